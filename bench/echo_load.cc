@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: MIT
+// The load generator of the echo benchmarks: request and response on many connections, with epoll.
+
+// One thread, one message under way on each connection. It must not be what is measured, so a
+// message costs it two system calls (`recv`, `send`) and its share of an `epoll_wait`: events are
+// edge-triggered, and a connection is not read again once its whole echo has come.
+//
+// Bytes are checked. All messages are slices of one pseudo-random pattern, beginning at a place
+// that depends on the connection and on the message's number, so that an echo that went to the
+// wrong connection, or came twice, does not pass for the right one.
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Nanoseconds = std::chrono::nanoseconds;
+
+constexpr int stallLimitMs = 30'000;
+
+struct Options {
+  std::uint16_t port = 0;
+  std::size_t connections = 64;
+  std::size_t size = 64;
+  std::optional<std::uint64_t> messages;
+  std::optional<double> seconds;
+  std::uint64_t warmup = 0;
+  std::optional<std::size_t> idle;
+  bool gate = false;
+};
+
+[[noreturn]] void usage() {
+  std::fputs(
+      "usage: echo_load --port P [--connections C] [--size S] (--messages N | --seconds T)\n"
+      "                 [--warmup N] [--gate]\n"
+      "       echo_load --port P --idle N [--size S]\n"
+      "       echo_load --version\n"
+      "\n"
+      "  --warmup N  first exchange N messages that are not counted\n"
+      "  --gate      print `ready` after the warm-up and wait for a byte on standard input;\n"
+      "              after the result, keep the connections until standard input ends\n"
+      "  --idle N    open N connections one after the other, exchange one message on each, print\n"
+      "              `ready`, and keep them until standard input ends\n",
+      stderr);
+  std::exit(2);
+}
+
+[[noreturn]] void die(const char* step) {
+  std::fprintf(stderr, "echo_load: %s: %s\n", step, std::strerror(errno));
+  std::exit(1);
+}
+
+template <typename T>
+T parse(std::string_view text) {
+  T value{};
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value < T{}) usage();
+  return value;
+}
+
+// The compiler that this build was made with; the benchmark states it.
+void printCompiler() {
+#ifdef __clang__
+  std::printf("clang++ %d.%d.%d\n", __clang_major__, __clang_minor__, __clang_patchlevel__);
+#else
+  std::printf("g++ %d.%d.%d\n", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
+#endif
+}
+
+Options parseOptions(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    std::string_view name = argv[i];
+    if (name == "--gate") {
+      options.gate = true;
+      continue;
+    }
+    if (name == "--version") {
+      printCompiler();
+      std::exit(0);
+    }
+    if (i + 1 == argc) usage();
+    std::string_view value = argv[++i];
+    if (name == "--port") {
+      options.port = parse<std::uint16_t>(value);
+    } else if (name == "--connections") {
+      options.connections = parse<std::size_t>(value);
+    } else if (name == "--size") {
+      options.size = parse<std::size_t>(value);
+    } else if (name == "--messages") {
+      options.messages = parse<std::uint64_t>(value);
+    } else if (name == "--seconds") {
+      options.seconds = parse<double>(value);
+    } else if (name == "--warmup") {
+      options.warmup = parse<std::uint64_t>(value);
+    } else if (name == "--idle") {
+      options.idle = parse<std::size_t>(value);
+    } else {
+      usage();
+    }
+  }
+  int modes = options.messages.has_value() + options.seconds.has_value() + options.idle.has_value();
+  if (options.port == 0 || options.size == 0 || options.connections == 0 || modes != 1) usage();
+  return options;
+}
+
+// Counts durations in buckets whose width is at most 1/256 of the duration.
+class Histogram {
+public:
+  void add(Nanoseconds duration) {
+    ++counts[bucket(static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0)))];
+    ++total;
+  }
+
+  // The duration in microseconds that the given share of all durations does not exceed.
+  double quantileUs(double share) const {
+    auto wanted = static_cast<std::uint64_t>(share * static_cast<double>(total));
+    std::uint64_t seen = 0;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      seen += counts[i];
+      if (seen > wanted) return middle(i) / 1e3;
+    }
+    return 0;
+  }
+
+private:
+  static constexpr std::size_t perDoubling = 256;
+
+  // Below 256 ns every nanosecond has its own bucket; then each doubling is cut into 256.
+  static std::size_t bucket(std::uint64_t ns) {
+    if (ns < perDoubling) return ns;
+    auto shift = static_cast<unsigned>(std::bit_width(ns)) - 9;
+    return (shift + 1) * perDoubling + ((ns >> shift) - perDoubling);
+  }
+
+  static double middle(std::size_t index) {
+    if (index < perDoubling) return static_cast<double>(index);
+    auto width = static_cast<double>(std::uint64_t{1} << (index / perDoubling - 1));
+    return (static_cast<double>(perDoubling + index % perDoubling) + 0.5) * width;
+  }
+
+  std::array<std::uint64_t, 57 * perDoubling> counts{};
+  std::uint64_t total = 0;
+};
+
+struct Connection {
+  int fd = -1;
+  bool busy = false;
+  std::size_t offset = 0; // where the current message begins in the pattern
+  std::size_t sent = 0;
+  std::size_t received = 0;
+  std::uint64_t number = 0; // of messages begun
+  Clock::time_point begun;
+};
+
+struct Result {
+  std::uint64_t messages = 0;
+  double seconds = 0;
+  Histogram durations;
+};
+
+class Load {
+public:
+  Load(std::uint16_t serverPort, std::size_t messageSize)
+      : port(serverPort),
+        size(messageSize),
+        pattern(messageSize + offsets),
+        buffer(64 * 1024),
+        epoll(epoll_create1(EPOLL_CLOEXEC)) {
+    if (epoll < 0) die("epoll_create1");
+    std::uint32_t state = 2463534242;
+    for (char& byte : pattern) {
+      state ^= state << 13;
+      state ^= state >> 17;
+      state ^= state << 5;
+      byte = static_cast<char>(state >> 24);
+    }
+  }
+
+  ~Load() {
+    for (Connection& connection : connections) {
+      if (connection.fd >= 0) close(connection.fd);
+    }
+    close(epoll);
+  }
+
+  Load(const Load&) = delete;
+  Load& operator=(const Load&) = delete;
+
+  // Opens all connections, then lets the caller `run`.
+  void open(std::size_t count) {
+    connections.reserve(count);
+    while (connections.size() < count) openOne();
+  }
+
+  // Opens connections one by one, with one exchange on each before the next is opened.
+  void openIdle(std::size_t count) {
+    connections.reserve(count);
+    Result result;
+    while (connections.size() < count) {
+      openOne();
+      left = 1;
+      begin(connections.back(), Clock::now());
+      drain(result, Clock::time_point::max());
+    }
+  }
+
+  // Exchanges `messages` messages in all, or fewer if `duration` is over before.
+  Result run(std::uint64_t messages, std::optional<double> duration) {
+    Result result;
+    auto start = Clock::now();
+    auto deadline = Clock::time_point::max();
+    if (duration) {
+      deadline =
+          start + std::chrono::duration_cast<Nanoseconds>(std::chrono::duration<double>(*duration));
+    }
+    left = messages;
+    for (Connection& connection : connections) {
+      if (left > 0 && connection.fd >= 0) begin(connection, Clock::now());
+    }
+    drain(result, deadline);
+    result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    return result;
+  }
+
+  std::uint64_t errorCount() const { return errors; }
+
+private:
+  static constexpr std::size_t offsets = 256;
+
+  void openOne() {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) die("socket");
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) die("connect");
+    int on = 1;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) die("TCP_NODELAY");
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0) die("O_NONBLOCK");
+
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLOUT | EPOLLET;
+    event.data.u64 = connections.size();
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) die("epoll_ctl");
+    connections.push_back({});
+    connections.back().fd = fd;
+  }
+
+  void begin(Connection& connection, Clock::time_point now) {
+    auto index = static_cast<std::size_t>(&connection - connections.data());
+    connection.offset = (index * 31 + connection.number) % offsets;
+    ++connection.number;
+    connection.sent = connection.received = 0;
+    connection.begun = now;
+    connection.busy = true;
+    --left;
+    ++underWay;
+    send(connection);
+  }
+
+  // Handles events until no message is under way; begins none after the deadline.
+  void drain(Result& result, Clock::time_point deadline) {
+    std::array<epoll_event, 256> events;
+    while (underWay > 0) {
+      int count = epoll_wait(epoll, events.data(), static_cast<int>(events.size()), stallLimitMs);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) die("epoll_wait");
+      if (count == 0) {
+        abandon();
+        return;
+      }
+      for (const epoll_event& event : std::span(events).first(static_cast<std::size_t>(count))) {
+        advance(connections[event.data.u64], result, deadline);
+      }
+    }
+  }
+
+  // Sends and receives what it can, and goes on to the next message when the echo is complete.
+  void advance(Connection& connection, Result& result, Clock::time_point deadline) {
+    if (connection.fd < 0) return;
+    if (connection.busy && connection.sent < size) send(connection);
+    if (connection.fd < 0 || !receive(connection)) return;
+    auto now = Clock::now();
+    connection.busy = false;
+    --underWay;
+    ++result.messages;
+    result.durations.add(now - connection.begun);
+    if (left > 0 && now < deadline) begin(connection, now);
+  }
+
+  void send(Connection& connection) {
+    while (connection.sent < size) {
+      const char* from = pattern.data() + connection.offset + connection.sent;
+      ssize_t n = ::send(connection.fd, from, size - connection.sent, MSG_NOSIGNAL);
+      if (n >= 0) {
+        connection.sent += static_cast<std::size_t>(n);
+      } else if (errno == EAGAIN) {
+        return;
+      } else if (errno != EINTR) {
+        fail(connection, std::strerror(errno));
+        return;
+      }
+    }
+  }
+
+  // True when the last byte of the current message's echo has come.
+  bool receive(Connection& connection) {
+    for (;;) {
+      ssize_t n = recv(connection.fd, buffer.data(), buffer.size(), 0);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0 && errno == EAGAIN) return false;
+      if (n < 0) return fail(connection, std::strerror(errno));
+      if (n == 0) return fail(connection, "the server closed the connection");
+      auto count = static_cast<std::size_t>(n);
+      if (!connection.busy || count > connection.sent - connection.received) {
+        return fail(connection, "more bytes came than were sent");
+      }
+      const char* expected = pattern.data() + connection.offset + connection.received;
+      if (std::memcmp(buffer.data(), expected, count) != 0) {
+        return fail(connection, "the bytes that came are not those that were sent");
+      }
+      connection.received += count;
+      if (connection.received == size) return true;
+    }
+  }
+
+  bool fail(Connection& connection, const char* reason) {
+    if (errors++ == 0) std::fprintf(stderr, "echo_load: %s\n", reason);
+    close(connection.fd);
+    connection.fd = -1;
+    if (connection.busy) --underWay;
+    connection.busy = false;
+    return false;
+  }
+
+  void abandon() {
+    for (Connection& connection : connections) {
+      if (connection.busy) fail(connection, "no echo came for 30 seconds");
+    }
+  }
+
+  std::uint16_t port;
+  std::size_t size;
+  std::vector<char> pattern;
+  std::vector<char> buffer;
+  int epoll;
+  std::vector<Connection> connections;
+  std::uint64_t left = 0;     // messages that may still be begun
+  std::uint64_t underWay = 0; // messages begun whose echo is not complete
+  std::uint64_t errors = 0;
+};
+
+void raiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void printReady() {
+  std::puts("ready");
+  std::fflush(stdout);
+}
+
+void waitForByte() {
+  char byte;
+  while (read(STDIN_FILENO, &byte, 1) < 0 && errno == EINTR) {
+  }
+}
+
+void waitForEnd() {
+  char bytes[64];
+  for (;;) {
+    ssize_t n = read(STDIN_FILENO, bytes, sizeof bytes);
+    if (n == 0 || (n < 0 && errno != EINTR)) return;
+  }
+}
+
+void print(const Result& result, std::uint64_t errors) {
+  double rate = result.seconds > 0 ? static_cast<double>(result.messages) / result.seconds : 0;
+  std::printf("{\"messages\": %llu, \"seconds\": %.6f, \"messages_per_second\": %.1f, "
+              "\"p50_us\": %.2f, \"p99_us\": %.2f, \"errors\": %llu}\n",
+              static_cast<unsigned long long>(result.messages), result.seconds, rate,
+              result.durations.quantileUs(0.50), result.durations.quantileUs(0.99),
+              static_cast<unsigned long long>(errors));
+  std::fflush(stdout);
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  Options options = parseOptions(argc, argv);
+  raiseDescriptorLimit();
+  Load load(options.port, options.size);
+
+  if (options.idle) {
+    load.openIdle(*options.idle);
+    if (load.errorCount() > 0) return 1;
+    printReady();
+    waitForEnd();
+    return 0;
+  }
+
+  load.open(options.connections);
+  if (options.warmup > 0) load.run(options.warmup, std::nullopt);
+  if (options.gate) {
+    printReady();
+    waitForByte();
+  }
+  auto unlimited = std::numeric_limits<std::uint64_t>::max();
+  Result result = load.run(options.messages.value_or(unlimited), options.seconds);
+  print(result, load.errorCount());
+  if (options.gate) waitForEnd();
+  return load.errorCount() == 0 ? 0 : 1;
+}

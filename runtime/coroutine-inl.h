@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+// Coroutines that return Promise<T>: the promise type, and what co_await does.
+#pragma once
+
+#ifndef TROTH_RUNTIME_PROMISE_H
+#error "include <troth/runtime/promise.h> instead"
+#endif
+
+#include <coroutine>
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+/// The part of a coroutine that has no type: a source (of its result) and an event (that resumes it).
+/// What it awaits is its `dependency_`, so a chain of coroutines is destroyed like any other.
+///
+/// The body runs at once until its first co_await, which always suspends: so a caller can rely on nothing
+/// happening behind its back. Later awaits of ready promises go on in place, within the turn's budget.
+class CoroutineNode : public SourceNode, private Event {
+public:
+  /// Takes over the promise to wait for.
+  void beginAwait(OwnNode awaited) noexcept { dependency_ = awaited.release(); }
+  /// Whether the awaited promise is ready to be taken in place; otherwise the coroutine will be resumed.
+  bool awaitReady();
+  /// The awaited result; valid until endAwait().
+  ResultBase& awaitedResult() noexcept { return resolve(*dependency_); }
+  void endAwait() noexcept { destroyChain(std::exchange(dependency_, nullptr)); }
+  [[noreturn]] void throwAwaited(ResultBase& result);
+
+  void finish() noexcept { setReady(); }
+
+  void destroy() noexcept final;
+
+protected:
+  explicit CoroutineNode(std::coroutine_handle<> frame)
+      : SourceNode(std::source_location()), Event(EventLoop::current()), frame_(frame) {}
+
+private:
+  std::coroutine_handle<> frame_;
+  bool hasSuspended_ = false;
+
+  void fire() noexcept final { frame_.resume(); }
+};
+
+template <typename U>
+class PromiseAwaiter {
+public:
+  explicit PromiseAwaiter(CoroutineNode& coroutine) noexcept : coroutine_(coroutine) {}
+
+  bool await_ready() { return coroutine_.awaitReady(); }
+  void await_suspend(std::coroutine_handle<>) noexcept {}
+  U await_resume() {
+    ResultBase& result = coroutine_.awaitedResult();
+    if (result.exception) [[unlikely]]
+      coroutine_.throwAwaited(result);
+    if constexpr (std::is_void_v<U>) {
+      coroutine_.endAwait();
+    } else {
+      U value = std::move(*static_cast<Result<U>&>(result).value);
+      coroutine_.endAwait();
+      return value;
+    }
+  }
+
+private:
+  CoroutineNode& coroutine_;
+};
+
+template <typename T>
+class CoroutinePromiseBase : public CoroutineNode {
+public:
+  explicit CoroutinePromiseBase(std::coroutine_handle<> frame) : CoroutineNode(frame) {}
+
+  static void* operator new(std::size_t size) { return allocate(size); }
+  static void operator delete(void* frame, std::size_t size) noexcept { deallocate(frame, size); }
+
+  Promise<T> get_return_object() noexcept { return PromiseAccess::wrap<T>(static_cast<PromiseNode*>(this)); }
+  std::suspend_never initial_suspend() noexcept { return {}; }
+  void unhandled_exception() noexcept { result_.exception = Exception::fromCurrent().ref(); }
+
+  struct FinalAwaiter {
+    CoroutineNode& coroutine;
+    bool await_ready() noexcept { return false; }
+    void await_suspend(std::coroutine_handle<>) noexcept { coroutine.finish(); }
+    void await_resume() noexcept {}
+  };
+  FinalAwaiter final_suspend() noexcept { return {*this}; }
+
+  /// Consumes the promise; a failure is thrown from the co_await in its original type.
+  template <typename U>
+  PromiseAwaiter<U> await_transform(Promise<U>&& promise, std::source_location where = std::source_location::current()) {
+    beginAwait(PromiseAccess::take(promise, where));
+    return PromiseAwaiter<U>(*this);
+  }
+  template <typename U>
+  PromiseAwaiter<U> await_transform(Promise<U>&) = delete; // a promise is consumed: co_await std::move(promise)
+
+  PromiseAwaiter<void> await_transform(ReadyNowConstant) noexcept {
+    beginAwait(OwnNode(&readyNode()));
+    return PromiseAwaiter<void>(*this);
+  }
+  PromiseAwaiter<void> await_transform(NeverDoneConstant) noexcept {
+    beginAwait(OwnNode(&neverNode()));
+    return PromiseAwaiter<void>(*this);
+  }
+
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+
+protected:
+  Result<FixVoid<T>> result_;
+};
+
+// The constructors are user-declared: g++ 12 initialises an aggregate promise from the coroutine's
+// parameters (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=104031 and its kin).
+template <typename T>
+class CoroutinePromise final : public CoroutinePromiseBase<T> {
+public:
+  CoroutinePromise()
+      : CoroutinePromiseBase<T>(std::coroutine_handle<CoroutinePromise>::from_promise(*this)) {}
+
+  template <typename U = T>
+    requires std::constructible_from<T, U>
+  void return_value(U&& value) {
+    this->result_.value.emplace(std::forward<U>(value));
+  }
+};
+
+template <>
+class CoroutinePromise<void> final : public CoroutinePromiseBase<void> {
+public:
+  CoroutinePromise()
+      : CoroutinePromiseBase<void>(std::coroutine_handle<CoroutinePromise>::from_promise(*this)) {}
+
+  void return_void() noexcept { result_.value.emplace(); }
+};
+
+} // namespace detail
+} // namespace v0
+} // namespace troth
+
+template <typename T, typename... Args>
+struct std::coroutine_traits<troth::Promise<T>, Args...> {
+  using promise_type = troth::detail::CoroutinePromise<T>;
+};

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+// EventLoop, the queue that runs a thread's promises; EventPort, what it asks of the world; WaitScope.
+#pragma once
+
+#include <troth/runtime/exception.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+
+namespace troth {
+inline namespace v0 {
+
+class EventLoop;
+
+namespace detail {
+
+class Event;
+class PromiseNode;
+
+struct EventLinks {
+  EventLinks* next = nullptr;
+  EventLinks* prev = nullptr;
+};
+
+} // namespace detail
+
+/// What an EventLoop asks of the world outside: the source of events such as I/O and time.
+///
+/// UvEventPort implements it on libuv. A port's callbacks only fulfil promises (which arms events); they
+/// never run user code themselves. All functions but wake() are called on the loop's thread.
+class EventPort {
+public:
+  virtual ~EventPort() = default;
+
+  /// Blocks until something has happened that may have armed an event, or wake() was called.
+  /// Throws FAILED if nothing can ever happen (a deadlock).
+  virtual void wait() = 0;
+
+  /// Takes notice, without blocking, of what has happened.
+  virtual void poll() = 0;
+
+  /// Makes a wait() on the loop's thread return soon. May be called from any thread.
+  virtual void wake() const = 0;
+
+  /// Called when the loop's queue becomes non-empty (true) or has been run empty (false), so that a port
+  /// inside a host's loop can have the turns run. Must not run turns itself.
+  virtual void setRunnable(bool runnable) noexcept { (void)runnable; }
+};
+
+/// One thread's queue of events. Everything made on a thread while the loop is entered (by a WaitScope,
+/// or by a hosted loop for all its life) belongs to it and must be destroyed before it.
+///
+/// Order: a continuation whose promise just resolved runs next (depth-first, in the order in which they
+/// resolved); `evalLater` and continuations of promises that were ready already run after what is queued
+/// (breadth-first); `evalLast` after all else.
+class EventLoop {
+public:
+  /// A loop without a world: wait() throws when the queue is empty, since nothing else can ever happen.
+  EventLoop() noexcept;
+  /// A loop that gets its events from `port`, which must outlive it.
+  explicit EventLoop(EventPort& port) noexcept;
+  /// Aborts, with a message, if a promise that waits on this loop is still alive: it would dangle.
+  ~EventLoop();
+
+  EventLoop(const EventLoop&) = delete;
+  EventLoop& operator=(const EventLoop&) = delete;
+
+  /// Runs at most `maxTurns` events and returns how many ran. For ports and tests; throws FAILED when
+  /// called from inside an event.
+  std::size_t run(std::size_t maxTurns = SIZE_MAX);
+
+  /// Whether an event is queued.
+  bool isRunnable() const noexcept;
+
+  /// The loop that is entered on this thread. Throws FAILED if there is none.
+  static EventLoop& current(std::source_location where = std::source_location::current());
+  /// The same, or null.
+  static EventLoop* currentOrNull() noexcept { return current_; }
+
+  /// Events that exist on this loop, queued or not: what waits, and each coroutine. For tests.
+  std::size_t liveEvents() const noexcept { return liveEvents_; }
+
+private:
+  friend class detail::Event;
+  friend class EventLoopScope;
+  friend class WaitScope;
+
+  static constinit thread_local EventLoop* current_;
+
+  // The queue is a ring: start_, the normal events, lastStart_, the `evalLast` events, back to start_.
+  detail::EventLinks start_;
+  detail::EventLinks lastStart_;
+  detail::EventLinks* depthAfter_; // the next depth-first event goes behind this; reset every turn
+  detail::Event* firing_ = nullptr;
+  EventPort* port_;
+  std::size_t liveEvents_ = 0;
+  unsigned inlineBudget_ = 0; // awaits of ready promises that this turn may still complete in place
+  bool runnable_ = false;     // what the port was told last
+  bool running_ = false;      // user code is on the stack: no wait() may nest in it
+  bool entered_ = false;
+
+  bool turn() noexcept;
+  void becameRunnable() noexcept;
+  void settleRunnable() noexcept;
+  void runUntil(const bool& done, std::source_location where);
+  void runWhileReady(const bool& done);
+};
+
+/// Makes a loop the current one of this thread while it lives. The base of WaitScope; a hosted loop holds
+/// one without the right to wait.
+class EventLoopScope {
+public:
+  /// Throws FAILED if another loop is current on this thread.
+  explicit EventLoopScope(EventLoop& loop, std::source_location where = std::source_location::current());
+  ~EventLoopScope();
+  EventLoopScope(const EventLoopScope&) = delete;
+  EventLoopScope& operator=(const EventLoopScope&) = delete;
+
+  EventLoop& loop() const noexcept { return loop_; }
+
+private:
+  EventLoop& loop_;
+};
+
+/// The right to block this thread on promises: `main` holds one, and functions that block say so by
+/// taking it as a parameter. Continuations and coroutines must not have one; using it there throws.
+class WaitScope : public EventLoopScope {
+public:
+  explicit WaitScope(EventLoop& loop, std::source_location where = std::source_location::current());
+
+  /// Runs queued events, and what I/O has already happened, without blocking; at most `maxTurns` events.
+  /// Returns how many ran. Throws FAILED when called from inside an event.
+  std::size_t poll(std::size_t maxTurns = SIZE_MAX,
+                   std::source_location where = std::source_location::current());
+
+  /// For Promise::wait and Promise::poll.
+  void waitFor(detail::PromiseNode& node, std::source_location where);
+  bool pollFor(detail::PromiseNode& node, std::source_location where);
+
+  /// For Promise::wait: marks that user code runs, in which no wait() may nest.
+  class Evaluating {
+  public:
+    explicit Evaluating(WaitScope& scope) noexcept : loop_(scope.loop()) { loop_.running_ = true; }
+    ~Evaluating() { loop_.running_ = false; }
+    Evaluating(const Evaluating&) = delete;
+    Evaluating& operator=(const Evaluating&) = delete;
+
+  private:
+    EventLoop& loop_;
+  };
+};
+
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+// Exception's shared body, and how foreign exceptions and error codes become kinds.
+#include <troth/runtime/exception.h>
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <typeinfo>
+
+#if defined(__GNUC__)
+#include <cxxabi.h>
+#endif
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+// Immutable once made, but for the count. `text` is "description [KIND, file:line]"; the description is
+// its first `descriptionSize` bytes, so that what() and description() share one allocation.
+struct ExceptionData {
+  std::atomic<std::size_t> refs{1};
+  Exception::Kind kind = Exception::Kind::FAILED;
+  bool isStatic = false;
+  std::size_t descriptionSize = 0;
+  std::string text;
+  std::string_view staticText; // for the one that exists when there is no memory for `text`
+  std::source_location where;
+  std::error_code code;
+  std::exception_ptr original;
+
+  std::string_view fullText() const noexcept { return isStatic ? staticText : std::string_view(text); }
+};
+
+namespace {
+
+constexpr std::string_view OUT_OF_MEMORY = "out of memory";
+
+ExceptionRef outOfMemory() noexcept {
+  // Never destroyed: an exception may outlive every static object.
+  alignas(ExceptionData) static std::byte storage[sizeof(ExceptionData)];
+  static ExceptionData* data = [] {
+    auto* made = new (storage) ExceptionData;
+    made->kind = Exception::Kind::OVERLOADED;
+    made->isStatic = true;
+    made->staticText = OUT_OF_MEMORY;
+    made->descriptionSize = OUT_OF_MEMORY.size();
+    return made;
+  }();
+  return ExceptionRef(data);
+}
+
+std::string_view fileName(const std::source_location& where) noexcept {
+  std::string_view path = where.file_name();
+  while (path.starts_with("../")) path.remove_prefix(3);
+  return path;
+}
+
+ExceptionRef make(Exception::Kind kind, std::string_view description, std::error_code code,
+                  const std::source_location& where, std::exception_ptr original) noexcept {
+  try {
+    ExceptionRef ref(new ExceptionData);
+    ExceptionData& data = *ref.get();
+    data.kind = kind;
+    data.where = where;
+    data.code = code;
+    data.original = std::move(original);
+    data.descriptionSize = description.size();
+    data.text = where.line() == 0 ? fmt::format("{} [{}]", description, toString(kind))
+                                  : fmt::format("{} [{}, {}:{}]", description, toString(kind),
+                                                fileName(where), where.line());
+    return ref;
+  } catch (...) {
+    return outOfMemory();
+  }
+}
+
+std::string typeName(const std::type_info& type) {
+#if defined(__GNUC__)
+  int status = 0;
+  char* name = abi::__cxa_demangle(type.name(), nullptr, nullptr, &status);
+  if (name != nullptr) {
+    std::string copy = name;
+    std::free(name);
+    return copy;
+  }
+#endif
+  return type.name();
+}
+
+} // namespace
+
+void ExceptionRef::addRef() const noexcept {
+  if (!data_->isStatic) data_->refs.fetch_add(1, std::memory_order_relaxed);
+}
+
+void ExceptionRef::release() noexcept {
+  if (data_->isStatic) return;
+  if (data_->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete data_;
+}
+
+void ExceptionRef::rethrow() const {
+  if (data_->original != nullptr) std::rethrow_exception(data_->original);
+  throw Exception(*this);
+}
+
+void throwMisuse(std::string_view what, std::source_location where) {
+  throw Exception(Exception::Kind::FAILED, what, {}, where);
+}
+
+void fatal(std::string_view what, std::source_location where) noexcept {
+  std::string_view file = fileName(where);
+  std::fprintf(stderr, "troth: fatal: %.*s [%.*s:%u]\n", static_cast<int>(what.size()), what.data(),
+               static_cast<int>(file.size()), file.data(), static_cast<unsigned>(where.line()));
+  std::abort();
+}
+
+} // namespace detail
+
+Exception::Exception(Kind kind, std::string_view description, std::error_code code,
+                     std::source_location where) noexcept
+    : ref_(detail::make(kind, description, code, where, nullptr)) {}
+
+Exception Exception::fromCurrent() noexcept {
+  try {
+    throw;
+  } catch (const Exception& e) {
+    return e;
+  } catch (const std::bad_alloc&) {
+    return Exception(detail::make(Kind::OVERLOADED, detail::OUT_OF_MEMORY, {}, {}, std::current_exception()));
+  } catch (const std::system_error& e) {
+    return Exception(detail::make(kindOf(e.code()), e.what(), e.code(), {}, std::current_exception()));
+  } catch (const std::exception& e) {
+    return Exception(detail::make(Kind::FAILED, e.what(), {}, {}, std::current_exception()));
+  } catch (...) {
+    std::exception_ptr current = std::current_exception();
+    std::string description = "exception of a type that is not a std::exception";
+    try {
+#if defined(__GNUC__)
+      if (const std::type_info* type = abi::__cxa_current_exception_type())
+        description = fmt::format("exception of type {}", detail::typeName(*type));
+#endif
+    } catch (...) {
+      // The name is a courtesy; without memory for it the general text stands.
+    }
+    return Exception(detail::make(Kind::FAILED, description, {}, {}, std::move(current)));
+  }
+}
+
+Exception Exception::from(const std::exception_ptr& exception) noexcept {
+  try {
+    std::rethrow_exception(exception);
+  } catch (...) {
+    return fromCurrent();
+  }
+}
+
+// After KJ's classification in kj/exception.c++ (typeOfErrno), in terms of std::errc so that the codes of
+// every category that maps to generic conditions are covered.
+Exception::Kind Exception::kindOf(const std::error_code& code) noexcept {
+  const std::error_condition condition = code.default_error_condition();
+  if (condition.category() != std::generic_category()) return Kind::FAILED;
+  switch (static_cast<std::errc>(condition.value())) {
+  case std::errc::too_many_files_open:
+  case std::errc::too_many_files_open_in_system:
+  case std::errc::no_buffer_space:
+  case std::errc::not_enough_memory:
+  case std::errc::no_space_on_device:
+  case std::errc::no_lock_available:
+  case std::errc::resource_unavailable_try_again:
+  case std::errc::timed_out:
+    return Kind::OVERLOADED;
+  case std::errc::connection_aborted:
+  case std::errc::connection_refused:
+  case std::errc::connection_reset:
+  case std::errc::host_unreachable:
+  case std::errc::network_down:
+  case std::errc::network_reset:
+  case std::errc::network_unreachable:
+  case std::errc::not_connected:
+  case std::errc::broken_pipe:
+    return Kind::DISCONNECTED;
+  case std::errc::function_not_supported:
+  case std::errc::operation_not_supported:
+  case std::errc::no_protocol_option:
+  case std::errc::protocol_not_supported:
+  case std::errc::address_family_not_supported:
+    return Kind::UNIMPLEMENTED;
+  default:
+    return Kind::FAILED;
+  }
+}
+
+Exception::Kind Exception::kind() const noexcept { return ref_.get()->kind; }
+
+std::string_view Exception::description() const noexcept {
+  return ref_.get()->fullText().substr(0, ref_.get()->descriptionSize);
+}
+
+const std::source_location& Exception::where() const noexcept { return ref_.get()->where; }
+const std::error_code& Exception::code() const noexcept { return ref_.get()->code; }
+std::exception_ptr Exception::original() const noexcept { return ref_.get()->original; }
+
+Exception Exception::withContext(std::string_view context) const {
+  return Exception(detail::make(kind(), fmt::format("{}: {}", context, description()), code(), where(), nullptr));
+}
+
+const char* Exception::what() const noexcept { return ref_.get()->fullText().data(); }
+
+std::string_view toString(Exception::Kind kind) noexcept {
+  switch (kind) {
+  case Exception::Kind::FAILED: return "FAILED";
+  case Exception::Kind::OVERLOADED: return "OVERLOADED";
+  case Exception::Kind::DISCONNECTED: return "DISCONNECTED";
+  case Exception::Kind::UNIMPLEMENTED: return "UNIMPLEMENTED";
+  }
+  return "unknown kind";
+}
+
+} // namespace v0
+} // namespace troth

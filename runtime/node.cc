@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT
+// The loops that resolve and destroy chains of nodes, and the nodes that are no templates.
+#include <troth/runtime/node_detail.h>
+
+#include <fmt/format.h>
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+// Down: each lazy node's dependency pointer is turned to its parent. Up: it is turned back just before the
+// node computes, because computing destroys the dependency. The source at the bottom is not written to,
+// so that the shared nodes may stand there.
+ResultBase& resolve(PromiseNode& top) noexcept {
+  PromiseNode* parent = nullptr;
+  PromiseNode* node = &top;
+  while (node->lazy_) {
+    PromiseNode* below = node->dependency_;
+    node->dependency_ = parent;
+    parent = node;
+    node = below;
+  }
+  ResultBase* result = &node->get(nullptr);
+  while (parent != nullptr) {
+    PromiseNode* above = parent->dependency_;
+    parent->dependency_ = node;
+    result = &parent->get(result);
+    node = parent;
+    parent = above;
+  }
+  return *result;
+}
+
+void destroyChain(PromiseNode* node) noexcept {
+  if (node == nullptr) return;
+  PromiseNode* parent = nullptr;
+  for (;;) {
+    while (node->dependency_ != nullptr) {
+      PromiseNode* below = node->dependency_;
+      node->dependency_ = parent;
+      parent = node;
+      node = below;
+    }
+    node->destroy();
+    if (parent == nullptr) return;
+    node = parent;
+    parent = std::exchange(node->dependency_, nullptr);
+    // node has no dependency now: the next round destroys it.
+  }
+}
+
+namespace {
+
+[[noreturn]] void throwWrongThread(std::string_view what, const std::source_location& where) {
+  throwMisuse(fmt::format("{} on another thread than the one whose loop it belongs to; a promise stays on its thread", what),
+              where);
+}
+
+// The shared nodes. They have no state, so any number of promises on any thread may hold them.
+class SharedNode : public PromiseNode {
+public:
+  SharedNode() noexcept : PromiseNode(std::source_location()) { result_.value.emplace(); }
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  void destroy() noexcept override {}
+
+private:
+  Result<Void> result_; // consumers do not write to a Void, nor to an exception that is null
+};
+
+class ReadyNode final : public SharedNode {
+public:
+  bool onReady(Event*) override { return true; }
+};
+
+class NeverNode final : public SharedNode {
+public:
+  bool onReady(Event*) override { return false; }
+};
+
+class YieldNode final : public SharedNode {
+public:
+  bool onReady(Event* event) override {
+    if (event != nullptr) event->armBreadthFirst();
+    return false;
+  }
+};
+
+class LastNode final : public SharedNode {
+public:
+  bool onReady(Event* event) override {
+    if (event != nullptr) event->armLast();
+    return false;
+  }
+};
+
+} // namespace
+
+PromiseNode& readyNode() noexcept {
+  static ReadyNode node;
+  return node;
+}
+
+PromiseNode& neverNode() noexcept {
+  static NeverNode node;
+  return node;
+}
+
+PromiseNode& yieldNode() noexcept {
+  static YieldNode node;
+  return node;
+}
+
+PromiseNode& lastNode() noexcept {
+  static LastNode node;
+  return node;
+}
+
+// ---------------------------------------------------------------------------------------- SourceNode
+
+EventLoop* SourceNode::owner() const noexcept {
+  if (state_ == READY) return nullptr;
+  if ((state_ & NO_WAITER) != 0) return reinterpret_cast<EventLoop*>(state_ & ~NO_WAITER);
+  return &reinterpret_cast<Event*>(state_)->loop();
+}
+
+bool SourceNode::onReady(Event* event) {
+  if (state_ == READY) return true;
+  EventLoop* loop = owner();
+  if (event == nullptr) {
+    state_ = reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER;
+    return false;
+  }
+  if (loop != nullptr && loop != &event->loop()) throwWrongThread("a promise was awaited", where_);
+  state_ = reinterpret_cast<std::uintptr_t>(event);
+  return false;
+}
+
+void SourceNode::requireThread(std::string_view what) const {
+  EventLoop* loop = owner();
+  if (loop != nullptr && loop != EventLoop::currentOrNull()) throwWrongThread(what, where_);
+}
+
+// ----------------------------------------------------------------------------------------- ChainNode
+
+void ChainNode::start() {
+  bool ready;
+  try {
+    ready = listen(*dependency_, this);
+  } catch (...) {
+    dependency_ = nullptr; // it belongs to another thread, where alone it could be destroyed
+    throw;
+  }
+  if (ready) armBreadthFirst();
+}
+
+bool ChainNode::onReady(Event* event) {
+  waiter_ = event;
+  return false;
+}
+
+OwnNode ChainNode::takeInner() noexcept {
+  ResultBase& outer = resolve(*dependency_);
+  OwnNode inner;
+  ExceptionRef exception = std::move(outer.exception);
+  if (!exception) inner = std::move(*static_cast<Result<OwnNode>&>(outer).value);
+  destroyChain(std::exchange(dependency_, nullptr));
+  if (inner) return inner;
+  if (!exception)
+    exception = Exception(Exception::Kind::FAILED, "a continuation returned a promise that was consumed already", {}, where_).ref();
+  try {
+    return OwnNode(NodeAccess::makeAlone<BrokenNode>(std::move(exception), where_));
+  } catch (...) {
+    fatal("out of memory while a promise failed", where_);
+  }
+}
+
+// Puts `inner` where a chain stands or stood, and hands the waiter on to it.
+void ChainNode::settle(PromiseNode*& slot, OwnNode inner, Event* waiter) noexcept {
+  // A chain that has settled already is only a stand-in: leave it out.
+  while (inner.get()->chain_ && inner.get()->lazy_) {
+    OwnNode below(std::exchange(inner.get()->dependency_, nullptr));
+    inner = std::move(below);
+  }
+  slot = inner.release();
+  if (slot->chain_) static_cast<ChainNode*>(slot)->place_ = &slot;
+  if (waiter == nullptr) return;
+  try {
+    if (listen(*slot, waiter)) waiter->armBreadthFirst();
+  } catch (const Exception& e) {
+    fatal(e.description(), slot->where());
+  }
+}
+
+void ChainNode::fire() noexcept {
+  OwnNode inner = takeInner();
+  if (place_ == nullptr) {
+    lazy_ = true;
+    settle(dependency_, std::move(inner), waiter_);
+    return;
+  }
+  PromiseNode*& place = *place_;
+  Event* waiter = waiter_;
+  doneFiring();
+  destroy();
+  settle(place, std::move(inner), waiter);
+}
+
+// --------------------------------------------------------------------------------- ExclusiveJoinNode
+
+ExclusiveJoinNode::ExclusiveJoinNode(OwnNode left, OwnNode right, std::source_location where)
+    : PromiseNode(where), left_(*this, std::move(left)), right_(*this, std::move(right)) {
+  listenTo(left_);
+  listenTo(right_);
+}
+
+void ExclusiveJoinNode::listenTo(Branch& branch) {
+  bool ready;
+  try {
+    ready = listen(*branch.node, &branch);
+  } catch (...) {
+    branch.node.release(); // as in ChainNode::start
+    throw;
+  }
+  if (ready) branch.armBreadthFirst();
+}
+
+bool ExclusiveJoinNode::onReady(Event* event) {
+  waiter_ = event;
+  return false;
+}
+
+void ExclusiveJoinNode::decide(Branch& winner) noexcept {
+  Branch& loser = &winner == &left_ ? right_ : left_;
+  loser.disarm();
+  loser.node = OwnNode();
+  dependency_ = winner.node.release();
+  lazy_ = true;
+  if (waiter_ != nullptr) waiter_->armDepthFirst();
+}
+
+} // namespace detail
+} // namespace v0
+} // namespace troth

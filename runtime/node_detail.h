@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT
+// Promise nodes: what a promise is made of, how nodes share an arena, are resolved and destroyed.
+#pragma once
+
+#include <troth/runtime/event_detail.h>
+#include <troth/runtime/pool_detail.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <optional>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+/// The value of a Promise<void>.
+struct Void {};
+
+/// A result without its value. Whoever reads one looks at `exception` before casting to Result<T>: a
+/// failed result may be a bare ResultBase.
+class ResultBase {
+public:
+  ExceptionRef exception;
+};
+
+template <typename T>
+class Result : public ResultBase {
+public:
+  std::optional<T> value;
+};
+
+// There are two sorts of nodes. A *source* becomes ready by itself (an operation, a coroutine) and tells
+// one event. A *lazy* node (a `then` whose continuation returns a value, `attach`) has exactly one
+// dependency, is ready when that is, and computes when asked. To wait for a promise is to listen to the
+// source at the bottom of its lazies (`listen`); to take its result is to evaluate them upwards
+// (`resolve`). Both loops, and that of destruction (`destroyChain`), are iterative: they turn the
+// dependency pointers round on the way down and back on the way up, so a chain of any length needs
+// neither stack nor memory.
+//
+// Arena: a node lives in a block; `then()` puts its node behind the one it consumes, in the same block if
+// it fits. The newest node of a block owns it (`blockSize_` is not 0), and nodes are destroyed innermost
+// first, so the block goes last.
+class PromiseNode {
+public:
+  explicit PromiseNode(std::source_location where) noexcept : where_(where) {}
+  PromiseNode(const PromiseNode&) = delete;
+  PromiseNode& operator=(const PromiseNode&) = delete;
+
+  /// Sources only. If the result is there, returns true and forgets the event; otherwise arms `event`
+  /// once it is (null: no event any more) and returns false. Throws FAILED if this node belongs to
+  /// another loop than the event.
+  virtual bool onReady(Event* event) = 0;
+
+  /// The result, which the caller moves out before it destroys the node. Called once, when ready. For a
+  /// lazy node `in` is its dependency's result.
+  virtual ResultBase& get(ResultBase* in) noexcept = 0;
+
+  /// Destroys and frees this node alone; its dependency is gone already.
+  virtual void destroy() noexcept = 0;
+
+  bool isLazy() const noexcept { return lazy_; }
+  const std::source_location& where() const noexcept { return where_; }
+
+protected:
+  virtual ~PromiseNode() = default; // virtual for the compilers' sake alone: destroy() is the way
+
+  PromiseNode* dependency_ = nullptr; // owned
+  std::source_location where_;        // where the promise was made
+  bool lazy_ = false;
+  bool chain_ = false; // is a ChainNode
+
+  friend class OwnNode;
+  friend class NodeAccess;
+  friend class ChainNode;
+  friend ResultBase& resolve(PromiseNode& node) noexcept;
+  friend void destroyChain(PromiseNode* node) noexcept;
+  friend PromiseNode& sourceOf(PromiseNode& node) noexcept;
+
+private:
+  std::uint16_t blockOffset_ = 0; // from the block's start to this node
+  std::uint16_t blockUsed_ = 0;   // bytes of the block in use, as far as its owner knows
+  std::uint16_t blockSize_ = 0;   // 0: not the owner
+};
+
+inline PromiseNode& sourceOf(PromiseNode& node) noexcept {
+  PromiseNode* n = &node;
+  while (n->lazy_) n = n->dependency_;
+  return *n;
+}
+
+/// Asks for `event` to be armed when the promise is ready; true if it is already (nothing is armed then).
+inline bool listen(PromiseNode& node, Event* event) { return sourceOf(node).onReady(event); }
+
+/// Evaluates a ready promise and gives its result. Runs user code.
+ResultBase& resolve(PromiseNode& node) noexcept;
+
+/// Destroys a node and all that it waits for, the innermost first. Null is allowed.
+void destroyChain(PromiseNode* node) noexcept;
+
+/// Owns a chain of nodes.
+class OwnNode {
+public:
+  OwnNode() noexcept = default;
+  explicit OwnNode(PromiseNode* node) noexcept : node_(node) {}
+  OwnNode(OwnNode&& other) noexcept : node_(std::exchange(other.node_, nullptr)) {}
+  OwnNode& operator=(OwnNode&& other) noexcept {
+    PromiseNode* old = std::exchange(node_, std::exchange(other.node_, nullptr));
+    if (old != nullptr) destroyChain(old);
+    return *this;
+  }
+  ~OwnNode() {
+    if (node_ != nullptr) destroyChain(node_);
+  }
+
+  PromiseNode* get() const noexcept { return node_; }
+  PromiseNode& operator*() const noexcept { return *node_; }
+  PromiseNode* release() noexcept { return std::exchange(node_, nullptr); }
+  explicit operator bool() const noexcept { return node_ != nullptr; }
+
+private:
+  PromiseNode* node_ = nullptr;
+};
+
+inline constexpr std::size_t ARENA_SIZE = 512;
+
+/// Makes nodes and hands them their dependency.
+class NodeAccess {
+public:
+  /// A node in a block of its own, sized for it alone: for nodes that nobody chains `then` to.
+  template <typename Node, typename... Args>
+  static Node* makeAlone(Args&&... args) {
+    return inNewBlock<Node>(sizeof(Node), std::forward<Args>(args)...);
+  }
+
+  /// A node in a new arena with room for some `then`s.
+  template <typename Node, typename... Args>
+  static Node* make(Args&&... args) {
+    return inNewBlock<Node>(sizeof(Node) > ARENA_SIZE ? sizeof(Node) : ARENA_SIZE, std::forward<Args>(args)...);
+  }
+
+  /// A node on top of `dependency`, in its arena if there is room.
+  template <typename Node, typename... Args>
+  static Node* append(OwnNode&& dependency, Args&&... args) {
+    PromiseNode& below = *dependency;
+    constexpr std::size_t size = (sizeof(Node) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    static_assert(alignof(Node) <= ALIGNMENT, "an over-aligned value cannot be held by a promise");
+    Node* node;
+    if (std::size_t(below.blockUsed_) + size <= below.blockSize_) {
+      std::byte* block = reinterpret_cast<std::byte*>(&below) - below.blockOffset_;
+      node = new (block + below.blockUsed_) Node(std::forward<Args>(args)...);
+      PromiseNode& base = *node;
+      base.blockOffset_ = below.blockUsed_;
+      base.blockUsed_ = static_cast<std::uint16_t>(below.blockUsed_ + size);
+      base.blockSize_ = std::exchange(below.blockSize_, std::uint16_t(0));
+    } else {
+      node = make<Node>(std::forward<Args>(args)...);
+    }
+    static_cast<PromiseNode&>(*node).dependency_ = dependency.release();
+    return node;
+  }
+
+  /// Ends a node made by one of the above: the body of its destroy().
+  template <typename Node>
+  static void destroy(Node* node) noexcept {
+    const PromiseNode& base = *node;
+    std::byte* block = reinterpret_cast<std::byte*>(node) - base.blockOffset_;
+    const std::size_t size = base.blockSize_;
+    node->~Node();
+    if (size != 0) deallocate(block, size);
+  }
+
+private:
+  static constexpr std::size_t ALIGNMENT = alignof(std::max_align_t);
+
+  template <typename Node, typename... Args>
+  static Node* inNewBlock(std::size_t size, Args&&... args) {
+    static_assert(alignof(Node) <= ALIGNMENT, "an over-aligned value cannot be held by a promise");
+    // A node too large for the counters gets a block that nothing is appended to.
+    struct Block {
+      std::size_t size;
+      void* memory = allocate(size);
+      ~Block() {
+        if (memory != nullptr) deallocate(memory, size);
+      }
+    } block{size};
+    static_assert(sizeof(Node) <= UINT16_MAX, "a value or continuation of 64 KiB or more belongs behind a pointer");
+    Node* node = new (block.memory) Node(std::forward<Args>(args)...);
+    block.memory = nullptr;
+    PromiseNode& base = *node;
+    base.blockUsed_ = static_cast<std::uint16_t>((sizeof(Node) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    base.blockSize_ = static_cast<std::uint16_t>(size);
+    return node;
+  }
+};
+
+/// A node that becomes ready by itself. One word says who waits: the loop it belongs to (tagged) while
+/// nobody does, then the event, then that it is ready.
+class SourceNode : public PromiseNode {
+public:
+  bool onReady(Event* event) override;
+
+  bool isReady() const noexcept { return state_ == READY; }
+
+protected:
+  explicit SourceNode(std::source_location where, EventLoop* loop = EventLoop::currentOrNull()) noexcept
+      : PromiseNode(where), state_(reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER) {}
+  /// The result is there: the waiter runs next.
+  void setReady() noexcept {
+    const std::uintptr_t state = std::exchange(state_, READY);
+    if ((state & NO_WAITER) == 0) reinterpret_cast<Event*>(state)->armDepthFirst();
+  }
+
+  /// Makes an embedded source usable again, as new.
+  void resetSource(EventLoop* loop) noexcept { state_ = reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER; }
+
+  /// Throws FAILED if this thread is not the one that the node belongs to.
+  void requireThread(std::string_view what) const;
+
+private:
+  static constexpr std::uintptr_t NO_WAITER = 1;
+  static constexpr std::uintptr_t READY = 3; // has the bit of NO_WAITER
+
+  std::uintptr_t state_;
+
+  EventLoop* owner() const noexcept;
+};
+
+/// A node that is ready when its dependency is, and computes when asked.
+class LazyNode : public PromiseNode {
+public:
+  bool onReady(Event* event) final { return listen(*this, event); } // never the source: listen() goes past it
+
+protected:
+  explicit LazyNode(std::source_location where) noexcept : PromiseNode(where) { lazy_ = true; }
+};
+
+/// A failed promise of any type.
+class BrokenNode final : public SourceNode {
+public:
+  BrokenNode(ExceptionRef exception, std::source_location where) noexcept : SourceNode(where) {
+    result_.exception = std::move(exception);
+    setReady();
+  }
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  void destroy() noexcept override { NodeAccess::destroy(this); }
+
+private:
+  ResultBase result_;
+};
+
+/// Nodes without state, shared by all: ready, never ready, ready after the queue, ready after all else.
+PromiseNode& readyNode() noexcept;
+PromiseNode& neverNode() noexcept;
+PromiseNode& yieldNode() noexcept;
+PromiseNode& lastNode() noexcept;
+
+/// Waits for a promise for a promise and then becomes a lazy stand-in for the inner one. A chain that is
+/// itself the inner one of another puts its own inner promise in its place and goes, so that a loop by
+/// tail calls (`return loop();`) stays as long as one step.
+class ChainNode final : public PromiseNode, private Event {
+public:
+  explicit ChainNode(std::source_location where) : PromiseNode(where), Event(EventLoop::current()) { chain_ = true; }
+
+  /// After construction, when the dependency (which gives a Result<OwnNode>) is set.
+  void start();
+
+  bool onReady(Event* event) override;
+  ResultBase& get(ResultBase* in) noexcept override { return *in; }
+  void destroy() noexcept override { NodeAccess::destroy(this); }
+
+private:
+  Event* waiter_ = nullptr;
+  PromiseNode** place_ = nullptr; // the slot in the outer chain that holds this one, if one does
+
+  void fire() noexcept override;
+  OwnNode takeInner() noexcept;
+  static void settle(PromiseNode*& slot, OwnNode inner, Event* waiter) noexcept;
+};
+
+/// The first of two promises of the same type to be ready; the other is destroyed before anybody hears.
+class ExclusiveJoinNode final : public PromiseNode {
+public:
+  ExclusiveJoinNode(OwnNode left, OwnNode right, std::source_location where);
+  bool onReady(Event* event) override;
+  ResultBase& get(ResultBase* in) noexcept override { return *in; }
+  void destroy() noexcept override { NodeAccess::destroy(this); }
+
+private:
+  class Branch final : public Event {
+  public:
+    Branch(ExclusiveJoinNode& join, OwnNode n) : Event(EventLoop::current()), node(std::move(n)), join_(join) {}
+    OwnNode node;
+
+  private:
+    ExclusiveJoinNode& join_;
+    void fire() noexcept override { join_.decide(*this); }
+  };
+
+  Branch left_;
+  Branch right_;
+  Event* waiter_ = nullptr;
+
+  void listenTo(Branch& branch);
+  void decide(Branch& winner) noexcept;
+};
+
+} // namespace detail
+} // namespace v0
+} // namespace troth

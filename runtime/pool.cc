@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// The pool's slow paths: what comes from the heap, what goes back to it, and the end of a thread.
+#include <troth/runtime/pool_detail.h>
+
+#include <new>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define TROTH_POOL_KEEPS 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TROTH_POOL_KEEPS 0
+#endif
+#endif
+#ifndef TROTH_POOL_KEEPS
+#define TROTH_POOL_KEEPS 1
+#endif
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+constinit thread_local PoolState poolState;
+
+namespace {
+
+std::size_t blockSize(std::size_t size) noexcept {
+  if (TROTH_POOL_KEEPS == 0) return size; // exact, so that AddressSanitizer sees the first byte too far
+  return size == 0 ? POOL_GRAIN : (size + POOL_GRAIN - 1) / POOL_GRAIN * POOL_GRAIN;
+}
+
+// Opens the lists on a thread's first slow path and empties them at its end. Thread-local objects that
+// are destroyed later find the limits at zero and so free straight to the heap.
+struct Reaper {
+  bool open = true;
+
+  Reaper() noexcept {
+    for (std::size_t i = 0; i < POOL_CLASSES; ++i)
+      poolState.lists[i].limit = TROTH_POOL_KEEPS * static_cast<std::uint32_t>(POOL_BYTES_PER_CLASS / ((i + 1) * POOL_GRAIN));
+  }
+  ~Reaper() {
+    for (PoolList& list : poolState.lists) list.limit = 0;
+    trimPool();
+    open = false;
+  }
+};
+
+thread_local Reaper reaper;
+
+} // namespace
+
+void* allocateSlow(std::size_t size) {
+  [[maybe_unused]] const volatile bool& touch = reaper.open; // constructs it on first use
+  void* block = ::operator new(blockSize(size));
+  ++poolState.fromHeap;
+  return block;
+}
+
+void deallocateSlow(void* block, std::size_t) noexcept {
+  --poolState.fromHeap;
+  ::operator delete(block);
+}
+
+std::int64_t liveBlocks() noexcept {
+  std::int64_t live = poolState.fromHeap;
+  for (const PoolList& list : poolState.lists) live -= list.count;
+  return live;
+}
+
+void trimPool() noexcept {
+  for (std::size_t i = 0; i < POOL_CLASSES; ++i) {
+    PoolList& list = poolState.lists[i];
+    while (void* block = list.head) {
+      list.head = *static_cast<void**>(block);
+      --list.count;
+      deallocateSlow(block, (i + 1) * POOL_GRAIN);
+    }
+  }
+}
+
+} // namespace detail
+} // namespace v0
+} // namespace troth

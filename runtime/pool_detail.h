@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// The per-thread pool of size classes from which arenas, coroutine frames and operations are allocated.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+// Freed blocks wait in a list per size class of the thread that frees them, so the steady state of a
+// program takes nothing from the heap. Each list is bounded (POOL_BYTES_PER_CLASS), so a burst does not
+// stay for ever. A block freed on another thread simply changes owner. Under AddressSanitizer all limits
+// are zero and every block comes from the heap, so that no error hides behind reuse.
+inline constexpr std::size_t POOL_GRAIN = 64;
+inline constexpr std::size_t POOL_CLASSES = 64; // blocks of 64, 128, … 4096 bytes
+inline constexpr std::size_t POOL_BYTES_PER_CLASS = 256 * 1024;
+
+struct PoolList {
+  void* head = nullptr; // the first word of a free block points to the next
+  std::uint32_t count = 0;
+  std::uint32_t limit = 0; // 0 until the thread's first slow path has set the pool up, and after its end
+};
+
+struct PoolState {
+  PoolList lists[POOL_CLASSES];
+  std::int64_t fromHeap = 0; // blocks taken from the heap less those given back
+};
+
+extern constinit thread_local PoolState poolState;
+
+void* allocateSlow(std::size_t size);
+void deallocateSlow(void* block, std::size_t size) noexcept;
+
+/// A block of at least `size` bytes, aligned for any scalar type. Throws std::bad_alloc.
+inline void* allocate(std::size_t size) {
+  const std::size_t index = (size - 1) / POOL_GRAIN; // size 0 becomes huge: the slow path
+  if (index < POOL_CLASSES) [[likely]] {
+    PoolList& list = poolState.lists[index];
+    if (void* block = list.head) [[likely]] {
+      list.head = *static_cast<void**>(block);
+      --list.count;
+      return block;
+    }
+  }
+  return allocateSlow(size);
+}
+
+/// Gives back what allocate(size) returned; `size` must be the same.
+inline void deallocate(void* block, std::size_t size) noexcept {
+  const std::size_t index = (size - 1) / POOL_GRAIN;
+  if (index < POOL_CLASSES) [[likely]] {
+    PoolList& list = poolState.lists[index];
+    if (list.count < list.limit) [[likely]] {
+      *static_cast<void**>(block) = list.head;
+      list.head = block;
+      ++list.count;
+      return;
+    }
+  }
+  deallocateSlow(block, size);
+}
+
+/// Blocks in use: allocated on this thread, and not given back on it. For tests.
+std::int64_t liveBlocks() noexcept;
+
+/// Gives the free blocks of this thread back to the heap.
+void trimPool() noexcept;
+
+/// A base for classes whose objects come from the pool.
+struct Pooled {
+  static void* operator new(std::size_t size) { return allocate(size); }
+  static void operator delete(void* object, std::size_t size) noexcept { deallocate(object, size); }
+};
+
+} // namespace detail
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,534 @@
+// SPDX-License-Identifier: MIT
+// The bodies of promise.h's templates: typed nodes, and Promise's functions in terms of them.
+#pragma once
+
+#ifndef TROTH_RUNTIME_PROMISE_H
+#error "include <troth/runtime/promise.h> instead"
+#endif
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+[[noreturn]] void throwConsumed(std::source_location where);
+
+struct PromiseAccess {
+  template <typename T>
+  static Promise<T> wrap(OwnNode node) noexcept {
+    return Promise<T>(std::move(node));
+  }
+  template <typename T>
+  static Promise<T> wrap(PromiseNode* node) noexcept {
+    return Promise<T>(OwnNode(node));
+  }
+  /// Takes the node out; throws if the promise was consumed.
+  template <typename T>
+  static OwnNode take(Promise<T>& promise, std::source_location where) {
+    if (!promise.node_) [[unlikely]]
+      throwConsumed(where);
+    return std::move(promise.node_);
+  }
+  /// Takes the node out; null if the promise was consumed.
+  template <typename T>
+  static OwnNode release(Promise<T>&& promise) noexcept {
+    return std::move(promise.node_);
+  }
+  template <typename T>
+  static PromiseNode& peek(Promise<T>& promise, std::source_location where) {
+    if (!promise.node_) [[unlikely]]
+      throwConsumed(where);
+    return *promise.node_;
+  }
+};
+
+/// Moves a resolved promise's result out and destroys the promise.
+template <typename T>
+Result<FixVoid<T>> takeResult(OwnNode node) noexcept {
+  Result<FixVoid<T>> out;
+  ResultBase& in = resolve(*node);
+  if (in.exception)
+    out.exception = std::move(in.exception);
+  else if constexpr (std::is_void_v<T>)
+    out.value.emplace();
+  else
+    out.value = std::move(static_cast<Result<T>&>(in).value);
+  return out;
+}
+
+template <typename T>
+class ImmediateNode final : public SourceNode {
+public:
+  template <typename U>
+  ImmediateNode(std::source_location where, U&& value) : SourceNode(where) {
+    result_.value.emplace(std::forward<U>(value));
+    setReady();
+  }
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  void destroy() noexcept override { NodeAccess::destroy(this); }
+
+private:
+  Result<T> result_;
+};
+
+// ------------------------------------------------------------------------------------------ then()
+
+/// Calls a continuation (a value, nothing, or an Exception as argument) into a result. Promises that it
+/// returns become nodes, so that the chain above needs no type.
+template <typename Stored, typename Func, typename... Args>
+void callInto(Result<Stored>& out, Func& func, Args&&... args) noexcept {
+  try {
+    if constexpr (std::is_void_v<std::invoke_result_t<Func, Args...>>) {
+      std::invoke(std::forward<Func>(func), std::forward<Args>(args)...);
+      out.value.emplace();
+    } else if constexpr (std::is_same_v<Stored, OwnNode>) {
+      out.value.emplace(PromiseAccess::release(std::invoke(std::forward<Func>(func), std::forward<Args>(args)...)));
+    } else {
+      out.value.emplace(std::invoke(std::forward<Func>(func), std::forward<Args>(args)...));
+    }
+  } catch (...) {
+    out.exception = Exception::fromCurrent().ref();
+  }
+}
+
+/// The node of `then`. `In` is the dependency's value, `Out` what is kept of the continuation's return.
+template <typename Out, typename In, typename Func, typename OnError, typename Returned>
+class TransformNode final : public LazyNode {
+public:
+  template <typename F, typename E>
+  TransformNode(std::source_location where, F&& func, E&& onError)
+      : LazyNode(where), func_(std::forward<F>(func)), onError_(std::forward<E>(onError)) {}
+
+  ResultBase& get(ResultBase* in) noexcept override {
+    if (in->exception) {
+      ExceptionRef exception = std::move(in->exception);
+      dropDependency();
+      if constexpr (std::is_same_v<OnError, PropagateException>)
+        result_.exception = std::move(exception);
+      else
+        handle(Exception(std::move(exception)));
+    } else if constexpr (std::is_void_v<In>) {
+      dropDependency();
+      callInto(result_, func_);
+    } else {
+      In value = std::move(*static_cast<Result<In>*>(in)->value);
+      dropDependency();
+      callInto(result_, func_, std::move(value));
+    }
+    return result_;
+  }
+
+  void destroy() noexcept override { NodeAccess::destroy(this); }
+
+private:
+  [[no_unique_address]] Func func_;
+  [[no_unique_address]] OnError onError_;
+  Result<Out> result_;
+
+  void dropDependency() noexcept { destroyChain(std::exchange(dependency_, nullptr)); }
+
+  void handle(Exception exception) noexcept {
+    using Handled = std::invoke_result_t<OnError, Exception>;
+    if constexpr (std::is_void_v<Handled> && !std::is_void_v<Returned>) {
+      // A handler that returns nothing where a value is wanted can only throw.
+      callOnly(std::move(exception));
+    } else if constexpr (std::is_same_v<Out, OwnNode> && !UnwrapPromise<std::remove_cvref_t<Handled>>::IS_PROMISE) {
+      auto asPromise = [this](Exception e) -> Returned {
+        if constexpr (std::is_void_v<Handled>) {
+          std::invoke(std::forward<OnError>(onError_), std::move(e));
+          return READY_NOW;
+        } else {
+          return std::invoke(std::forward<OnError>(onError_), std::move(e));
+        }
+      };
+      callInto(result_, asPromise, std::move(exception));
+    } else {
+      callInto(result_, onError_, std::move(exception));
+    }
+  }
+
+  void callOnly(Exception exception) noexcept {
+    Exception original = exception;
+    try {
+      std::invoke(std::forward<OnError>(onError_), std::move(exception));
+      result_.exception =
+          Exception(Exception::Kind::FAILED, "an error handler that gives no value must throw", {}, where_)
+              .ref();
+    } catch (...) {
+      result_.exception = Exception::fromCurrent().ref();
+    }
+  }
+};
+
+template <typename T>
+struct Identity {
+  T operator()(T value) const { return value; }
+};
+template <>
+struct Identity<void> {
+  void operator()() const {}
+};
+
+template <typename T, typename Func, typename OnError>
+auto transform(OwnNode dependency, Func&& func, OnError&& onError, std::source_location where) {
+  using Returned = ReturnOf<Func, T>;
+  using Unwrapped = UnwrapPromise<std::remove_cvref_t<Returned>>;
+  using Stored = std::conditional_t<Unwrapped::IS_PROMISE, OwnNode, FixVoid<std::remove_cvref_t<Returned>>>;
+  if constexpr (!std::is_same_v<std::decay_t<OnError>, PropagateException>) {
+    using Handled = std::invoke_result_t<std::decay_t<OnError>, Exception>;
+    static_assert(std::is_void_v<Handled> || std::is_convertible_v<Handled, Returned>,
+                  "the error handler must return what the continuation returns (or nothing, if it always throws)");
+  }
+  using Node = TransformNode<Stored, T, std::decay_t<Func>, std::decay_t<OnError>, std::remove_cvref_t<Returned>>;
+  OwnNode node(NodeAccess::append<Node>(std::move(dependency), where, std::forward<Func>(func), std::forward<OnError>(onError)));
+  if constexpr (Unwrapped::IS_PROMISE) {
+    auto* chain = NodeAccess::append<ChainNode>(std::move(node), where);
+    OwnNode own(chain);
+    chain->start();
+    return PromiseAccess::wrap<typename Unwrapped::Type>(std::move(own));
+  } else {
+    return PromiseAccess::wrap<std::remove_cvref_t<Returned>>(std::move(node));
+  }
+}
+
+// -------------------------------------------------------------------------- attach, eagerlyEvaluate
+
+template <typename... Attachments>
+class AttachNode final : public LazyNode {
+public:
+  template <typename... A>
+  explicit AttachNode(A&&... attachments)
+      : LazyNode(std::source_location()), attachments_(std::forward<A>(attachments)...) {}
+  ResultBase& get(ResultBase* in) noexcept override { return *in; }
+  void destroy() noexcept override { NodeAccess::destroy(this); }
+
+private:
+  std::tuple<Attachments...> attachments_;
+};
+
+/// Takes the result as soon as it is there, and destroys the work that made it.
+template <typename T>
+class EagerNode final : public SourceNode, private Event {
+public:
+  explicit EagerNode(std::source_location where) : SourceNode(where), Event(EventLoop::current()) {}
+
+  void start() {
+    bool ready;
+    try {
+      ready = listen(*dependency_, this);
+    } catch (...) {
+      dependency_ = nullptr; // as in ChainNode::start
+      throw;
+    }
+    if (ready) armBreadthFirst();
+  }
+
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  void destroy() noexcept override { NodeAccess::destroy(this); }
+
+private:
+  Result<FixVoid<T>> result_;
+
+  void fire() noexcept override {
+    // The dependency stays in its place while it is resolved, so that user code that destroys this
+    // promise meets the firing event.
+    ResultBase& in = resolve(*dependency_);
+    if (in.exception)
+      result_.exception = std::move(in.exception);
+    else if constexpr (std::is_void_v<T>)
+      result_.value.emplace();
+    else
+      result_.value = std::move(static_cast<Result<T>&>(in).value);
+    destroyChain(std::exchange(dependency_, nullptr));
+    setReady();
+  }
+};
+
+// ----------------------------------------------------------------------------------------- adapters
+
+/// The fulfilling half of a source with a typed result.
+template <typename T>
+class FulfillableNode : public SourceNode, public PromiseFulfiller<T> {
+public:
+  explicit FulfillableNode(std::source_location where) : SourceNode(where) {}
+
+  void fulfill(T value) override {
+    if (isReady()) return;
+    requireThread("a promise was fulfilled");
+    result_.value.emplace(std::move(value));
+    setReady();
+  }
+  void reject(Exception exception) override {
+    if (isReady()) return;
+    requireThread("a promise was rejected");
+    result_.exception = exception.ref();
+    setReady();
+  }
+  bool isWaiting() const override { return !isReady(); }
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+
+private:
+  Result<T> result_;
+};
+
+template <>
+class FulfillableNode<void> : public SourceNode, public PromiseFulfiller<void> {
+public:
+  explicit FulfillableNode(std::source_location where) : SourceNode(where) {}
+
+  void fulfill() override {
+    if (isReady()) return;
+    requireThread("a promise was fulfilled");
+    result_.value.emplace();
+    setReady();
+  }
+  void reject(Exception exception) override {
+    if (isReady()) return;
+    requireThread("a promise was rejected");
+    result_.exception = exception.ref();
+    setReady();
+  }
+  bool isWaiting() const override { return !isReady(); }
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+
+private:
+  Result<Void> result_;
+};
+
+template <typename T, typename Adapter>
+class AdapterNode final : public FulfillableNode<T> {
+public:
+  template <typename... Args>
+  explicit AdapterNode(Args&&... args)
+      : FulfillableNode<T>(std::source_location()),
+        adapter_(static_cast<PromiseFulfiller<T>&>(*this), std::forward<Args>(args)...) {}
+  void destroy() noexcept override { NodeAccess::destroy(this); }
+
+private:
+  Adapter adapter_;
+};
+
+/// The two ends of newPromiseAndFulfiller know each other until one of them goes.
+template <typename T>
+class PairNode;
+
+template <typename T>
+class PairFulfillerBase : public PromiseFulfiller<T>, public Pooled {
+public:
+  ~PairFulfillerBase() override {
+    if (node_ == nullptr) return;
+    node_->fulfiller_ = nullptr;
+    if (!node_->isReady())
+      node_->reject(Exception(Exception::Kind::FAILED, "the fulfiller of a promise was destroyed without fulfilling it", {},
+                              node_->where()));
+  }
+  void reject(Exception exception) final {
+    if (node_ != nullptr) node_->reject(std::move(exception));
+  }
+  bool isWaiting() const final { return node_ != nullptr && node_->isWaiting(); }
+
+  PairNode<T>* node_ = nullptr;
+};
+
+template <typename T>
+class PairFulfiller final : public PairFulfillerBase<T> {
+public:
+  void fulfill(T value) override {
+    if (this->node_ != nullptr) this->node_->fulfill(std::move(value));
+  }
+};
+
+template <>
+class PairFulfiller<void> final : public PairFulfillerBase<void> {
+public:
+  void fulfill() override;
+};
+
+template <typename T>
+class PairNode final : public FulfillableNode<T> {
+public:
+  explicit PairNode(std::source_location where, PairFulfiller<T>& fulfiller)
+      : FulfillableNode<T>(where), fulfiller_(&fulfiller) {
+    fulfiller.node_ = this;
+  }
+  ~PairNode() override {
+    if (fulfiller_ != nullptr) fulfiller_->node_ = nullptr;
+  }
+  void destroy() noexcept override { NodeAccess::destroy(this); }
+
+  PairFulfillerBase<T>* fulfiller_;
+};
+
+inline void PairFulfiller<void>::fulfill() {
+  if (node_ != nullptr) node_->fulfill();
+}
+
+inline ReadyNowConstant::operator Promise<void>() const noexcept {
+  return PromiseAccess::wrap<void>(&readyNode());
+}
+
+template <typename T>
+NeverDoneConstant::operator Promise<T>() const noexcept {
+  return PromiseAccess::wrap<T>(&neverNode());
+}
+
+inline void NeverDoneConstant::wait(WaitScope& scope, std::source_location where) const {
+  scope.waitFor(neverNode(), where);
+  fatal("a promise that is never ready became ready");
+}
+
+} // namespace detail
+
+// ------------------------------------------------------------------------------------------ Promise
+
+template <typename T>
+template <detail::ValueOf<T> U>
+Promise<T>::Promise(U&& value, std::source_location where)
+    : node_(detail::NodeAccess::make<detail::ImmediateNode<T>>(where, std::forward<U>(value))) {}
+
+template <typename T>
+Promise<T>::Promise(Exception exception, std::source_location where)
+    : node_(detail::NodeAccess::make<detail::BrokenNode>(exception.ref(), where)) {}
+
+template <typename T>
+template <typename Func, typename OnError>
+auto Promise<T>::then(Func&& func, OnError&& onError, std::source_location where) &&
+    -> detail::PromiseOf<detail::ReturnOf<Func, T>> {
+  return detail::transform<T>(detail::PromiseAccess::take(*this, where), std::forward<Func>(func),
+                              std::forward<OnError>(onError), where);
+}
+
+template <typename T>
+template <typename OnError>
+Promise<T> Promise<T>::catch_(OnError&& onError, std::source_location where) && {
+  using Handled = std::invoke_result_t<std::decay_t<OnError>, Exception>;
+  if constexpr (detail::UnwrapPromise<std::remove_cvref_t<Handled>>::IS_PROMISE) {
+    if constexpr (std::is_void_v<T>)
+      return std::move(*this).then([]() -> Promise<void> { return READY_NOW; }, std::forward<OnError>(onError), where);
+    else
+      return std::move(*this).then([](T value) -> Promise<T> { return value; }, std::forward<OnError>(onError), where);
+  } else {
+    return std::move(*this).then(detail::Identity<T>(), std::forward<OnError>(onError), where);
+  }
+}
+
+template <typename T>
+Promise<void> Promise<T>::ignoreResult(std::source_location where) && {
+  if constexpr (std::is_void_v<T>)
+    return detail::PromiseAccess::wrap<void>(detail::PromiseAccess::take(*this, where));
+  else
+    return std::move(*this).then([](T&&) {}, detail::PropagateException(), where);
+}
+
+template <typename T>
+template <typename... Attachments>
+Promise<T> Promise<T>::attach(Attachments&&... attachments) && {
+  using Node = detail::AttachNode<std::decay_t<Attachments>...>;
+  return detail::PromiseAccess::wrap<T>(detail::NodeAccess::append<Node>(
+      detail::PromiseAccess::take(*this, std::source_location::current()), std::forward<Attachments>(attachments)...));
+}
+
+template <typename T>
+template <typename OnError>
+Promise<T> Promise<T>::eagerlyEvaluate(OnError&& onError, std::source_location where) && {
+  return std::move(*this).catch_(std::forward<OnError>(onError), where).eagerlyEvaluate(nullptr, where);
+}
+
+template <typename T>
+Promise<T> Promise<T>::eagerlyEvaluate(std::nullptr_t, std::source_location where) && {
+  auto* node = detail::NodeAccess::append<detail::EagerNode<T>>(detail::PromiseAccess::take(*this, where), where);
+  detail::OwnNode own(node);
+  node->start();
+  return detail::PromiseAccess::wrap<T>(std::move(own));
+}
+
+template <typename T>
+Promise<T> Promise<T>::exclusiveJoin(Promise<T>&& other, std::source_location where) && {
+  return detail::PromiseAccess::wrap<T>(detail::NodeAccess::make<detail::ExclusiveJoinNode>(
+      detail::PromiseAccess::take(*this, where), detail::PromiseAccess::take(other, where), where));
+}
+
+template <typename T>
+T Promise<T>::wait(WaitScope& scope, std::source_location where) && {
+  detail::OwnNode node = detail::PromiseAccess::take(*this, where);
+  scope.waitFor(*node, where);
+  detail::Result<detail::FixVoid<T>> result;
+  {
+    WaitScope::Evaluating evaluating(scope);
+    result = detail::takeResult<T>(std::move(node));
+  }
+  if (result.exception) result.exception.rethrow();
+  if constexpr (!std::is_void_v<T>) return std::move(*result.value);
+}
+
+template <typename T>
+bool Promise<T>::poll(WaitScope& scope, std::source_location where) {
+  return scope.pollFor(detail::PromiseAccess::peek(*this, where), where);
+}
+
+// ----------------------------------------------------------------------------------- free functions
+
+template <typename Func>
+auto evalNow(Func&& func) noexcept -> detail::PromiseOf<std::invoke_result_t<Func>> {
+  using Returned = std::invoke_result_t<Func>;
+  try {
+    if constexpr (std::is_void_v<Returned>) {
+      std::invoke(std::forward<Func>(func));
+      return READY_NOW;
+    } else {
+      return std::invoke(std::forward<Func>(func));
+    }
+  } catch (...) {
+    return Exception::fromCurrent();
+  }
+}
+
+template <typename Func>
+auto evalLater(Func&& func, std::source_location where) -> detail::PromiseOf<std::invoke_result_t<Func>> {
+  return detail::transform<void>(detail::OwnNode(&detail::yieldNode()), std::forward<Func>(func),
+                                 detail::PropagateException(), where);
+}
+
+template <typename Func>
+auto evalLast(Func&& func, std::source_location where) -> detail::PromiseOf<std::invoke_result_t<Func>> {
+  return detail::transform<void>(detail::OwnNode(&detail::lastNode()), std::forward<Func>(func),
+                                 detail::PropagateException(), where);
+}
+
+template <typename T>
+PromiseFulfillerPair<T> newPromiseAndFulfiller(std::source_location where) {
+  auto fulfiller = std::make_unique<detail::PairFulfiller<T>>();
+  auto* node = detail::NodeAccess::make<detail::PairNode<T>>(where, *fulfiller);
+  return {detail::PromiseAccess::wrap<T>(node), std::move(fulfiller)};
+}
+
+template <typename T, typename Adapter, typename... Args>
+Promise<T> newAdaptedPromise(Args&&... args) {
+  return detail::PromiseAccess::wrap<T>(
+      detail::NodeAccess::make<detail::AdapterNode<T, Adapter>>(std::forward<Args>(args)...));
+}
+
+template <typename T>
+template <typename Func>
+bool PromiseFulfiller<T>::rejectIfThrows(Func&& func) {
+  try {
+    std::invoke(std::forward<Func>(func));
+    return true;
+  } catch (...) {
+    reject(Exception::fromCurrent());
+    return false;
+  }
+}
+
+template <typename Func>
+bool PromiseFulfiller<void>::rejectIfThrows(Func&& func) {
+  try {
+    std::invoke(std::forward<Func>(func));
+    return true;
+  } catch (...) {
+    reject(Exception::fromCurrent());
+    return false;
+  }
+}
+
+} // namespace v0
+} // namespace troth

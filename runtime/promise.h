@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+// Promise<T>: a value that arrives later, the work that makes it, and the right to cancel that work.
+#pragma once
+#define TROTH_RUNTIME_PROMISE_H
+
+#include <troth/runtime/event_loop.h>
+#include <troth/runtime/exception.h>
+#include <troth/runtime/node_detail.h>
+
+#include <concepts>
+#include <functional>
+#include <memory>
+#include <source_location>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace troth {
+inline namespace v0 {
+
+template <typename T>
+class Promise;
+template <typename T>
+class PromiseFulfiller;
+
+namespace detail {
+
+template <typename T>
+struct UnwrapPromise {
+  using Type = T;
+  static constexpr bool IS_PROMISE = false;
+};
+template <typename T>
+struct UnwrapPromise<Promise<T>> {
+  using Type = T;
+  static constexpr bool IS_PROMISE = true;
+};
+
+template <typename T>
+using FixVoid = std::conditional_t<std::is_void_v<T>, Void, T>;
+
+template <typename Func, typename T>
+struct ContinuationResult {
+  using Type = std::invoke_result_t<Func, T>;
+};
+template <typename Func>
+struct ContinuationResult<Func, void> {
+  using Type = std::invoke_result_t<Func>;
+};
+
+/// What a continuation of a Promise<T> returns, and the promise that `then` makes of it.
+template <typename Func, typename T>
+using ReturnOf = typename ContinuationResult<Func, T>::Type;
+template <typename R>
+using PromiseOf = Promise<typename UnwrapPromise<std::remove_cvref_t<R>>::Type>;
+
+/// What a Promise<T> can be made from as a value.
+template <typename U, typename T>
+concept ValueOf = !std::is_void_v<T> && std::constructible_from<T, U> && !std::same_as<std::remove_cvref_t<U>, Exception> &&
+                  !std::same_as<std::remove_cvref_t<U>, Promise<T>>;
+
+/// The default error handler: passes the error on.
+struct PropagateException {};
+
+struct PromiseAccess;
+
+} // namespace detail
+
+/// Owns the work that will produce a T, and cancels that work when it is destroyed.
+///
+/// When the destructor returns, no continuation of this promise will run, no callback will fire, and no
+/// buffer or reference that was handed to it is touched again; what the work held is destroyed, what a
+/// step waits for before the step itself. There is nothing else to do for cancellation.
+///
+/// A promise is consumed by awaiting it or chaining to it (`&&` functions: `std::move(p).then(…)`);
+/// using a consumed promise throws FAILED. Promises belong to the thread (the EventLoop) that they were
+/// made on. Most chains and results cost no heap allocation: nodes come from a per-thread pool.
+///
+/// Any function that returns a Promise may be a coroutine: it starts at once, and the promise owns it.
+template <typename T>
+class [[nodiscard("destroying a promise cancels its work: await it, or hand it to a TaskSet")]] Promise {
+  static_assert(!std::is_reference_v<T>, "a promise carries a value; use a pointer or std::reference_wrapper");
+  static_assert(!detail::UnwrapPromise<T>::IS_PROMISE, "a promise for a promise is just a promise");
+
+public:
+  using ValueType = T;
+
+  /// A promise that is ready with `value` (for `T` = `void`: use READY_NOW).
+  template <detail::ValueOf<T> U = T>
+  Promise(U&& value, std::source_location where = std::source_location::current());
+
+  /// A promise that has failed.
+  Promise(Exception exception, std::source_location where = std::source_location::current());
+
+  Promise(Promise&&) noexcept = default;
+  Promise& operator=(Promise&&) noexcept = default;
+  /// Cancels the work, unless the promise was consumed.
+  ~Promise() = default;
+
+  /// Runs `func` with the value once there is one; gives a promise for what it returns.
+  ///
+  /// If `func` returns a promise, the result waits for that too, and `func` runs as soon as it can;
+  /// otherwise `func` runs only when somebody waits for the result. A failure skips `func` and travels
+  /// on, without being thrown, to `onError(Exception)` if given, whose result must convert to `func`'s.
+  /// What either throws becomes the failure of the result. This promise's work is destroyed before
+  /// `func` runs; `func` itself after the promise that it is part of.
+  template <typename Func, typename OnError = detail::PropagateException>
+  auto then(Func&& func, OnError&& onError = {}, std::source_location where = std::source_location::current()) &&
+      -> detail::PromiseOf<detail::ReturnOf<Func, T>>;
+
+  /// Handles a failure: `onError(Exception)` returns a T (or a promise for one), or throws.
+  template <typename OnError>
+  Promise<T> catch_(OnError&& onError, std::source_location where = std::source_location::current()) &&;
+
+  /// The same work without its value.
+  Promise<void> ignoreResult(std::source_location where = std::source_location::current()) &&;
+
+  /// Keeps `attachments` alive until the promise is consumed or destroyed: they are destroyed after the
+  /// work that may refer to them.
+  template <typename... Attachments>
+  Promise<T> attach(Attachments&&... attachments) &&;
+
+  /// Runs the whole chain as soon as it can, even if nobody waits for the result. `onError` sees a
+  /// failure (nobody else may); pass `nullptr` if whoever holds the promise will await it.
+  template <typename OnError>
+  Promise<T> eagerlyEvaluate(OnError&& onError, std::source_location where = std::source_location::current()) &&;
+  Promise<T> eagerlyEvaluate(std::nullptr_t, std::source_location where = std::source_location::current()) &&;
+
+  /// The first of the two to be ready, successful or not; the other one is cancelled before the result
+  /// is seen.
+  Promise<T> exclusiveJoin(Promise<T>&& other, std::source_location where = std::source_location::current()) &&;
+
+  /// Runs the loop until this promise is ready, and returns its value or throws its exception (in its
+  /// original type). Throws FAILED when called from inside a continuation or coroutine, and when nothing
+  /// is left that could make the promise ready.
+  T wait(WaitScope& scope, std::source_location where = std::source_location::current()) &&;
+
+  /// Runs the loop until this promise is ready or nothing more can be done without blocking. Returns
+  /// whether it is ready; `wait()` and `co_await` then have it at once.
+  bool poll(WaitScope& scope, std::source_location where = std::source_location::current());
+
+private:
+  detail::OwnNode node_;
+
+  explicit Promise(detail::OwnNode node) noexcept : node_(std::move(node)) {}
+
+  friend struct detail::PromiseAccess;
+};
+
+namespace detail {
+struct ReadyNowConstant {
+  operator Promise<void>() const noexcept; // NOLINT: a constant that is a promise
+};
+struct NeverDoneConstant {
+  template <typename T>
+  operator Promise<T>() const noexcept; // NOLINT
+  /// Runs the loop for ever; throws FAILED once nothing else is left that could happen.
+  [[noreturn]] void wait(WaitScope& scope, std::source_location where = std::source_location::current()) const;
+};
+} // namespace detail
+
+/// A Promise<void> that is ready. Costs nothing.
+inline constexpr detail::ReadyNowConstant READY_NOW{};
+/// A promise of any type that is never ready. Costs nothing.
+inline constexpr detail::NeverDoneConstant NEVER_DONE{};
+
+/// Calls `func` now and gives a promise for its result, failed if it throws.
+template <typename Func>
+auto evalNow(Func&& func) noexcept -> detail::PromiseOf<std::invoke_result_t<Func>>;
+
+/// Calls `func` from the loop, after the events that are queued when somebody begins to wait for it.
+template <typename Func>
+auto evalLater(Func&& func, std::source_location where = std::source_location::current())
+    -> detail::PromiseOf<std::invoke_result_t<Func>>;
+
+/// Calls `func` when nothing else is queued, before the loop looks for I/O. Of several, the one that was
+/// waited for last runs first.
+template <typename Func>
+auto evalLast(Func&& func, std::source_location where = std::source_location::current())
+    -> detail::PromiseOf<std::invoke_result_t<Func>>;
+
+/// The producer's end of a promise. Only the first of fulfill() and reject() counts. Destroying a
+/// fulfiller that did neither rejects the promise with FAILED. Belongs to the promise's thread; using it
+/// on another throws FAILED.
+template <typename T>
+class PromiseFulfiller {
+public:
+  virtual ~PromiseFulfiller() = default;
+
+  /// Makes the promise ready with `value`.
+  virtual void fulfill(T value) = 0;
+  /// Makes the promise fail.
+  virtual void reject(Exception exception) = 0;
+  /// Whether the promise still exists and has no result: false means that further work is useless.
+  virtual bool isWaiting() const = 0;
+
+  /// Calls `func` and rejects the promise if it throws; returns whether it did not.
+  template <typename Func>
+  bool rejectIfThrows(Func&& func);
+};
+
+template <>
+class PromiseFulfiller<void> {
+public:
+  virtual ~PromiseFulfiller() = default;
+  virtual void fulfill() = 0;
+  virtual void reject(Exception exception) = 0;
+  virtual bool isWaiting() const = 0;
+  template <typename Func>
+  bool rejectIfThrows(Func&& func);
+};
+
+template <typename T>
+struct PromiseFulfillerPair {
+  Promise<T> promise;
+  std::unique_ptr<PromiseFulfiller<T>> fulfiller;
+};
+
+/// A promise and its fulfiller. Destroying the promise makes the fulfiller useless, nothing more.
+template <typename T>
+PromiseFulfillerPair<T> newPromiseAndFulfiller(std::source_location where = std::source_location::current());
+
+/// A promise whose work is an `Adapter`, made in place as `Adapter(PromiseFulfiller<T>&, args…)`: its
+/// constructor starts the operation, callbacks fulfil, and its destructor must undo or detach what is
+/// still running. The adapter is destroyed with the promise, or after the result was taken.
+template <typename T, typename Adapter, typename... Args>
+Promise<T> newAdaptedPromise(Args&&... args);
+
+} // namespace v0
+} // namespace troth
+
+#include <troth/runtime/promise-inl.h>   // IWYU pragma: export
+#include <troth/runtime/coroutine-inl.h> // IWYU pragma: export

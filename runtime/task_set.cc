@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// TaskSet: a doubly-linked list of events, each of which owns one promise.
+#include <troth/runtime/task_set.h>
+
+namespace troth {
+inline namespace v0 {
+
+class TaskSet::Task final : public detail::Event, public detail::Pooled {
+public:
+  Task(TaskSet& set, detail::OwnNode node) : Event(EventLoop::current()), set_(set), node_(std::move(node)) {}
+
+  void start() {
+    try {
+      if (detail::listen(*node_, this)) armBreadthFirst();
+    } catch (...) {
+      node_.release(); // it belongs to another thread, where alone it could be destroyed
+      throw;
+    }
+  }
+
+  Task* next = nullptr;
+  Task** link = nullptr; // what points to this task
+
+private:
+  TaskSet& set_;
+  detail::OwnNode node_;
+
+  // Takes the result, destroys the work and then itself, so that the handler may do with the set what it
+  // likes. While the work's last step runs this is the firing event, and destroying the set is caught.
+  void fire() noexcept override {
+    detail::ResultBase& result = detail::resolve(*node_);
+    detail::ExceptionRef exception;
+    if (result.exception) exception = std::move(result.exception);
+    node_ = detail::OwnNode();
+    TaskSet& set = set_;
+    set.remove(*this);
+    doneFiring();
+    delete this;
+    if (exception)
+      set.reportFailure(Exception(std::move(exception)));
+    else
+      set.noticeEmpty();
+  }
+};
+
+TaskSet::~TaskSet() {
+  closing_ = true;
+  if (destroyed_ != nullptr) *destroyed_ = true;
+  clear();
+}
+
+void TaskSet::add(Promise<void> task, std::source_location where) {
+  detail::OwnNode node = detail::PromiseAccess::take(task, where);
+  if (closing_) return;
+  auto* added = new Task(*this, std::move(node));
+  added->next = first_;
+  added->link = &first_;
+  if (first_ != nullptr) first_->link = &added->next;
+  first_ = added;
+  ++size_;
+  try {
+    added->start();
+  } catch (...) {
+    remove(*added);
+    delete added;
+    throw;
+  }
+}
+
+void TaskSet::remove(Task& task) noexcept {
+  *task.link = task.next;
+  if (task.next != nullptr) task.next->link = task.link;
+  --size_;
+}
+
+void TaskSet::clear() {
+  const bool wasClosing = std::exchange(closing_, true);
+  while (first_ != nullptr) {
+    Task* task = first_;
+    remove(*task);
+    delete task;
+  }
+  closing_ = wasClosing;
+  noticeEmpty();
+}
+
+void TaskSet::reportFailure(Exception exception) {
+  bool destroyed = false;
+  destroyed_ = &destroyed;
+  handler_.taskFailed(std::move(exception));
+  if (destroyed) return;
+  destroyed_ = nullptr;
+  noticeEmpty();
+}
+
+void TaskSet::noticeEmpty() {
+  if (first_ != nullptr || emptyFulfiller_ == nullptr) return;
+  auto fulfiller = std::move(emptyFulfiller_);
+  fulfiller->fulfill();
+}
+
+Promise<void> TaskSet::onEmpty(std::source_location where) {
+  if (first_ == nullptr) return READY_NOW;
+  if (emptyFulfiller_ != nullptr && emptyFulfiller_->isWaiting())
+    detail::throwMisuse("TaskSet::onEmpty() was called while another onEmpty() is pending", where);
+  auto pair = newPromiseAndFulfiller<void>(where);
+  emptyFulfiller_ = std::move(pair.fulfiller);
+  return std::move(pair.promise);
+}
+
+} // namespace v0
+} // namespace troth
