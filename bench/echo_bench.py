@@ -4,20 +4,21 @@
 
 Run it by `tools/bench echo`, which builds first. How each figure is taken:
 
-rounds         In each round every server is started anew, alone on one core, with the load generator
-               on another; the order is turned round every second time. Ratios are formed within a
+rounds         In each round every server is started anew, alone on one core, with the load
+               generator on another; every round has another order. Ratios are formed within a
                round, between neighbours in time, and their median is reported: what disturbs the
-               machine for longer than a round disturbs both sides of a ratio.
+               machine for longer than a round disturbs both sides of a ratio. A server compared
+               with itself (`--peer again=...`) shows how far a ratio is to be believed.
 CPU time       The scheduler's own count in nanoseconds (the first number of
                /proc/PID/task/*/schedstat), read when all connections are open and warm, and again
                when the last echo has come. Both times the server sleeps, so the count is settled.
                (utime and stime in /proc/PID/stat have a resolution of 10 ms.)
-system calls   `strace -c -f` on a short and on a long run. The difference, divided by the difference
-               of the messages, is free of start-up and shut-down.
+system calls   `strace -c -f` on a short and on a long run. The difference, divided by the
+               difference of the messages, is free of start-up and shut-down.
 instructions   The same difference, with callgrind: user mode only, the same on every machine up to
                how many connections were ready each time the server looked.
-memory         Private dirty memory (/proc/PID/smaps_rollup) with many and with few connections that
-               have each echoed one message and are idle. What the kernel keeps is not in it.
+memory         Private dirty memory (/proc/PID/smaps_rollup) with many and with few connections
+               that have each echoed one message and are idle. What the kernel keeps is not in it.
 """
 
 import argparse
@@ -50,7 +51,7 @@ class BenchError(Exception):
     """A measurement that could not be made. The message is for the person who reads the table."""
 
 
-# --- Processes -------------------------------------------------------------------------------------
+# --- Processes -----------------------------------------------------------------------------------
 
 STARTED = []  # every child, so that none outlives this script, whatever ends it
 
@@ -130,7 +131,7 @@ class Server:
 
     def __init__(self, bench, command, tool=(), traced=False):
         self.command = command
-        self.traced = traced  # the tool is the server's parent (strace), not its first self (valgrind)
+        self.traced = traced  # the tool is the server's parent (strace), not its shell (valgrind)
         self.pid = None
         self.port = None
         self.output = tempfile.TemporaryFile("w+")
@@ -246,7 +247,7 @@ def exchange(bench, server, messages):
         raise BenchError(f"{result['messages']} messages of {messages} were exchanged")
 
 
-# --- Measurements ----------------------------------------------------------------------------------
+# --- Measurements --------------------------------------------------------------------------------
 
 
 def measure_round(bench, command):
@@ -346,11 +347,18 @@ def measure_memory(bench, command):
     return statistics.median(samples)
 
 
-# --- The whole run ---------------------------------------------------------------------------------
+# --- The whole run -------------------------------------------------------------------------------
 
 
 def progress(text):
     print(text, file=sys.stderr, flush=True)
+
+
+def order_of_round(names, number):
+    """Forwards and backwards in turn, and beginning with each: no server has a place of its own."""
+    begin = number // 2 % len(names)
+    order = names[begin:] + names[:begin]
+    return order if number % 2 == 0 else order[::-1]
 
 
 def run_rounds(bench, servers, complaints):
@@ -359,7 +367,7 @@ def run_rounds(bench, servers, complaints):
     failed = set()
     for number in range(bench.options.rounds):
         progress(f"round {number + 1} of {bench.options.rounds}")
-        order = list(servers) if number % 2 == 0 else list(reversed(servers))
+        order = order_of_round(list(servers), number)
         for name in order:
             figure = None
             if name not in failed:
@@ -395,7 +403,8 @@ class Table:
         for index, row in enumerate(self.rows):
             cells = [row[0].ljust(widths[0])]
             cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
-            lines.append("| " + " | ".join(cells) + " |" if markdown else "  ".join(cells).rstrip())
+            line = "| " + " | ".join(cells) + " |" if markdown else "  ".join(cells).rstrip()
+            lines.append(line)
             if index == 0 and markdown:
                 rules = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
                 lines.append("| " + " | ".join(rules) + " |")
@@ -487,7 +496,8 @@ def run(bench, servers, complaints):
     memory = measure_each(
         servers, "memory", lambda command: measure_memory(bench, command), complaints)
 
-    table.add("user-mode instructions per message", with_ratio(instructions, lambda v: f"{v:,.0f}"))
+    table.add("user-mode instructions per message",
+              with_ratio(instructions, lambda v: f"{v:,.0f}"))
     totals = {name: counts["total"] for name, counts in calls.items()}
     table.add("system calls per message", with_ratio(totals, lambda v: f"{v:.2f}"))
     for kind in [*SYSTEM_CALL_KINDS, "other"]:
@@ -497,7 +507,7 @@ def run(bench, servers, complaints):
     return table
 
 
-# --- What was measured, and where ------------------------------------------------------------------
+# --- What was measured, and where ----------------------------------------------------------------
 
 
 def output_of(command):
@@ -539,7 +549,8 @@ def commit(root):
 def busy_share():
     """How busy all cores are with other things, measured over half a second."""
     def times():
-        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        line = Path("/proc/stat").read_text().partition("\n")[0]
+        fields = [int(field) for field in line.split()[1:9]]
         return sum(fields), fields[3] + fields[4]  # all; idle and waiting for a disk
 
     total, idle = times()
@@ -568,22 +579,24 @@ def describe(bench, servers, busy):
              if bench.pinned else "not pinned to cores")
     lines.append(f"{options.rounds} rounds of {options.seconds:g} s, {place}; "
                  "ratios: median (and quartiles) of the ratios within each round.")
-    lines.append("CPU time: /proc/PID/task/*/schedstat. Throughput and round trip are bounded by the "
-                 "slower side, at times the load generator; the CPU time is the server's alone.")
-    lines.append("System calls: strace -c -f. Instructions: callgrind. Both: a long run less a short "
-                 "one; under both a server is slow, so that more connections than usual are ready "
-                 "each time that it looks. Memory: private dirty memory at "
-                 f"{options.idle[1]} connections less that at {options.idle[0]}, each after one echo; "
-                 "the kernel's part is not in it.")
+    lines.append("CPU time: /proc/PID/task/*/schedstat. Throughput and round trip are bounded by "
+                 "the slower side, at times the load generator; the CPU time is the "
+                 "server's alone.")
+    lines.append("System calls: strace -c -f. Instructions: callgrind. Both: a long run less a "
+                 "short one; under both a server is slow, so that more connections than usual are "
+                 "ready each time that it looks.")
+    lines.append(f"Memory: private dirty memory at {options.idle[1]} connections less that at "
+                 f"{options.idle[0]}, each after one echo; the kernel's part is not in it.")
     if {"asio", "kj"} & set(servers):
-        lines.append("The asio and kj servers keep a read buffer of 4096 bytes for each connection.")
+        lines.append("The asio and kj servers keep a read buffer of 4096 bytes for each "
+                     "connection.")
     extra = [f"{name} is `{without_paths(command)}`" for name, command in options.peer]
     lines.append("Command: `" + shlex.join(["tools/bench", "echo", *options.said]) + "`"
                  + "".join("; " + text for text in extra) + ".")
     return lines
 
 
-# --- The command line ------------------------------------------------------------------------------
+# --- The command line ----------------------------------------------------------------------------
 
 
 def peer(text):
@@ -597,8 +610,9 @@ def parse_options(arguments):
     parser = argparse.ArgumentParser(
         prog="tools/bench echo",
         description="Compares troth's echo server with bare libuv and other libraries.",
-        epilog="A peer's command must be the server itself (a script that starts it ends in `exec`), "
-               "listen on 127.0.0.1, print `listening on 127.0.0.1:PORT`, and end on SIGTERM.")
+        epilog="A peer's command must be the server itself (a script that starts it ends in "
+               "`exec`), listen on 127.0.0.1, print `listening on 127.0.0.1:PORT`, and end on "
+               "SIGTERM.")
     parser.add_argument("--quick", action="store_true",
                         help="less than a minute, and less precise")
     parser.add_argument("--rounds", type=int, help="rounds of the timed part (25; 5 if quick)")
@@ -647,7 +661,7 @@ def find_servers(options, complaints):
             servers[name] = [str(part) for part in command]
         elif name in ("asio", "kj"):
             package = {"asio": "libasio-dev", "kj": "libcapnp-dev"}[name]
-            progress(f"{name} is left out: its library is not installed (Debian: {package})")
+            progress(f"{name} is left out: not built for want of its library (Debian: {package})")
         else:
             complaints.append(f"{name}: {command[0].name} has not been built")
     for name, command in options.peer:
@@ -690,7 +704,7 @@ def main(arguments):
     lines = describe(bench, servers, busy)
     print(table.render(options.markdown))
     print()
-    print("\n".join(lines))
+    print(("\n\n" if options.markdown else "\n").join(lines))
     for complaint in complaints:
         progress(f"tools/bench: {complaint}")
     return 1 if complaints else 0

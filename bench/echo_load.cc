@@ -40,6 +40,7 @@ using Clock = std::chrono::steady_clock;
 using Nanoseconds = std::chrono::nanoseconds;
 
 constexpr int stallLimitMs = 30'000;
+constexpr std::size_t bufferSize = 65'536;
 
 struct Options {
   std::uint16_t port = 0;
@@ -188,7 +189,7 @@ public:
       : port(serverPort),
         size(messageSize),
         pattern(messageSize + offsets),
-        buffer(64 * 1024),
+        buffer(bufferSize),
         epoll(epoll_create1(EPOLL_CLOEXEC)) {
     if (epoll < 0) die("epoll_create1");
     std::uint32_t state = 2463534242;

@@ -73,6 +73,9 @@ public:
   /// Whether an event is queued.
   bool isRunnable() const noexcept;
 
+  /// Whether an event is being run: user code of this loop is on the stack.
+  bool isRunning() const noexcept { return running_; }
+
   /// The loop that is entered on this thread. Throws FAILED if there is none.
   static EventLoop& current(std::source_location where = std::source_location::current());
   /// The same, or null.

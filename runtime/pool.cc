@@ -34,11 +34,13 @@ struct Reaper {
   bool open = true;
 
   Reaper() noexcept {
+    poolState.buffers.limit = TROTH_POOL_KEEPS * POOL_BUFFERS;
     for (std::size_t i = 0; i < POOL_CLASSES; ++i)
       poolState.lists[i].limit = TROTH_POOL_KEEPS * static_cast<std::uint32_t>(POOL_BYTES_PER_CLASS / ((i + 1) * POOL_GRAIN));
   }
   ~Reaper() {
     for (PoolList& list : poolState.lists) list.limit = 0;
+    poolState.buffers.limit = 0;
     trimPool();
     open = false;
   }
@@ -46,35 +48,51 @@ struct Reaper {
 
 thread_local Reaper reaper;
 
+void* pop(PoolList& list) noexcept {
+  void* block = list.head;
+  list.head = *static_cast<void**>(block);
+  --list.count;
+  return block;
+}
+
+void trim(PoolList& list) noexcept {
+  while (list.head != nullptr) {
+    --poolState.fromHeap;
+    ::operator delete(pop(list));
+  }
+}
+
 } // namespace
 
 void* allocateSlow(std::size_t size) {
   [[maybe_unused]] const volatile bool& touch = reaper.open; // constructs it on first use
+  if (size == BUFFER_SIZE && poolState.buffers.head != nullptr) return pop(poolState.buffers);
   void* block = ::operator new(blockSize(size));
   ++poolState.fromHeap;
   return block;
 }
 
-void deallocateSlow(void* block, std::size_t) noexcept {
+void deallocateSlow(void* block, std::size_t size) noexcept {
+  PoolList& buffers = poolState.buffers;
+  if (size == BUFFER_SIZE && buffers.count < buffers.limit) {
+    *static_cast<void**>(block) = buffers.head;
+    buffers.head = block;
+    ++buffers.count;
+    return;
+  }
   --poolState.fromHeap;
   ::operator delete(block);
 }
 
 std::int64_t liveBlocks() noexcept {
-  std::int64_t live = poolState.fromHeap;
+  std::int64_t live = poolState.fromHeap - poolState.buffers.count;
   for (const PoolList& list : poolState.lists) live -= list.count;
   return live;
 }
 
 void trimPool() noexcept {
-  for (std::size_t i = 0; i < POOL_CLASSES; ++i) {
-    PoolList& list = poolState.lists[i];
-    while (void* block = list.head) {
-      list.head = *static_cast<void**>(block);
-      --list.count;
-      deallocateSlow(block, (i + 1) * POOL_GRAIN);
-    }
-  }
+  for (PoolList& list : poolState.lists) trim(list);
+  trim(poolState.buffers);
 }
 
 } // namespace detail

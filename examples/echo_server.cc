@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// An echo server: a coroutine for each client, idle time-outs, and a graceful end.
+//
+//   echo_server --port 7000        then, in another terminal:  nc 127.0.0.1 7000
+#include "options.h"
+
+#include <troth/io/async_io.h>
+#include <troth/net/network.h>
+#include <troth/runtime/task_set.h>
+#include <troth/timers/timer.h>
+
+#include <csignal>
+#include <cstdio>
+
+using namespace troth;
+using std::chrono::seconds;
+
+// What nobody else sees. Clients that leave or fall silent are no news.
+struct Log : TaskSet::ErrorHandler {
+  void taskFailed(Exception e) override {
+    if (e.kind() == Exception::Kind::FAILED) std::fprintf(stderr, "echo_server: %s\n", e.what());
+  }
+};
+
+Promise<void> echo(std::unique_ptr<AsyncIoStream> client, Timer& timer, seconds idleTimeout) {
+  for (;;) {
+    Promise<Chunk> next = client->tryReadChunk();
+    if (idleTimeout > seconds(0)) next = timer.timeoutAfter(idleTimeout, std::move(next));
+    const Chunk chunk = co_await std::move(next);
+    if (chunk.empty()) co_return;
+    co_await client->write(chunk);
+  }
+}
+
+Promise<void> acceptAll(ConnectionReceiver& receiver, TaskSet& clients, Timer& timer, seconds idleTimeout) {
+  for (;;) clients.add(echo(co_await receiver.accept(), timer, idleTimeout));
+}
+
+int main(int argc, char** argv) try {
+  Options options(argc, argv, {{"address", "127.0.0.1"}, {"port", "7000"}, {"idle-timeout", "0"}, {"grace", "5"}});
+  const seconds idleTimeout(options.number("idle-timeout", 1'000'000));
+  const seconds grace(options.number("grace", 1'000'000));
+  AsyncIoContext io = setupAsyncIo();
+  const auto port = static_cast<std::uint16_t>(options.number("port", 65535));
+  auto address = newNetwork(io)->parseAddress(options.text("address"), port).wait(io.waitScope());
+  auto receiver = address->listen();
+  std::printf("listening on %s\n", receiver->toString().c_str());
+  std::fflush(stdout);
+
+  Log log;
+  TaskSet clients(log);
+  // Destroying a promise cancels its work: the signal ends the accept loop.
+  acceptAll(*receiver, clients, io.timer(), idleTimeout).exclusiveJoin(io.onSignal({SIGINT, SIGTERM}).ignoreResult()).wait(io.waitScope());
+  receiver.reset();
+  clients.onEmpty().exclusiveJoin(io.timer().afterDelay(grace)).wait(io.waitScope());
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "echo_server: %s\n", e.what());
+  return 1;
+}

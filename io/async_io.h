@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// setupAsyncIo: everything a thread needs to do asynchronous I/O, on a loop of its own or a host's.
+#pragma once
+
+#include <troth/runtime/event_loop.h>
+#include <troth/runtime/promise.h>
+
+#include <initializer_list>
+#include <memory>
+#include <source_location>
+
+struct uv_loop_s; // libuv's uv_loop_t
+
+namespace troth {
+inline namespace v0 {
+
+class Timer;
+class UvEventPort;
+
+/// A thread's asynchronous I/O: its event loop on libuv, its timer, its signals. `newNetwork(AsyncIo&)`
+/// (troth/net/network.h) adds the network.
+///
+/// Declare it first: everything that is made with it must be destroyed before it (an EventLoop with
+/// promises still waiting on it aborts).
+class AsyncIo {
+public:
+  Timer& timer() noexcept;
+
+  /// Completes:    when the process gets one of `signals` (such as SIGINT); never inside this call.
+  /// Result:       the signal's number.
+  /// Errors:       FAILED for a signal that cannot be caught.
+  /// Cancellation: clean. While no promise waits for a signal, its previous disposition holds (for SIGINT:
+  ///               the process ends), so to catch a second one, ask again.
+  Promise<int> onSignal(std::initializer_list<int> signals, std::source_location where = std::source_location::current());
+
+  EventLoop& eventLoop() noexcept;
+  /// The port, for adapters to libuv. `uvEventPort().uvLoop()` is the loop.
+  UvEventPort& uvEventPort() noexcept;
+
+protected:
+  struct Parts;
+  explicit AsyncIo(std::unique_ptr<Parts> parts) noexcept;
+  AsyncIo(AsyncIo&&) noexcept;
+  AsyncIo& operator=(AsyncIo&&) = delete;
+  ~AsyncIo();
+
+  std::unique_ptr<Parts> parts_;
+
+  friend class AsyncIoContext setupAsyncIo(std::source_location where);
+  friend class HostedAsyncIoContext setupAsyncIo(uv_loop_s* hostLoop, std::source_location where);
+};
+
+/// For a program of troth's own: `waitScope()` lets `main` block on promises.
+class AsyncIoContext : public AsyncIo {
+public:
+  WaitScope& waitScope() noexcept;
+
+private:
+  using AsyncIo::AsyncIo;
+  friend AsyncIoContext setupAsyncIo(std::source_location where);
+};
+
+/// Inside a host that runs a libuv loop: there is nothing to wait with, since the host's `uv_run` makes
+/// everything go. Promises are handed to a TaskSet. Destroy it on the loop's thread while the loop still
+/// runs, or run it once more afterwards, so that libuv can let go of the handles.
+class HostedAsyncIoContext : public AsyncIo {
+  using AsyncIo::AsyncIo;
+  friend HostedAsyncIoContext setupAsyncIo(uv_loop_s* hostLoop, std::source_location where);
+};
+
+/// Sets up this thread with a libuv loop of its own. Ignores SIGPIPE if it has its default action. Throws
+/// FAILED if the thread has a loop already, OVERLOADED if descriptors are short.
+AsyncIoContext setupAsyncIo(std::source_location where = std::source_location::current());
+
+/// Sets up this thread inside `hostLoop` (a `uv_loop_t*`), which the host goes on running, and which must
+/// outlive the context. The host's loop stays alive exactly while troth has work on it. Signal
+/// dispositions are the host's: it must ignore SIGPIPE if troth writes to sockets.
+HostedAsyncIoContext setupAsyncIo(uv_loop_s* hostLoop, std::source_location where = std::source_location::current());
+
+} // namespace v0
+} // namespace troth

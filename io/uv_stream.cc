@@ -1,0 +1,559 @@
+// SPDX-License-Identifier: MIT
+// Reading without churn and writing without copies, on a uv_stream_t.
+//
+// Reading. Once started, the handle is never stopped by a read's completion or cancellation, because stop and
+// start cost two epoll_ctl calls. libuv asks for a buffer (onAlloc) only when the socket is readable: it gets
+// the reader's own, or, when nobody reads, none, and then reports UV_ENOBUFS without having touched the
+// socket. The first such miss is only noted, since the consumer usually asks again in the turns that follow;
+// the second in a row stops the handle, and the bytes wait in the kernel: that is the back-pressure.
+//
+// A read that is destroyed with its result untaken, or with fewer bytes than it wanted, gives its bytes back
+// (`givenBack_`), and the next read begins with them.
+//
+// Writing. uv_try_write takes what the socket has room for straight from the caller's memory. The rest is
+// copied, at most one buffer of 64 KiB at a time, into a Spill that owns its bytes and its uv_write_t; when
+// libuv has written it, the rest is tried again from the caller's memory. A cancelled write thus leaves
+// libuv nothing but a Spill, which frees itself; there is never more than one of them per stream.
+//
+// Ownership. UvStreamState is counted: the stream holds it, each pending operation does, and a Spill does
+// until its callback. The handle belongs to the stream alone: closing it (`close`) ends every operation.
+#include <troth/io/uv_stream.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <vector>
+
+namespace troth {
+inline namespace v0 {
+namespace {
+
+using detail::ResultBase;
+
+class UvStreamState;
+
+/// Ownership of a state that counts.
+class StateRef {
+public:
+  explicit StateRef(UvStreamState& state) noexcept;
+  StateRef(StateRef&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+  StateRef& operator=(StateRef&&) = delete;
+  ~StateRef();
+  UvStreamState* operator->() const noexcept { return state_; }
+  UvStreamState& operator*() const noexcept { return *state_; }
+
+private:
+  UvStreamState* state_;
+};
+
+/// The one read of a stream. It is embedded in the state, so a read allocates nothing.
+class ReadOp final : public detail::SourceNode {
+public:
+  explicit ReadOp(UvStreamState& state) noexcept : SourceNode(std::source_location()), state_(state) {}
+
+  bool isFree() const noexcept { return mode_ == Mode::FREE; }
+  bool isPending() const noexcept { return mode_ != Mode::FREE && !isReady(); }
+
+  void beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) noexcept;
+  void beginChunk(std::source_location where) noexcept;
+
+  /// Serves the read from bytes that an earlier one gave back. Throws std::bad_alloc.
+  void takeGivenBack(std::vector<std::byte>& bytes);
+
+  /// Where the next bytes go; empty if there is no memory for it (the read has failed then).
+  std::span<std::byte> space() noexcept;
+  void received(std::size_t count) noexcept;
+  /// libuv asked for space and had nothing to put there.
+  void releaseSpace() noexcept;
+  void ended() noexcept;
+  void failed(const Exception& exception) noexcept;
+
+  ResultBase& get(ResultBase*) noexcept override {
+    mode_ = mode_ == Mode::SPAN || mode_ == Mode::CHUNK ? Mode::TAKEN : mode_;
+    return asChunk_ ? static_cast<ResultBase&>(chunkResult_) : sizeResult_;
+  }
+  void destroy() noexcept override;
+
+private:
+  enum class Mode : std::uint8_t { FREE, SPAN, CHUNK, TAKEN };
+
+  UvStreamState& state_;
+  std::span<std::byte> buffer_;
+  std::size_t minBytes_ = 0;
+  std::size_t filled_ = 0;
+  Chunk chunk_;
+  detail::Result<std::size_t> sizeResult_;
+  detail::Result<Chunk> chunkResult_;
+  Mode mode_ = Mode::FREE;
+  bool asChunk_ = false;
+
+  void begin(Mode mode, std::source_location where) noexcept;
+  void giveBack() noexcept;
+};
+
+/// Bytes on their way that nobody else keeps alive.
+struct Spill : detail::Pooled {
+  explicit Spill(UvStreamState& s) : state(s) {}
+
+  uv_write_t request;
+  StateRef state;
+  Chunk bytes = Chunk::withBuffer();
+};
+
+/// A write that the socket did not take at once.
+class WriteNode final : public detail::SourceNode {
+public:
+  WriteNode(UvStreamState& state, std::source_location where) : SourceNode(where), state_(state) {}
+
+  /// What is still to be written, from the caller's memory.
+  std::vector<uv_buf_t> rest;
+
+  void complete() noexcept {
+    result_.value.emplace();
+    setReady();
+  }
+  void fail(const Exception& exception) noexcept {
+    result_.exception = exception.ref();
+    setReady();
+  }
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  void destroy() noexcept override;
+
+private:
+  StateRef state_;
+  detail::Result<detail::Void> result_;
+};
+
+class UvStreamState final : public detail::Pooled {
+public:
+  explicit UvStreamState(UvHandle<uv_stream_t> handle) : readOp_(*this), handle_(std::move(handle)) { handle_.setData(this); }
+
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where);
+  Promise<Chunk> tryReadChunk(std::source_location where);
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where);
+  void shutdownWrite(std::source_location where);
+
+  /// The stream is destroyed: what is pending ends.
+  void close() noexcept;
+
+private:
+  friend class ReadOp;
+  friend class WriteNode;
+  friend class StateRef;
+  friend struct Spill;
+
+  std::uint32_t references_ = 0;
+  bool reading_ = false;        // libuv watches for input
+  bool missed_ = false;         // input came and nobody had asked
+  bool ended_ = false;          // the end of the stream was seen
+  bool writeEnded_ = false;     // shutdownWrite was called
+  bool spilling_ = false;       // a Spill is on its way
+  int readError_ = 0;           // once a direction has failed, it fails always
+  int writeError_ = 0;
+  WriteNode* writer_ = nullptr; // the write that waits, if its promise is still there
+  ReadOp readOp_;
+  std::vector<std::byte> givenBack_;
+  UvHandle<uv_stream_t> handle_;
+
+  void startRead();
+  void onAlloc(uv_buf_t& buffer) noexcept;
+  void onRead(ssize_t count) noexcept;
+
+  int tryWrite(std::vector<uv_buf_t>& rest) noexcept;
+  void spill() noexcept;
+  void onSpilled(int status) noexcept;
+  void continueWrite() noexcept;
+  Exception writeException(std::source_location where) const;
+};
+
+StateRef::StateRef(UvStreamState& state) noexcept : state_(&state) { ++state.references_; }
+StateRef::~StateRef() {
+  if (state_ != nullptr && --state_->references_ == 0) delete state_;
+}
+
+// ------------------------------------------------------------------------------------------- reading
+
+void ReadOp::begin(Mode mode, std::source_location where) noexcept {
+  resetSource(EventLoop::currentOrNull());
+  ++state_.references_; // until destroy()
+  mode_ = mode;
+  asChunk_ = mode == Mode::CHUNK;
+  where_ = where;
+}
+
+void ReadOp::beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) noexcept {
+  begin(Mode::SPAN, where);
+  buffer_ = buffer;
+  minBytes_ = minBytes;
+  filled_ = 0;
+}
+
+void ReadOp::beginChunk(std::source_location where) noexcept { begin(Mode::CHUNK, where); }
+
+void ReadOp::takeGivenBack(std::vector<std::byte>& bytes) {
+  if (asChunk_) {
+    chunk_ = Chunk::withBuffer();
+    const std::size_t count = std::min(bytes.size(), Chunk::CAPACITY);
+    std::memcpy(chunk_.buffer(), bytes.data(), count);
+    bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count));
+    received(count);
+  } else {
+    const std::size_t count = std::min(bytes.size(), buffer_.size());
+    std::memcpy(buffer_.data(), bytes.data(), count);
+    bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count));
+    received(count);
+  }
+}
+
+std::span<std::byte> ReadOp::space() noexcept {
+  if (!asChunk_) return buffer_.subspan(filled_);
+  if (chunk_.buffer() == nullptr) {
+    try {
+      chunk_ = Chunk::withBuffer();
+    } catch (...) {
+      failed(Exception::fromCurrent());
+      return {};
+    }
+  }
+  return {chunk_.buffer(), Chunk::CAPACITY};
+}
+
+void ReadOp::received(std::size_t count) noexcept {
+  if (asChunk_) {
+    chunk_.setSize(count);
+    chunkResult_.value.emplace(std::move(chunk_));
+    setReady();
+    return;
+  }
+  filled_ += count;
+  if (filled_ >= minBytes_) {
+    sizeResult_.value.emplace(filled_);
+    setReady();
+  }
+}
+
+void ReadOp::releaseSpace() noexcept { chunk_ = Chunk(); }
+
+void ReadOp::ended() noexcept {
+  if (asChunk_) {
+    releaseSpace();
+    chunkResult_.value.emplace();
+  } else {
+    sizeResult_.value.emplace(filled_);
+  }
+  setReady();
+}
+
+void ReadOp::failed(const Exception& exception) noexcept {
+  releaseSpace();
+  giveBack();
+  (asChunk_ ? static_cast<ResultBase&>(chunkResult_) : sizeResult_).exception = exception.ref();
+  setReady();
+}
+
+// Puts what has arrived, and nobody has taken, in front of what the stream holds already.
+void ReadOp::giveBack() noexcept {
+  std::span<const std::byte> bytes;
+  if (!asChunk_)
+    bytes = buffer_.first(filled_);
+  else if (chunkResult_.value)
+    bytes = chunkResult_.value->bytes();
+  if (bytes.empty()) return;
+  try {
+    state_.givenBack_.insert(state_.givenBack_.begin(), bytes.begin(), bytes.end());
+  } catch (...) {
+    // Bytes would be lost without notice: the stream must not go on as if nothing were missing.
+    state_.readError_ = UV_ENOMEM;
+  }
+  filled_ = 0;
+}
+
+void ReadOp::destroy() noexcept {
+  if (mode_ != Mode::TAKEN) giveBack();
+  mode_ = Mode::FREE;
+  sizeResult_ = {};
+  chunkResult_ = {};
+  chunk_ = Chunk();
+  if (--state_.references_ == 0) delete &state_;
+}
+
+Promise<std::size_t> UvStreamState::tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) {
+  if (!readOp_.isFree()) [[unlikely]]
+    detail::throwMisuse("tryRead: another read of this stream is pending, or its result has not been taken", where);
+  if (minBytes == 0 || minBytes > buffer.size()) [[unlikely]] {
+    if (buffer.empty() && minBytes <= 1)
+      detail::throwMisuse("tryRead: the buffer is empty, so a result of 0 would not mean the end of the stream", where);
+    detail::throwMisuse(fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}", minBytes, buffer.size()),
+                        where);
+  }
+  readOp_.beginSpan(buffer, minBytes, where);
+  Promise<std::size_t> promise = detail::PromiseAccess::wrap<std::size_t>(&readOp_);
+  startRead();
+  return promise;
+}
+
+Promise<Chunk> UvStreamState::tryReadChunk(std::source_location where) {
+  if (!readOp_.isFree()) [[unlikely]]
+    detail::throwMisuse("tryReadChunk: another read of this stream is pending, or its result has not been taken", where);
+  readOp_.beginChunk(where);
+  Promise<Chunk> promise = detail::PromiseAccess::wrap<Chunk>(&readOp_);
+  startRead();
+  return promise;
+}
+
+void UvStreamState::startRead() {
+  missed_ = false;
+  if (!givenBack_.empty()) {
+    readOp_.takeGivenBack(givenBack_);
+    if (givenBack_.empty()) givenBack_.shrink_to_fit();
+    if (readOp_.isReady()) return;
+  }
+  if (readError_ != 0) return readOp_.failed(uvException(readError_, "read", readOp_.where()));
+  if (ended_) return readOp_.ended();
+  if (reading_) return;
+  const int status = uv_read_start(
+      handle_.get(),
+      [](uv_handle_t* handle, std::size_t, uv_buf_t* buffer) {
+        *buffer = uv_buf_init(nullptr, 0);
+        if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onAlloc(*buffer);
+      },
+      [](uv_stream_t* handle, ssize_t count, const uv_buf_t*) {
+        if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onRead(count);
+      });
+  if (status < 0) return readOp_.failed(uvException(status, "read", readOp_.where()));
+  reading_ = true;
+}
+
+void UvStreamState::onAlloc(uv_buf_t& buffer) noexcept {
+  if (!readOp_.isPending()) return;
+  const std::span<std::byte> space = readOp_.space();
+  buffer.base = reinterpret_cast<char*>(space.data());
+  // At most what uv_buf_t can say on every platform.
+  buffer.len = static_cast<decltype(buffer.len)>(std::min<std::size_t>(space.size(), 1U << 30));
+}
+
+void UvStreamState::onRead(ssize_t count) noexcept {
+  if (count > 0) return readOp_.received(static_cast<std::size_t>(count));
+  if (count == 0) return readOp_.releaseSpace(); // EAGAIN: there was nothing after all
+  if (count == UV_ENOBUFS) {
+    if (std::exchange(missed_, true)) {
+      uv_read_stop(handle_.get());
+      reading_ = missed_ = false;
+    }
+    return;
+  }
+  // libuv has stopped watching after the end of the stream, but not after every error.
+  uv_read_stop(handle_.get());
+  reading_ = false;
+  if (count == UV_EOF) {
+    ended_ = true;
+    if (readOp_.isPending()) readOp_.ended();
+  } else {
+    readError_ = static_cast<int>(count);
+    if (readOp_.isPending()) readOp_.failed(uvException(readError_, "read", readOp_.where()));
+  }
+}
+
+// ------------------------------------------------------------------------------------------- writing
+
+Exception UvStreamState::writeException(std::source_location where) const { return uvException(writeError_, "write", where); }
+
+// Writes what the socket takes, and removes it from `rest`. Returns a negative status on error.
+int UvStreamState::tryWrite(std::vector<uv_buf_t>& rest) noexcept {
+  while (!rest.empty()) {
+    const int status = uv_try_write(handle_.get(), rest.data(), static_cast<unsigned>(std::min<std::size_t>(rest.size(), 1024)));
+    if (status == UV_EAGAIN) return 0;
+    if (status < 0) return status;
+    auto written = static_cast<std::size_t>(status);
+    auto piece = rest.begin();
+    while (piece != rest.end() && written >= piece->len) written -= (piece++)->len;
+    const bool partial = piece != rest.end() && written > 0;
+    if (partial) {
+      piece->base += written;
+      piece->len -= written;
+    }
+    rest.erase(rest.begin(), piece);
+    if (partial) return 0; // the socket is full: asking again would only tell so
+  }
+  return 0;
+}
+
+Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
+  if (writer_ != nullptr) [[unlikely]]
+    detail::throwMisuse("write: another write to this stream is pending", where);
+  if (writeEnded_) [[unlikely]]
+    detail::throwMisuse("write: the stream was shut down for writing", where);
+  if (writeError_ != 0) [[unlikely]]
+    return Promise<void>(writeException(where), where);
+
+  // The usual case: few pieces, and the socket takes them all.
+  std::array<uv_buf_t, 8> few;
+  std::size_t total = 0;
+  std::size_t written = 0;
+  if (pieces.size() <= few.size() && !spilling_) [[likely]] {
+    unsigned count = 0;
+    for (const std::span<const std::byte>& piece : pieces) {
+      if (piece.empty()) continue;
+      // libuv does not write through the pointer; its buffer type serves both directions.
+      few[count++] = uv_buf_init(reinterpret_cast<char*>(const_cast<std::byte*>(piece.data())), static_cast<unsigned>(piece.size()));
+      total += piece.size();
+    }
+    if (total == 0) return READY_NOW;
+    if (total <= std::numeric_limits<int>::max()) [[likely]] {
+      const int status = uv_try_write(handle_.get(), few.data(), count);
+      if (status >= 0) {
+        written = static_cast<std::size_t>(status);
+        if (written == total) [[likely]]
+          return READY_NOW;
+      } else if (status != UV_EAGAIN) {
+        writeError_ = status;
+        return Promise<void>(writeException(where), where);
+      }
+    }
+  }
+
+  auto* node = detail::NodeAccess::makeAlone<WriteNode>(*this, where);
+  Promise<void> promise = detail::PromiseAccess::wrap<void>(node);
+  constexpr std::size_t MAX_BUFFER = 1U << 30; // uv_try_write returns an int
+  for (std::span<const std::byte> piece : pieces) {
+    const std::size_t skip = std::min(written, piece.size());
+    written -= skip;
+    piece = piece.subspan(skip);
+    while (!piece.empty()) {
+      const std::size_t size = std::min(piece.size(), MAX_BUFFER);
+      node->rest.push_back(uv_buf_init(reinterpret_cast<char*>(const_cast<std::byte*>(piece.data())), static_cast<unsigned>(size)));
+      piece = piece.subspan(size);
+    }
+  }
+  if (node->rest.empty()) return READY_NOW;
+  writer_ = node;
+  if (!spilling_) spill();
+  return promise;
+}
+
+// Hands the next bytes of the pending write to libuv, in a buffer of their own.
+void UvStreamState::spill() noexcept {
+  Spill* spill = nullptr;
+  try {
+    spill = new Spill(*this);
+  } catch (...) {
+    writeError_ = UV_ENOMEM;
+    return std::exchange(writer_, nullptr)->fail(Exception::fromCurrent());
+  }
+  std::vector<uv_buf_t>& rest = writer_->rest;
+  std::size_t size = 0;
+  auto piece = rest.begin();
+  for (; piece != rest.end() && size < Chunk::CAPACITY; ++piece) {
+    const std::size_t part = std::min<std::size_t>(piece->len, Chunk::CAPACITY - size);
+    std::memcpy(spill->bytes.buffer() + size, piece->base, part);
+    size += part;
+    if (part < piece->len) {
+      piece->base += part;
+      piece->len -= part;
+      break;
+    }
+  }
+  rest.erase(rest.begin(), piece);
+  spill->bytes.setSize(size);
+  spill->request.data = spill;
+  const uv_buf_t buffer = uv_buf_init(reinterpret_cast<char*>(spill->bytes.buffer()), static_cast<unsigned>(size));
+  const int status = uv_write(&spill->request, handle_.get(), &buffer, 1, [](uv_write_t* request, int result) {
+    std::unique_ptr<Spill> done(static_cast<Spill*>(request->data));
+    done->state->onSpilled(result);
+  });
+  if (status < 0) {
+    writeError_ = status;
+    WriteNode* writer = std::exchange(writer_, nullptr);
+    writer->fail(writeException(writer->where()));
+    delete spill;
+    return;
+  }
+  spilling_ = true;
+}
+
+void UvStreamState::onSpilled(int status) noexcept {
+  spilling_ = false;
+  if (status < 0) {
+    writeError_ = status;
+    if (writer_ != nullptr) {
+      WriteNode* writer = std::exchange(writer_, nullptr);
+      writer->fail(writeException(writer->where()));
+    }
+    return;
+  }
+  if (writer_ != nullptr) continueWrite();
+}
+
+void UvStreamState::continueWrite() noexcept {
+  const int status = tryWrite(writer_->rest);
+  if (status < 0) {
+    writeError_ = status;
+    WriteNode* writer = std::exchange(writer_, nullptr);
+    return writer->fail(writeException(writer->where()));
+  }
+  if (writer_->rest.empty()) return std::exchange(writer_, nullptr)->complete();
+  spill();
+}
+
+void WriteNode::destroy() noexcept {
+  if (state_->writer_ == this) state_->writer_ = nullptr;
+  detail::NodeAccess::destroy(this);
+}
+
+void UvStreamState::shutdownWrite(std::source_location where) {
+  if (writer_ != nullptr) detail::throwMisuse("shutdownWrite: a write to this stream is pending", where);
+  if (std::exchange(writeEnded_, true)) return;
+  struct Shutdown : detail::Pooled {
+    uv_shutdown_t request;
+  };
+  auto shutdown = std::make_unique<Shutdown>();
+  shutdown->request.data = shutdown.get();
+  const int status = uv_shutdown(&shutdown->request, handle_.get(),
+                                 [](uv_shutdown_t* request, int) { delete static_cast<Shutdown*>(request->data); });
+  // A peer that has gone needs no end of stream; reading reports it.
+  if (status == UV_ENOTCONN) return;
+  uvCheck(status, "shutdownWrite", where);
+  shutdown.release();
+}
+
+void UvStreamState::close() noexcept {
+  if (readOp_.isPending())
+    readOp_.failed(Exception(Exception::Kind::DISCONNECTED, "read: the stream was destroyed while the read was pending", {}, readOp_.where()));
+  if (writer_ != nullptr) {
+    WriteNode* writer = std::exchange(writer_, nullptr);
+    writer->fail(Exception(Exception::Kind::DISCONNECTED, "write: the stream was destroyed while the write was pending", {}, writer->where()));
+  }
+  handle_.close();
+}
+
+/// The stream itself: only the ownership of its state.
+class UvStream final : public AsyncIoStream, public detail::Pooled {
+public:
+  explicit UvStream(UvHandle<uv_stream_t> handle) : state_(*new UvStreamState(std::move(handle))) {}
+  ~UvStream() override { state_->close(); }
+
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+    return state_->tryRead(buffer, minBytes, where);
+  }
+  Promise<Chunk> tryReadChunk(std::source_location where) override { return state_->tryReadChunk(where); }
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
+    return state_->write(pieces, where);
+  }
+  void shutdownWrite(std::source_location where) override { state_->shutdownWrite(where); }
+
+private:
+  StateRef state_;
+};
+
+} // namespace
+
+std::unique_ptr<AsyncIoStream> newUvStream(UvHandle<uv_stream_t> handle) {
+  return std::make_unique<UvStream>(std::move(handle));
+}
+
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT
+// Accepting connections: a few ahead of demand, none lost, and without a busy loop when descriptors run out.
+//
+// libuv accepts on its own in a loop until the kernel has no more connections or until one is not taken from
+// it. We take up to READY_LIMIT of them; the next one libuv keeps and stops listening, so the rest wait in
+// the kernel's backlog until accept() is called again.
+//
+// On an error libuv's loop goes on at once, and for ever if the error stays (it has a trick for EMFILE, which
+// drops the waiting connections, and none for ENOMEM and others). The only way out of that loop is to close
+// the handle, so then the handle is closed while a duplicate of its descriptor keeps the socket listening;
+// after a pause a new handle takes over. The duplicate is made at the start, when descriptors are at hand.
+#include <troth/net/tcp_listener_detail.h>
+
+#include <troth/io/uv_stream.h>
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <deque>
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+namespace {
+
+constexpr int BACKLOG = 511;            // what servers commonly ask for; the system's limit applies
+constexpr std::size_t READY_LIMIT = 32; // connections accepted ahead of demand
+constexpr unsigned ERRORS_IN_A_ROW = 16;
+constexpr std::uint64_t PAUSE_MS = 100;
+
+/// A descriptor that is closed with its owner.
+class Descriptor {
+public:
+  explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const noexcept { return fd_; }
+  int release() noexcept { return std::exchange(fd_, -1); }
+  Descriptor duplicate() const noexcept { return Descriptor(fcntl(fd_, F_DUPFD_CLOEXEC, 0)); }
+
+private:
+  int fd_;
+};
+
+bool isShortage(int status) noexcept {
+  return status == UV_EMFILE || status == UV_ENFILE || status == UV_ENOBUFS || status == UV_ENOMEM;
+}
+
+bool isBroken(int status) noexcept {
+  return status == UV_EBADF || status == UV_EINVAL || status == UV_ENOTSOCK || status == UV_EFAULT;
+}
+
+using StreamPtr = std::unique_ptr<AsyncIoStream>;
+
+class ListenerState;
+
+/// The one accept of a listener. Its result is made when it is taken; until then the connection is the
+/// listener's, so cancelling loses nothing.
+class AcceptOp final : public SourceNode {
+public:
+  explicit AcceptOp(ListenerState& state) noexcept : SourceNode(std::source_location()), state_(state) {}
+
+  bool isFree() const noexcept { return free_; }
+  bool isPending() const noexcept { return !free_ && !isReady(); }
+
+  void begin(std::source_location where) noexcept {
+    resetSource(EventLoop::currentOrNull());
+    free_ = false;
+    where_ = where;
+  }
+  void connectionIsReady() noexcept { setReady(); }
+  void fail(const Exception& exception) noexcept {
+    result_.exception = exception.ref();
+    setReady();
+  }
+
+  ResultBase& get(ResultBase*) noexcept override;
+  void destroy() noexcept override;
+
+private:
+  ListenerState& state_;
+  Result<StreamPtr> result_;
+  bool free_ = true;
+};
+
+/// Shared by the receiver and its pending accept: it goes with the last of them.
+class ListenerState {
+public:
+  ListenerState(uv_loop_t* loop, const SocketAddress& address, const std::string& name, std::source_location where);
+
+  Promise<StreamPtr> accept(std::source_location where);
+  SocketAddress address() const noexcept { return address_; }
+  void close() noexcept;
+
+  void addReference() noexcept { ++references_; }
+  void dropReference() noexcept {
+    if (--references_ == 0) delete this;
+  }
+
+  std::deque<UvHandle<uv_tcp_t>> ready;
+
+private:
+  uv_loop_t* loop_;
+  SocketAddress address_;
+  std::string name_;
+  unsigned references_ = 0;
+  unsigned errorsInARow_ = 0;
+  int brokenBy_ = 0;
+  bool waiting_ = false; // libuv holds an accepted connection for us
+  AcceptOp acceptOp_;
+  Descriptor socket_; // a duplicate: keeps the socket listening during a pause
+  UvHandle<uv_tcp_t> handle_;
+  UvHandle<uv_timer_t> pause_;
+
+  int startListening() noexcept;
+  void onConnection(int status) noexcept;
+  bool takeFromLibuv() noexcept;
+  void failed(int status) noexcept;
+  void breakOff() noexcept;
+  void resume() noexcept;
+};
+
+ResultBase& AcceptOp::get(ResultBase*) noexcept {
+  if (result_.exception) return result_;
+  UvHandle<uv_tcp_t> handle = std::move(state_.ready.front());
+  state_.ready.pop_front();
+  try {
+    result_.value.emplace(newUvStream(std::move(handle).toStream()));
+  } catch (...) {
+    result_.exception = Exception::fromCurrent().ref();
+  }
+  return result_;
+}
+
+void AcceptOp::destroy() noexcept {
+  free_ = true;
+  result_ = {};
+  state_.dropReference();
+}
+
+ListenerState::ListenerState(uv_loop_t* loop, const SocketAddress& address, const std::string& name, std::source_location where)
+    : loop_(loop), address_(address), name_(name), acceptOp_(*this) {
+  const std::string operation = fmt::format("cannot listen on {}", name);
+  handle_ = UvHandle<uv_tcp_t>(operation, [&](uv_tcp_t* handle) { return uv_tcp_init(loop, handle); });
+  handle_.setData(this);
+  uvCheck(uv_tcp_bind(handle_.get(), address.get(), 0), operation, where);
+  uvCheck(startListening(), operation, where);
+  address_ = SocketAddress::ofSocket(*handle_.get());
+  uv_os_fd_t fd;
+  uvCheck(uv_fileno(handle_.base(), &fd), operation, where);
+  socket_ = Descriptor(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (socket_.get() < 0) throw uvException(uv_translate_sys_error(errno), operation, where);
+  pause_ = UvHandle<uv_timer_t>(operation, [&](uv_timer_t* handle) { return uv_timer_init(loop, handle); });
+  pause_.setData(this);
+}
+
+int ListenerState::startListening() noexcept {
+  return uv_listen(reinterpret_cast<uv_stream_t*>(handle_.get()), BACKLOG, [](uv_stream_t* handle, int status) {
+    if (auto* state = static_cast<ListenerState*>(handle->data)) state->onConnection(status);
+  });
+}
+
+Promise<StreamPtr> ListenerState::accept(std::source_location where) {
+  if (!acceptOp_.isFree()) throwMisuse("accept: another accept on this receiver is pending, or its result has not been taken", where);
+  acceptOp_.begin(where);
+  addReference();
+  Promise<StreamPtr> promise = PromiseAccess::wrap<StreamPtr>(&acceptOp_);
+  if (ready.empty() && waiting_) takeFromLibuv();
+  if (!ready.empty())
+    acceptOp_.connectionIsReady();
+  else if (brokenBy_ != 0)
+    acceptOp_.fail(uvException(brokenBy_, fmt::format("accepting on {}", name_), where));
+  return promise;
+}
+
+void ListenerState::onConnection(int status) noexcept {
+  if (status < 0) return failed(status);
+  errorsInARow_ = 0;
+  if (ready.size() >= READY_LIMIT || !takeFromLibuv()) waiting_ = true;
+  if (!ready.empty() && acceptOp_.isPending()) acceptOp_.connectionIsReady();
+}
+
+bool ListenerState::takeFromLibuv() noexcept {
+  try {
+    UvHandle<uv_tcp_t> connection("accepting", [&](uv_tcp_t* handle) { return uv_tcp_init(loop_, handle); });
+    waiting_ = false;
+    if (uv_accept(reinterpret_cast<uv_stream_t*>(handle_.get()), reinterpret_cast<uv_stream_t*>(connection.get())) < 0) return true;
+    uv_tcp_nodelay(connection.get(), 1);
+    ready.push_back(std::move(connection));
+    return true;
+  } catch (...) {
+    return false; // without memory the connection stays with libuv, for the next accept()
+  }
+}
+
+void ListenerState::failed(int status) noexcept {
+  if (isBroken(status)) {
+    brokenBy_ = status;
+    handle_.close();
+    if (acceptOp_.isPending()) acceptOp_.fail(uvException(status, fmt::format("accepting on {}", name_), acceptOp_.where()));
+    return;
+  }
+  // Other errors concern one connection (accept(2): treat network errors like EAGAIN), unless they persist.
+  if (isShortage(status) || ++errorsInARow_ >= ERRORS_IN_A_ROW) breakOff();
+}
+
+void ListenerState::breakOff() noexcept {
+  errorsInARow_ = 0;
+  handle_.close();
+  uv_timer_start(
+      pause_.get(),
+      [](uv_timer_t* timer) {
+        if (auto* state = static_cast<ListenerState*>(timer->data)) state->resume();
+      },
+      PAUSE_MS, 0);
+}
+
+void ListenerState::resume() noexcept {
+  try {
+    Descriptor descriptor = socket_.duplicate();
+    if (descriptor.get() < 0) return breakOff();
+    handle_ = UvHandle<uv_tcp_t>("accepting", [&](uv_tcp_t* handle) { return uv_tcp_init(loop_, handle); });
+    handle_.setData(this);
+    if (uv_tcp_open(handle_.get(), descriptor.get()) < 0) return breakOff();
+    descriptor.release();
+    if (startListening() < 0) breakOff();
+  } catch (...) {
+    breakOff();
+  }
+}
+
+void ListenerState::close() noexcept {
+  if (acceptOp_.isPending())
+    acceptOp_.fail(Exception(Exception::Kind::DISCONNECTED, fmt::format("accepting on {}: the receiver was destroyed", name_), {},
+                             acceptOp_.where()));
+  handle_.close();
+  pause_.close();
+  socket_ = Descriptor();
+}
+
+class TcpListener final : public ConnectionReceiver {
+public:
+  explicit TcpListener(ListenerState& state) noexcept : state_(state) { state_.addReference(); }
+  ~TcpListener() override {
+    state_.close();
+    state_.dropReference();
+  }
+  Promise<StreamPtr> accept(std::source_location where) override { return state_.accept(where); }
+  std::uint16_t getPort() const override { return state_.address().port(); }
+  std::string toString() const override { return state_.address().toString(); }
+
+private:
+  ListenerState& state_;
+};
+
+} // namespace
+
+std::unique_ptr<ConnectionReceiver> newTcpListener(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
+                                                   std::source_location where) {
+  auto state = std::make_unique<ListenerState>(loop, address, name, where);
+  auto listener = std::make_unique<TcpListener>(*state);
+  state.release();
+  return listener;
+}
+
+} // namespace detail
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// libuv's error category, and which kind of Exception a status becomes.
+#include <troth/runtime/uv/uv_error.h>
+
+#include <fmt/format.h>
+#include <uv.h>
+
+namespace troth {
+inline namespace v0 {
+namespace {
+
+class UvCategory final : public std::error_category {
+public:
+  const char* name() const noexcept override { return "libuv"; }
+
+  std::string message(int status) const override { return uv_strerror(status); }
+
+  std::error_condition default_error_condition(int status) const noexcept override {
+    // On Unix libuv's codes are negated errnos, except for those that have no errno (from -3000 down) and
+    // end of file (-4095).
+    if (status < 0 && status > -1000) return std::error_condition(-status, std::generic_category());
+    return std::error_condition(status, *this);
+  }
+};
+
+} // namespace
+
+const std::error_category& uvCategory() noexcept {
+  static const UvCategory category;
+  return category;
+}
+
+std::error_code uvErrorCode(int status) noexcept { return std::error_code(status, uvCategory()); }
+
+Exception uvException(int status, std::string_view operation, std::source_location where) {
+  const std::error_code code = uvErrorCode(status);
+  Exception::Kind kind = Exception::kindOf(code);
+  if (status == UV_EOF) kind = Exception::Kind::DISCONNECTED;
+  if (status == UV_EAI_AGAIN || status == UV_EAI_MEMORY) kind = Exception::Kind::OVERLOADED;
+  return Exception(kind, fmt::format("{}: {} ({})", operation, uv_strerror(status), uv_err_name(status)), code, where);
+}
+
+void uvCheck(int status, std::string_view operation, std::source_location where) {
+  if (status < 0) throw uvException(status, operation, where);
+}
+
+} // namespace v0
+} // namespace troth

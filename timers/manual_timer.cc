@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// ManualTimer on the timer queue.
+#include <troth/timers/manual_timer.h>
+
+namespace troth {
+inline namespace v0 {
+
+Promise<void> ManualTimer::atTime(TimePoint time, std::source_location where) {
+  if (time <= now_) return evalLater([] {}, where);
+  return queue_.add(time, where);
+}
+
+Promise<void> ManualTimer::afterDelay(Duration delay, std::source_location where) {
+  return atTime(detail::saturatingAdd(now_, delay), where);
+}
+
+void ManualTimer::advanceTo(TimePoint time, std::source_location where) {
+  if (time < now_) detail::throwMisuse("ManualTimer: time cannot go back", where);
+  now_ = time;
+  queue_.expire(now_);
+}
+
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+// What a time-out says.
+#include <troth/timers/timer.h>
+
+#include <fmt/format.h>
+
+namespace troth {
+inline namespace v0 {
+namespace {
+
+/// "250ms", "1.5s", "30s": the unit in which a person would say it.
+std::string toText(Duration delay) {
+  using namespace std::chrono;
+  const auto count = delay.count();
+  if (count >= 1'000'000'000) return fmt::format("{:g}s", static_cast<double>(count) / 1e9);
+  if (count >= 1'000'000) return fmt::format("{:g}ms", static_cast<double>(count) / 1e6);
+  if (count >= 1'000) return fmt::format("{:g}us", static_cast<double>(count) / 1e3);
+  return fmt::format("{}ns", count);
+}
+
+} // namespace
+
+void Timer::throwTimedOut(Duration delay, std::source_location where) {
+  throw Exception(Exception::Kind::OVERLOADED, fmt::format("timed out after {}", toText(delay)),
+                  std::make_error_code(std::errc::timed_out), where);
+}
+
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+// The timer heap.
+//
+// heap_[i]'s children are heap_[4i+1 … 4i+4]; no child fires before its parent; each node knows its index,
+// so that it can be taken out from the middle. Four children halve the depth of a binary heap, and a
+// node's children share one or two cache lines. Deadlines stand in the array: comparing does not touch
+// the nodes.
+#include <troth/timers/timer_queue_detail.h>
+
+#include <algorithm>
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+class TimerNode final : public SourceNode {
+public:
+  TimerNode(TimerQueue& queue, std::source_location where) : SourceNode(where), queue_(&queue) {}
+
+  void fire() noexcept {
+    queue_ = nullptr;
+    result_.value.emplace();
+    setReady();
+  }
+
+  void abandon(const Exception& exception) noexcept {
+    queue_ = nullptr;
+    result_.exception = exception.ref();
+    setReady();
+  }
+
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+
+  void destroy() noexcept override {
+    TimerQueue* queue = queue_;
+    if (queue != nullptr) queue->removeAt(index);
+    NodeAccess::destroy(this);
+    if (queue != nullptr) queue->onRemoved();
+  }
+
+  std::size_t index = 0;
+
+private:
+  TimerQueue* queue_; // null once fired
+  Result<Void> result_;
+};
+
+TimerQueue::~TimerQueue() {
+  if (heap_.empty()) return;
+  const Exception gone(Exception::Kind::DISCONNECTED, "the timer was destroyed before the time came");
+  for (Entry& entry : heap_) entry.node->abandon(gone);
+}
+
+Promise<void> TimerQueue::add(TimePoint deadline, std::source_location where) {
+  auto* node = NodeAccess::makeAlone<TimerNode>(*this, where);
+  try {
+    heap_.emplace_back();
+  } catch (...) {
+    NodeAccess::destroy(node);
+    throw;
+  }
+  siftUp(heap_.size() - 1, Entry{deadline, nextSequence_++, node});
+  return PromiseAccess::wrap<void>(node);
+}
+
+void TimerQueue::expire(TimePoint now) noexcept {
+  while (!heap_.empty() && heap_.front().deadline <= now) {
+    TimerNode* node = heap_.front().node;
+    removeAt(0);
+    node->fire();
+  }
+}
+
+void TimerQueue::place(std::size_t index, Entry entry) noexcept {
+  heap_[index] = entry;
+  entry.node->index = index;
+}
+
+void TimerQueue::siftUp(std::size_t index, Entry entry) noexcept {
+  while (index > 0) {
+    const std::size_t parent = (index - 1) / 4;
+    if (!entry.before(heap_[parent])) break;
+    place(index, heap_[parent]);
+    index = parent;
+  }
+  place(index, entry);
+}
+
+void TimerQueue::siftDown(std::size_t index, Entry entry) noexcept {
+  const std::size_t size = heap_.size();
+  for (;;) {
+    const std::size_t firstChild = 4 * index + 1;
+    if (firstChild >= size) break;
+    const std::size_t end = std::min(firstChild + 4, size);
+    std::size_t best = firstChild;
+    for (std::size_t child = firstChild + 1; child < end; ++child)
+      if (heap_[child].before(heap_[best])) best = child;
+    if (!heap_[best].before(entry)) break;
+    place(index, heap_[best]);
+    index = best;
+  }
+  place(index, entry);
+}
+
+void TimerQueue::removeAt(std::size_t index) noexcept {
+  const Entry last = heap_.back();
+  heap_.pop_back();
+  if (index == heap_.size()) return;
+  if (index > 0 && last.before(heap_[(index - 1) / 4]))
+    siftUp(index, last);
+  else
+    siftDown(index, last);
+}
+
+} // namespace detail
+} // namespace v0
+} // namespace troth

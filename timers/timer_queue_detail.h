@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+// TimerQueue: deadlines and the promises that wait for them, as an array heap with four children.
+#pragma once
+
+#include <troth/timers/timer.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+class TimerNode;
+
+/// `time` + `delay`, at most the end of time; a negative delay is none.
+inline TimePoint saturatingAdd(TimePoint time, Duration delay) noexcept {
+  if (delay <= Duration::zero()) return time;
+  return delay > TimePoint::max() - time ? TimePoint::max() : time + delay;
+}
+
+/// Pure: it knows no clock and is driven from outside (`nextDeadline`, `expire`). Insertion and
+/// cancellation are O(log n) and allocate nothing but the promise's node and, now and then, the array.
+class TimerQueue {
+public:
+  TimerQueue() = default;
+  virtual ~TimerQueue();
+  TimerQueue(const TimerQueue&) = delete;
+  TimerQueue& operator=(const TimerQueue&) = delete;
+
+  /// A promise for `deadline`. Destroying it takes it out of the queue.
+  Promise<void> add(TimePoint deadline, std::source_location where);
+
+  std::optional<TimePoint> nextDeadline() const noexcept {
+    if (heap_.empty()) return std::nullopt;
+    return heap_.front().deadline;
+  }
+  bool isEmpty() const noexcept { return heap_.empty(); }
+  std::size_t size() const noexcept { return heap_.size(); }
+
+  /// Makes every promise ready whose deadline is not after `now`, in the order of their deadlines.
+  void expire(TimePoint now) noexcept;
+
+protected:
+  /// A promise was cancelled and left the queue.
+  virtual void onRemoved() noexcept {}
+
+private:
+  friend class TimerNode;
+
+  struct Entry {
+    TimePoint deadline;
+    std::uint64_t sequence; // breaks ties: first set, first fired
+    TimerNode* node;
+
+    bool before(const Entry& other) const noexcept {
+      return deadline != other.deadline ? deadline < other.deadline : sequence < other.sequence;
+    }
+  };
+
+  std::vector<Entry> heap_;
+  std::uint64_t nextSequence_ = 0;
+
+  void removeAt(std::size_t index) noexcept;
+  void siftUp(std::size_t index, Entry entry) noexcept;
+  void siftDown(std::size_t index, Entry entry) noexcept;
+  void place(std::size_t index, Entry entry) noexcept;
+};
+
+} // namespace detail
+} // namespace v0
+} // namespace troth
