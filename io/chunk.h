@@ -5,6 +5,8 @@
 #include <troth/runtime/pool_detail.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -12,8 +14,8 @@
 namespace troth {
 inline namespace v0 {
 
-/// Owns some bytes that a stream has read. The buffer comes from the thread's pool and goes back to it
-/// with the chunk, so hold chunks no longer than the bytes are needed. Move-only.
+/// Owns some bytes that a stream has read. The memory comes from the thread's pool and goes back to it
+/// with the chunk, so hold chunks no longer than the bytes are needed. Move-only. 16 bytes.
 class Chunk {
 public:
   /// The most bytes that one chunk holds: 64 KiB, as many as libuv reads at a time.
@@ -22,25 +24,36 @@ public:
   /// An empty chunk: the end of a stream.
   Chunk() noexcept = default;
   Chunk(Chunk&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), allocated_(other.allocated_) {}
   Chunk& operator=(Chunk&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
+    std::swap(allocated_, other.allocated_);
     return *this;
   }
   ~Chunk() {
-    if (data_ != nullptr) detail::deallocate(data_, CAPACITY);
+    if (data_ != nullptr) detail::deallocate(data_, allocated_);
   }
 
-  /// For implementers of streams: a chunk with an unfilled buffer of CAPACITY bytes. Throws std::bad_alloc.
-  static Chunk withBuffer() {
-    Chunk chunk;
-    chunk.data_ = static_cast<std::byte*>(detail::allocate(CAPACITY));
-    return chunk;
+  /// For implementers of streams: a copy of `bytes`, at most CAPACITY. Throws std::bad_alloc.
+  static Chunk copyOf(std::span<const std::byte> bytes) {
+    auto* block = static_cast<std::byte*>(detail::allocate(bytes.size()));
+    std::memcpy(block, bytes.data(), bytes.size());
+    return Chunk(block, bytes.size(), bytes.size());
   }
-  /// For implementers of streams: the buffer, and how much of it is filled.
-  std::byte* buffer() noexcept { return data_; }
-  void setSize(std::size_t size) noexcept { size_ = size; }
+
+  /// For implementers of streams: the first `size` bytes (1 to CAPACITY) of detail::scratchBuffer(), which the
+  /// caller has just filled. A few are copied into a block of their size, so that chunks that wait are small
+  /// and the next read finds the scratch buffer in the cache; many take the buffer along.
+  static Chunk fromScratch(std::size_t size) {
+    if (size <= detail::POOL_CLASSES * detail::POOL_GRAIN) [[likely]]
+      return copyOf({detail::scratchBuffer(), size});
+    return takeScratch(size);
+  }
+  /// For implementers of streams: the same, always with the buffer itself.
+  static Chunk takeScratch(std::size_t size) noexcept {
+    return Chunk(detail::takeScratchBuffer(), size, detail::BUFFER_SIZE);
+  }
 
   std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
   std::string_view text() const noexcept { return {reinterpret_cast<const char*>(data_), size_}; }
@@ -51,7 +64,11 @@ public:
 
 private:
   std::byte* data_ = nullptr;
-  std::size_t size_ = 0;
+  std::uint32_t size_ = 0;
+  std::uint32_t allocated_ = 0;
+
+  Chunk(std::byte* data, std::size_t size, std::size_t allocated) noexcept
+      : data_(data), size_(static_cast<std::uint32_t>(size)), allocated_(static_cast<std::uint32_t>(allocated)) {}
 };
 
 } // namespace v0

@@ -24,8 +24,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <limits>
-#include <optional>
 #include <vector>
 
 namespace troth {
@@ -59,49 +57,52 @@ public:
   bool isPending() const noexcept { return mode_ != Mode::FREE && !isReady(); }
 
   void beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) noexcept;
-  void beginChunk(std::source_location where) noexcept;
+  void beginChunk(std::source_location where) noexcept { begin(Mode::CHUNK, where); }
 
   /// Serves the read from bytes that an earlier one gave back. Throws std::bad_alloc.
   void takeGivenBack(std::vector<std::byte>& bytes);
 
   /// Where the next bytes go; empty if there is no memory for it (the read has failed then).
   std::span<std::byte> space() noexcept;
+  /// `count` bytes have come there.
   void received(std::size_t count) noexcept;
-  /// libuv asked for space and had nothing to put there.
-  void releaseSpace() noexcept;
   void ended() noexcept;
   void failed(const Exception& exception) noexcept;
 
   ResultBase& get(ResultBase*) noexcept override {
-    mode_ = mode_ == Mode::SPAN || mode_ == Mode::CHUNK ? Mode::TAKEN : mode_;
-    return asChunk_ ? static_cast<ResultBase&>(chunkResult_) : sizeResult_;
+    taken_ = true;
+    return mode_ == Mode::CHUNK ? static_cast<ResultBase&>(chunkResult_) : sizeResult_;
   }
   void destroy() noexcept override;
 
 private:
-  enum class Mode : std::uint8_t { FREE, SPAN, CHUNK, TAKEN };
+  enum class Mode : std::uint8_t { FREE, SPAN, CHUNK };
 
   UvStreamState& state_;
-  std::span<std::byte> buffer_;
+  Mode mode_ = Mode::FREE;
+  bool taken_ = false;
+  std::span<std::byte> buffer_; // of a SPAN read
   std::size_t minBytes_ = 0;
   std::size_t filled_ = 0;
-  Chunk chunk_;
-  detail::Result<std::size_t> sizeResult_;
-  detail::Result<Chunk> chunkResult_;
-  Mode mode_ = Mode::FREE;
-  bool asChunk_ = false;
+  detail::Result<std::size_t> sizeResult_; // the result of a SPAN read, empty otherwise
+  detail::Result<Chunk> chunkResult_;      // the result of a CHUNK read, empty otherwise
 
   void begin(Mode mode, std::source_location where) noexcept;
+  void receivedChunk(std::size_t count) noexcept;
   void giveBack() noexcept;
+  void clear() noexcept;
 };
 
 /// Bytes on their way that nobody else keeps alive.
 struct Spill : detail::Pooled {
   explicit Spill(UvStreamState& s) : state(s) {}
+  ~Spill() { detail::deallocate(bytes, detail::BUFFER_SIZE); }
+  Spill(const Spill&) = delete;
+  Spill& operator=(const Spill&) = delete;
 
   uv_write_t request;
   StateRef state;
-  Chunk bytes = Chunk::withBuffer();
+  std::byte* bytes = static_cast<std::byte*>(detail::allocate(detail::BUFFER_SIZE));
 };
 
 /// A write that the socket did not take at once.
@@ -134,6 +135,7 @@ public:
 
   Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where);
   Promise<Chunk> tryReadChunk(std::source_location where);
+  Promise<void> write(std::span<const std::byte> bytes, std::source_location where);
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where);
   void shutdownWrite(std::source_location where);
 
@@ -159,10 +161,19 @@ private:
   std::vector<std::byte> givenBack_;
   UvHandle<uv_stream_t> handle_;
 
+  void dropReference() noexcept {
+    if (--references_ == 0) [[unlikely]]
+      destroy();
+  }
+  void destroy() noexcept;
   void startRead();
+  void startReadSlowly();
   void onAlloc(uv_buf_t& buffer) noexcept;
   void onRead(ssize_t count) noexcept;
+  void onNothingRead(int count) noexcept;
 
+  bool mayTryWrite() const noexcept;
+  Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, std::size_t written, std::source_location where);
   int tryWrite(std::vector<uv_buf_t>& rest) noexcept;
   void spill() noexcept;
   void onSpilled(int status) noexcept;
@@ -172,16 +183,18 @@ private:
 
 StateRef::StateRef(UvStreamState& state) noexcept : state_(&state) { ++state.references_; }
 StateRef::~StateRef() {
-  if (state_ != nullptr && --state_->references_ == 0) delete state_;
+  if (state_ != nullptr) state_->dropReference();
 }
+
+void UvStreamState::destroy() noexcept { delete this; }
 
 // ------------------------------------------------------------------------------------------- reading
 
-void ReadOp::begin(Mode mode, std::source_location where) noexcept {
+inline void ReadOp::begin(Mode mode, std::source_location where) noexcept {
   resetSource(EventLoop::currentOrNull());
   ++state_.references_; // until destroy()
   mode_ = mode;
-  asChunk_ = mode == Mode::CHUNK;
+  taken_ = false;
   where_ = where;
 }
 
@@ -192,43 +205,30 @@ void ReadOp::beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::s
   filled_ = 0;
 }
 
-void ReadOp::beginChunk(std::source_location where) noexcept { begin(Mode::CHUNK, where); }
-
 void ReadOp::takeGivenBack(std::vector<std::byte>& bytes) {
-  if (asChunk_) {
-    chunk_ = Chunk::withBuffer();
-    const std::size_t count = std::min(bytes.size(), Chunk::CAPACITY);
-    std::memcpy(chunk_.buffer(), bytes.data(), count);
-    bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count));
-    received(count);
-  } else {
-    const std::size_t count = std::min(bytes.size(), buffer_.size());
-    std::memcpy(buffer_.data(), bytes.data(), count);
-    bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count));
-    received(count);
-  }
-}
-
-std::span<std::byte> ReadOp::space() noexcept {
-  if (!asChunk_) return buffer_.subspan(filled_);
-  if (chunk_.buffer() == nullptr) {
-    try {
-      chunk_ = Chunk::withBuffer();
-    } catch (...) {
-      failed(Exception::fromCurrent());
-      return {};
-    }
-  }
-  return {chunk_.buffer(), Chunk::CAPACITY};
-}
-
-void ReadOp::received(std::size_t count) noexcept {
-  if (asChunk_) {
-    chunk_.setSize(count);
-    chunkResult_.value.emplace(std::move(chunk_));
+  const std::size_t count = std::min(bytes.size(), mode_ == Mode::CHUNK ? Chunk::CAPACITY : buffer_.size());
+  if (mode_ == Mode::CHUNK) {
+    chunkResult_.value.emplace(Chunk::copyOf(std::span(bytes).first(count)));
     setReady();
-    return;
+  } else {
+    std::memcpy(buffer_.data(), bytes.data(), count);
+    received(count);
   }
+  bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+inline std::span<std::byte> ReadOp::space() noexcept {
+  if (mode_ == Mode::SPAN) return buffer_.subspan(filled_);
+  try {
+    return {detail::scratchBuffer(), Chunk::CAPACITY};
+  } catch (...) {
+    failed(Exception::fromCurrent());
+    return {};
+  }
+}
+
+inline void ReadOp::received(std::size_t count) noexcept {
+  if (mode_ == Mode::CHUNK) return receivedChunk(count);
   filled_ += count;
   if (filled_ >= minBytes_) {
     sizeResult_.value.emplace(filled_);
@@ -236,30 +236,35 @@ void ReadOp::received(std::size_t count) noexcept {
   }
 }
 
-void ReadOp::releaseSpace() noexcept { chunk_ = Chunk(); }
-
-void ReadOp::ended() noexcept {
-  if (asChunk_) {
-    releaseSpace();
-    chunkResult_.value.emplace();
-  } else {
-    sizeResult_.value.emplace(filled_);
+inline void ReadOp::receivedChunk(std::size_t count) noexcept {
+  try {
+    chunkResult_.value.emplace(Chunk::fromScratch(count));
+  } catch (...) {
+    // A block for few bytes could not be had; the buffer that holds them already does as well.
+    chunkResult_.value.emplace(Chunk::takeScratch(count));
   }
   setReady();
 }
 
+void ReadOp::ended() noexcept {
+  if (mode_ == Mode::CHUNK)
+    chunkResult_.value.emplace();
+  else
+    sizeResult_.value.emplace(filled_);
+  setReady();
+}
+
 void ReadOp::failed(const Exception& exception) noexcept {
-  releaseSpace();
   giveBack();
-  (asChunk_ ? static_cast<ResultBase&>(chunkResult_) : sizeResult_).exception = exception.ref();
+  (mode_ == Mode::CHUNK ? static_cast<ResultBase&>(chunkResult_) : sizeResult_).exception = exception.ref();
   setReady();
 }
 
 // Puts what has arrived, and nobody has taken, in front of what the stream holds already.
 void ReadOp::giveBack() noexcept {
   std::span<const std::byte> bytes;
-  if (!asChunk_)
-    bytes = buffer_.first(filled_);
+  if (mode_ == Mode::SPAN)
+    bytes = buffer_.first(std::exchange(filled_, 0));
   else if (chunkResult_.value)
     bytes = chunkResult_.value->bytes();
   if (bytes.empty()) return;
@@ -269,16 +274,89 @@ void ReadOp::giveBack() noexcept {
     // Bytes would be lost without notice: the stream must not go on as if nothing were missing.
     state_.readError_ = UV_ENOMEM;
   }
-  filled_ = 0;
+}
+
+void ReadOp::clear() noexcept {
+  if (!taken_) giveBack();
+  sizeResult_.value.reset();
+  sizeResult_.exception = {};
+  chunkResult_.value.reset();
+  chunkResult_.exception = {};
 }
 
 void ReadOp::destroy() noexcept {
-  if (mode_ != Mode::TAKEN) giveBack();
+  if (taken_ && mode_ == Mode::CHUNK && !chunkResult_.exception) [[likely]]
+    chunkResult_.value.reset();
+  else
+    clear();
   mode_ = Mode::FREE;
-  sizeResult_ = {};
-  chunkResult_ = {};
-  chunk_ = Chunk();
-  if (--state_.references_ == 0) delete &state_;
+  state_.dropReference();
+}
+
+inline void UvStreamState::onAlloc(uv_buf_t& buffer) noexcept {
+  if (!readOp_.isPending()) return;
+  const std::span<std::byte> space = readOp_.space();
+  buffer.base = reinterpret_cast<char*>(space.data());
+  // At most what uv_buf_t can say on every platform.
+  buffer.len = static_cast<decltype(buffer.len)>(std::min<std::size_t>(space.size(), 1U << 30));
+}
+
+inline void UvStreamState::onRead(ssize_t count) noexcept {
+  if (count > 0) [[likely]]
+    readOp_.received(static_cast<std::size_t>(count));
+  else
+    onNothingRead(static_cast<int>(count));
+}
+
+void UvStreamState::onNothingRead(int count) noexcept {
+  if (count == 0) return; // EAGAIN: there was nothing after all
+  if (count == UV_ENOBUFS) {
+    if (std::exchange(missed_, true)) {
+      uv_read_stop(handle_.get());
+      reading_ = missed_ = false;
+    }
+    return;
+  }
+  // libuv has stopped watching after the end of the stream, but not after every error.
+  uv_read_stop(handle_.get());
+  reading_ = false;
+  if (count == UV_EOF) {
+    ended_ = true;
+    if (readOp_.isPending()) readOp_.ended();
+  } else {
+    readError_ = count;
+    if (readOp_.isPending()) readOp_.failed(uvException(readError_, "read", readOp_.where()));
+  }
+}
+
+void UvStreamState::startReadSlowly() {
+  if (!givenBack_.empty()) {
+    readOp_.takeGivenBack(givenBack_);
+    if (givenBack_.empty()) givenBack_.shrink_to_fit();
+    if (readOp_.isReady()) return;
+  }
+  if (readError_ != 0) return readOp_.failed(uvException(readError_, "read", readOp_.where()));
+  if (ended_) return readOp_.ended();
+  if (reading_) return;
+  const int status = uv_read_start(
+      handle_.get(),
+      [](uv_handle_t* handle, std::size_t, uv_buf_t* buffer) {
+        buffer->base = nullptr;
+        buffer->len = 0;
+        if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onAlloc(*buffer);
+      },
+      [](uv_stream_t* handle, ssize_t count, const uv_buf_t*) {
+        if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onRead(count);
+      });
+  if (status < 0) return readOp_.failed(uvException(status, "read", readOp_.where()));
+  reading_ = true;
+}
+
+inline void UvStreamState::startRead() {
+  missed_ = false;
+  if (reading_ && givenBack_.empty()) [[likely]]
+    return;
+  startReadSlowly();
 }
 
 Promise<std::size_t> UvStreamState::tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) {
@@ -305,59 +383,6 @@ Promise<Chunk> UvStreamState::tryReadChunk(std::source_location where) {
   return promise;
 }
 
-void UvStreamState::startRead() {
-  missed_ = false;
-  if (!givenBack_.empty()) {
-    readOp_.takeGivenBack(givenBack_);
-    if (givenBack_.empty()) givenBack_.shrink_to_fit();
-    if (readOp_.isReady()) return;
-  }
-  if (readError_ != 0) return readOp_.failed(uvException(readError_, "read", readOp_.where()));
-  if (ended_) return readOp_.ended();
-  if (reading_) return;
-  const int status = uv_read_start(
-      handle_.get(),
-      [](uv_handle_t* handle, std::size_t, uv_buf_t* buffer) {
-        *buffer = uv_buf_init(nullptr, 0);
-        if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onAlloc(*buffer);
-      },
-      [](uv_stream_t* handle, ssize_t count, const uv_buf_t*) {
-        if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onRead(count);
-      });
-  if (status < 0) return readOp_.failed(uvException(status, "read", readOp_.where()));
-  reading_ = true;
-}
-
-void UvStreamState::onAlloc(uv_buf_t& buffer) noexcept {
-  if (!readOp_.isPending()) return;
-  const std::span<std::byte> space = readOp_.space();
-  buffer.base = reinterpret_cast<char*>(space.data());
-  // At most what uv_buf_t can say on every platform.
-  buffer.len = static_cast<decltype(buffer.len)>(std::min<std::size_t>(space.size(), 1U << 30));
-}
-
-void UvStreamState::onRead(ssize_t count) noexcept {
-  if (count > 0) return readOp_.received(static_cast<std::size_t>(count));
-  if (count == 0) return readOp_.releaseSpace(); // EAGAIN: there was nothing after all
-  if (count == UV_ENOBUFS) {
-    if (std::exchange(missed_, true)) {
-      uv_read_stop(handle_.get());
-      reading_ = missed_ = false;
-    }
-    return;
-  }
-  // libuv has stopped watching after the end of the stream, but not after every error.
-  uv_read_stop(handle_.get());
-  reading_ = false;
-  if (count == UV_EOF) {
-    ended_ = true;
-    if (readOp_.isPending()) readOp_.ended();
-  } else {
-    readError_ = static_cast<int>(count);
-    if (readOp_.isPending()) readOp_.failed(uvException(readError_, "read", readOp_.where()));
-  }
-}
-
 // ------------------------------------------------------------------------------------------- writing
 
 Exception UvStreamState::writeException(std::source_location where) const { return uvException(writeError_, "write", where); }
@@ -382,56 +407,79 @@ int UvStreamState::tryWrite(std::vector<uv_buf_t>& rest) noexcept {
   return 0;
 }
 
-Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
-  if (writer_ != nullptr) [[unlikely]]
-    detail::throwMisuse("write: another write to this stream is pending", where);
-  if (writeEnded_) [[unlikely]]
-    detail::throwMisuse("write: the stream was shut down for writing", where);
-  if (writeError_ != 0) [[unlikely]]
-    return Promise<void>(writeException(where), where);
+uv_buf_t asUvBuffer(std::span<const std::byte> bytes) noexcept {
+  // libuv does not write through the pointer; its buffer type serves both directions.
+  uv_buf_t buffer;
+  buffer.base = reinterpret_cast<char*>(const_cast<std::byte*>(bytes.data()));
+  buffer.len = static_cast<decltype(buffer.len)>(bytes.size());
+  return buffer;
+}
 
-  // The usual case: few pieces, and the socket takes them all.
-  std::array<uv_buf_t, 8> few;
-  std::size_t total = 0;
+constexpr std::size_t MOST_AT_ONCE = 1U << 30; // libuv's sizes and results are ints in places
+
+bool UvStreamState::mayTryWrite() const noexcept { return writer_ == nullptr && !spilling_ && !writeEnded_ && writeError_ == 0; }
+
+// The usual case: the socket takes it all. Everything else is left to writeSlowly.
+Promise<void> UvStreamState::write(std::span<const std::byte> bytes, std::source_location where) {
   std::size_t written = 0;
-  if (pieces.size() <= few.size() && !spilling_) [[likely]] {
+  if (mayTryWrite() && !bytes.empty() && bytes.size() <= MOST_AT_ONCE) [[likely]] {
+    const uv_buf_t buffer = asUvBuffer(bytes);
+    const int status = uv_try_write(handle_.get(), &buffer, 1);
+    if (status == static_cast<int>(bytes.size())) [[likely]]
+      return READY_NOW;
+    if (status >= 0)
+      written = static_cast<std::size_t>(status);
+    else if (status != UV_EAGAIN)
+      writeError_ = status;
+  }
+  return writeSlowly(std::span(&bytes, 1), written, where);
+}
+
+Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
+  std::array<uv_buf_t, 16> buffers;
+  std::size_t written = 0;
+  if (mayTryWrite() && pieces.size() <= buffers.size()) [[likely]] {
     unsigned count = 0;
+    std::size_t total = 0;
     for (const std::span<const std::byte>& piece : pieces) {
       if (piece.empty()) continue;
-      // libuv does not write through the pointer; its buffer type serves both directions.
-      few[count++] = uv_buf_init(reinterpret_cast<char*>(const_cast<std::byte*>(piece.data())), static_cast<unsigned>(piece.size()));
+      buffers[count++] = asUvBuffer(piece);
       total += piece.size();
     }
-    if (total == 0) return READY_NOW;
-    if (total <= std::numeric_limits<int>::max()) [[likely]] {
-      const int status = uv_try_write(handle_.get(), few.data(), count);
-      if (status >= 0) {
+    if (total > 0 && total <= MOST_AT_ONCE) {
+      const int status = uv_try_write(handle_.get(), buffers.data(), count);
+      if (status == static_cast<int>(total)) return READY_NOW;
+      if (status >= 0)
         written = static_cast<std::size_t>(status);
-        if (written == total) [[likely]]
-          return READY_NOW;
-      } else if (status != UV_EAGAIN) {
+      else if (status != UV_EAGAIN)
         writeError_ = status;
-        return Promise<void>(writeException(where), where);
-      }
     }
   }
+  return writeSlowly(pieces, written, where);
+}
+
+// Refuses a misuse, reports a failed direction, or waits for the socket to take what is left.
+Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::byte>> pieces, std::size_t written,
+                                         std::source_location where) {
+  if (writer_ != nullptr) detail::throwMisuse("write: another write to this stream is pending", where);
+  if (writeEnded_) detail::throwMisuse("write: the stream was shut down for writing", where);
+  if (writeError_ != 0) return Promise<void>(writeException(where), where);
 
   auto* node = detail::NodeAccess::makeAlone<WriteNode>(*this, where);
   Promise<void> promise = detail::PromiseAccess::wrap<void>(node);
-  constexpr std::size_t MAX_BUFFER = 1U << 30; // uv_try_write returns an int
   for (std::span<const std::byte> piece : pieces) {
     const std::size_t skip = std::min(written, piece.size());
     written -= skip;
     piece = piece.subspan(skip);
     while (!piece.empty()) {
-      const std::size_t size = std::min(piece.size(), MAX_BUFFER);
-      node->rest.push_back(uv_buf_init(reinterpret_cast<char*>(const_cast<std::byte*>(piece.data())), static_cast<unsigned>(size)));
+      const std::size_t size = std::min(piece.size(), MOST_AT_ONCE);
+      node->rest.push_back(asUvBuffer(piece.first(size)));
       piece = piece.subspan(size);
     }
   }
   if (node->rest.empty()) return READY_NOW;
   writer_ = node;
-  if (!spilling_) spill();
+  if (!spilling_) continueWrite();
   return promise;
 }
 
@@ -447,9 +495,9 @@ void UvStreamState::spill() noexcept {
   std::vector<uv_buf_t>& rest = writer_->rest;
   std::size_t size = 0;
   auto piece = rest.begin();
-  for (; piece != rest.end() && size < Chunk::CAPACITY; ++piece) {
-    const std::size_t part = std::min<std::size_t>(piece->len, Chunk::CAPACITY - size);
-    std::memcpy(spill->bytes.buffer() + size, piece->base, part);
+  for (; piece != rest.end() && size < detail::BUFFER_SIZE; ++piece) {
+    const std::size_t part = std::min<std::size_t>(piece->len, detail::BUFFER_SIZE - size);
+    std::memcpy(spill->bytes + size, piece->base, part);
     size += part;
     if (part < piece->len) {
       piece->base += part;
@@ -458,9 +506,8 @@ void UvStreamState::spill() noexcept {
     }
   }
   rest.erase(rest.begin(), piece);
-  spill->bytes.setSize(size);
   spill->request.data = spill;
-  const uv_buf_t buffer = uv_buf_init(reinterpret_cast<char*>(spill->bytes.buffer()), static_cast<unsigned>(size));
+  const uv_buf_t buffer = asUvBuffer({spill->bytes, size});
   const int status = uv_write(&spill->request, handle_.get(), &buffer, 1, [](uv_write_t* request, int result) {
     std::unique_ptr<Spill> done(static_cast<Spill*>(request->data));
     done->state->onSpilled(result);
@@ -540,6 +587,9 @@ public:
     return state_->tryRead(buffer, minBytes, where);
   }
   Promise<Chunk> tryReadChunk(std::source_location where) override { return state_->tryReadChunk(where); }
+  Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
+    return state_->write(bytes, where);
+  }
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
     return state_->write(pieces, where);
   }

@@ -22,12 +22,22 @@ public:
   /// Takes over the promise to wait for.
   void beginAwait(OwnNode awaited) noexcept { dependency_ = awaited.release(); }
   /// Whether the awaited promise is ready to be taken in place; otherwise the coroutine will be resumed.
-  bool awaitReady();
+  bool awaitReady() {
+    if (dependency_ == &readyNode && hasSuspended_ && takeInlineBudget()) return true;
+    return listenToAwaited() && awaitedIsReady();
+  }
   /// The awaited result; valid until endAwait().
   ResultBase& awaitedResult() noexcept { return resolve(*dependency_); }
+  /// Whether the awaited promise was READY_NOW, which needs no taking; it is dropped then.
+  bool wasReadyNow() noexcept {
+    if (dependency_ != &readyNode) return false;
+    dependency_ = nullptr;
+    return true;
+  }
   void endAwait() noexcept { destroyChain(std::exchange(dependency_, nullptr)); }
   [[noreturn]] void throwAwaited(ResultBase& result);
 
+  void suspended() noexcept { hasSuspended_ = true; }
   void finish() noexcept { setReady(); }
 
   void destroy() noexcept final;
@@ -40,6 +50,8 @@ private:
   std::coroutine_handle<> frame_;
   bool hasSuspended_ = false;
 
+  bool listenToAwaited();
+  bool awaitedIsReady() noexcept;
   void fire() noexcept final { frame_.resume(); }
 };
 
@@ -49,8 +61,11 @@ public:
   explicit PromiseAwaiter(CoroutineNode& coroutine) noexcept : coroutine_(coroutine) {}
 
   bool await_ready() { return coroutine_.awaitReady(); }
-  void await_suspend(std::coroutine_handle<>) noexcept {}
+  void await_suspend(std::coroutine_handle<>) noexcept { coroutine_.suspended(); }
   U await_resume() {
+    if constexpr (std::is_void_v<U>) {
+      if (coroutine_.wasReadyNow()) return;
+    }
     ResultBase& result = coroutine_.awaitedResult();
     if (result.exception) [[unlikely]]
       coroutine_.throwAwaited(result);
@@ -97,11 +112,11 @@ public:
   PromiseAwaiter<U> await_transform(Promise<U>&) = delete; // a promise is consumed: co_await std::move(promise)
 
   PromiseAwaiter<void> await_transform(ReadyNowConstant) noexcept {
-    beginAwait(OwnNode(&readyNode()));
+    beginAwait(OwnNode(&readyNode));
     return PromiseAwaiter<void>(*this);
   }
   PromiseAwaiter<void> await_transform(NeverDoneConstant) noexcept {
-    beginAwait(OwnNode(&neverNode()));
+    beginAwait(OwnNode(&neverNode));
     return PromiseAwaiter<void>(*this);
   }
 

@@ -11,7 +11,7 @@ namespace detail {
 // Down: each lazy node's dependency pointer is turned to its parent. Up: it is turned back just before the
 // node computes, because computing destroys the dependency. The source at the bottom is not written to,
 // so that the shared nodes may stand there.
-ResultBase& resolve(PromiseNode& top) noexcept {
+ResultBase& resolveChain(PromiseNode& top) noexcept {
   PromiseNode* parent = nullptr;
   PromiseNode* node = &top;
   while (node->lazy_) {
@@ -31,8 +31,7 @@ ResultBase& resolve(PromiseNode& top) noexcept {
   return *result;
 }
 
-void destroyChain(PromiseNode* node) noexcept {
-  if (node == nullptr) return;
+void destroyLongChain(PromiseNode* node) noexcept {
   PromiseNode* parent = nullptr;
   for (;;) {
     while (node->dependency_ != nullptr) {
@@ -56,63 +55,25 @@ namespace {
               where);
 }
 
-// The shared nodes. They have no state, so any number of promises on any thread may hold them.
-class SharedNode : public PromiseNode {
-public:
-  SharedNode() noexcept : PromiseNode(std::source_location()) { result_.value.emplace(); }
-  ResultBase& get(ResultBase*) noexcept override { return result_; }
-  void destroy() noexcept override {}
-
-private:
-  Result<Void> result_; // consumers do not write to a Void, nor to an exception that is null
-};
-
-class ReadyNode final : public SharedNode {
-public:
-  bool onReady(Event*) override { return true; }
-};
-
-class NeverNode final : public SharedNode {
-public:
-  bool onReady(Event*) override { return false; }
-};
-
-class YieldNode final : public SharedNode {
-public:
-  bool onReady(Event* event) override {
-    if (event != nullptr) event->armBreadthFirst();
-    return false;
-  }
-};
-
-class LastNode final : public SharedNode {
-public:
-  bool onReady(Event* event) override {
-    if (event != nullptr) event->armLast();
-    return false;
-  }
-};
-
 } // namespace
 
-PromiseNode& readyNode() noexcept {
-  static ReadyNode node;
-  return node;
-}
+constinit SharedNode readyNode(SharedNode::Kind::READY);
+constinit SharedNode neverNode(SharedNode::Kind::NEVER);
+constinit SharedNode yieldNode(SharedNode::Kind::YIELD);
+constinit SharedNode lastNode(SharedNode::Kind::LAST);
 
-PromiseNode& neverNode() noexcept {
-  static NeverNode node;
-  return node;
-}
-
-PromiseNode& yieldNode() noexcept {
-  static YieldNode node;
-  return node;
-}
-
-PromiseNode& lastNode() noexcept {
-  static LastNode node;
-  return node;
+bool SharedNode::onReady(Event* event) {
+  switch (kind_) {
+  case Kind::READY: return true;
+  case Kind::NEVER: break;
+  case Kind::YIELD:
+    if (event != nullptr) event->armBreadthFirst();
+    break;
+  case Kind::LAST:
+    if (event != nullptr) event->armLast();
+    break;
+  }
+  return false;
 }
 
 // ---------------------------------------------------------------------------------------- SourceNode
@@ -123,11 +84,11 @@ EventLoop* SourceNode::owner() const noexcept {
   return &reinterpret_cast<Event*>(state_)->loop();
 }
 
-bool SourceNode::onReady(Event* event) {
+bool SourceNode::onReadySlowly(Event* event) {
   if (state_ == READY) return true;
   EventLoop* loop = owner();
   if (event == nullptr) {
-    state_ = reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER;
+    state_ = unwaited(loop);
     return false;
   }
   if (loop != nullptr && loop != &event->loop()) throwWrongThread("a promise was awaited", where_);

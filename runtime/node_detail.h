@@ -47,7 +47,7 @@ public:
 // first, so the block goes last.
 class PromiseNode {
 public:
-  explicit PromiseNode(std::source_location where) noexcept : where_(where) {}
+  explicit constexpr PromiseNode(std::source_location where) noexcept : where_(where) {}
   PromiseNode(const PromiseNode&) = delete;
   PromiseNode& operator=(const PromiseNode&) = delete;
 
@@ -72,14 +72,18 @@ protected:
   PromiseNode* dependency_ = nullptr; // owned
   std::source_location where_;        // where the promise was made
   bool lazy_ = false;
-  bool chain_ = false; // is a ChainNode
+  bool chain_ = false;  // is a ChainNode
+  bool source_ = false; // is a SourceNode
 
   friend class OwnNode;
   friend class NodeAccess;
   friend class ChainNode;
   friend ResultBase& resolve(PromiseNode& node) noexcept;
+  friend ResultBase& resolveChain(PromiseNode& node) noexcept;
   friend void destroyChain(PromiseNode* node) noexcept;
+  friend void destroyLongChain(PromiseNode* node) noexcept;
   friend PromiseNode& sourceOf(PromiseNode& node) noexcept;
+  friend bool listen(PromiseNode& node, Event* event);
 
 private:
   std::uint16_t blockOffset_ = 0; // from the block's start to this node
@@ -94,13 +98,22 @@ inline PromiseNode& sourceOf(PromiseNode& node) noexcept {
 }
 
 /// Asks for `event` to be armed when the promise is ready; true if it is already (nothing is armed then).
-inline bool listen(PromiseNode& node, Event* event) { return sourceOf(node).onReady(event); }
+bool listen(PromiseNode& node, Event* event);
+
+ResultBase& resolveChain(PromiseNode& node) noexcept;
+void destroyLongChain(PromiseNode* node) noexcept;
 
 /// Evaluates a ready promise and gives its result. Runs user code.
-ResultBase& resolve(PromiseNode& node) noexcept;
+inline ResultBase& resolve(PromiseNode& node) noexcept { return node.lazy_ ? resolveChain(node) : node.get(nullptr); }
 
 /// Destroys a node and all that it waits for, the innermost first. Null is allowed.
-void destroyChain(PromiseNode* node) noexcept;
+inline void destroyChain(PromiseNode* node) noexcept {
+  if (node == nullptr) return;
+  if (node->dependency_ == nullptr)
+    node->destroy();
+  else
+    destroyLongChain(node);
+}
 
 /// Owns a chain of nodes.
 class OwnNode {
@@ -202,13 +215,22 @@ private:
 /// nobody does, then the event, then that it is ready.
 class SourceNode : public PromiseNode {
 public:
-  bool onReady(Event* event) override;
+  bool onReady(Event* event) final {
+    // Nobody waits yet, and it is a waiter of the same loop: nearly always.
+    if (event != nullptr && state_ == unwaited(&event->loop())) [[likely]] {
+      state_ = reinterpret_cast<std::uintptr_t>(event);
+      return false;
+    }
+    return onReadySlowly(event);
+  }
 
   bool isReady() const noexcept { return state_ == READY; }
 
 protected:
   explicit SourceNode(std::source_location where, EventLoop* loop = EventLoop::currentOrNull()) noexcept
-      : PromiseNode(where), state_(reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER) {}
+      : PromiseNode(where), state_(unwaited(loop)) {
+    source_ = true;
+  }
   /// The result is there: the waiter runs next.
   void setReady() noexcept {
     const std::uintptr_t state = std::exchange(state_, READY);
@@ -216,7 +238,7 @@ protected:
   }
 
   /// Makes an embedded source usable again, as new.
-  void resetSource(EventLoop* loop) noexcept { state_ = reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER; }
+  void resetSource(EventLoop* loop) noexcept { state_ = unwaited(loop); }
 
   /// Throws FAILED if this thread is not the one that the node belongs to.
   void requireThread(std::string_view what) const;
@@ -227,8 +249,16 @@ private:
 
   std::uintptr_t state_;
 
+  static std::uintptr_t unwaited(EventLoop* loop) noexcept { return reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER; }
+  bool onReadySlowly(Event* event);
   EventLoop* owner() const noexcept;
 };
+
+inline bool listen(PromiseNode& node, Event* event) {
+  PromiseNode& source = sourceOf(node);
+  // Most sources are SourceNodes: no virtual call for them.
+  return source.source_ ? static_cast<SourceNode&>(source).SourceNode::onReady(event) : source.onReady(event);
+}
 
 /// A node that is ready when its dependency is, and computes when asked.
 class LazyNode : public PromiseNode {
@@ -253,11 +283,26 @@ private:
   ResultBase result_;
 };
 
-/// Nodes without state, shared by all: ready, never ready, ready after the queue, ready after all else.
-PromiseNode& readyNode() noexcept;
-PromiseNode& neverNode() noexcept;
-PromiseNode& yieldNode() noexcept;
-PromiseNode& lastNode() noexcept;
+/// A node without state, shared by all promises that are ready, never ready, ready after the queue, or ready
+/// after all else. Any number of promises on any thread may hold it.
+class SharedNode final : public PromiseNode {
+public:
+  enum class Kind : std::uint8_t { READY, NEVER, YIELD, LAST };
+
+  explicit constexpr SharedNode(Kind kind) noexcept : PromiseNode(std::source_location()), kind_(kind) { result_.value.emplace(); }
+  bool onReady(Event* event) override;
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  void destroy() noexcept override {}
+
+private:
+  Kind kind_;
+  Result<Void> result_; // consumers do not write to a Void, nor to an exception that is null
+};
+
+extern constinit SharedNode readyNode;
+extern constinit SharedNode neverNode;
+extern constinit SharedNode yieldNode;
+extern constinit SharedNode lastNode;
 
 /// Waits for a promise for a promise and then becomes a lazy stand-in for the inner one. A chain that is
 /// itself the inner one of another puts its own inner promise in its place and goes, so that a loop by

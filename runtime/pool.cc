@@ -3,6 +3,7 @@
 #include <troth/runtime/pool_detail.h>
 
 #include <new>
+#include <utility>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define TROTH_POOL_KEEPS 0
@@ -84,13 +85,21 @@ void deallocateSlow(void* block, std::size_t size) noexcept {
   ::operator delete(block);
 }
 
+std::byte* makeScratch() {
+  poolState.scratch = static_cast<std::byte*>(allocateSlow(BUFFER_SIZE));
+  return poolState.scratch;
+}
+
+std::byte* takeScratchBuffer() noexcept { return std::exchange(poolState.scratch, nullptr); }
+
 std::int64_t liveBlocks() noexcept {
-  std::int64_t live = poolState.fromHeap - poolState.buffers.count;
+  std::int64_t live = poolState.fromHeap - poolState.buffers.count - (poolState.scratch != nullptr ? 1 : 0);
   for (const PoolList& list : poolState.lists) live -= list.count;
   return live;
 }
 
 void trimPool() noexcept {
+  if (std::byte* scratch = takeScratchBuffer()) deallocateSlow(scratch, BUFFER_SIZE);
   for (PoolList& list : poolState.lists) trim(list);
   trim(poolState.buffers);
 }

@@ -17,7 +17,7 @@ inline constexpr std::size_t POOL_GRAIN = 64;
 inline constexpr std::size_t POOL_CLASSES = 64; // blocks of 64, 128, … 4096 bytes
 inline constexpr std::size_t POOL_BYTES_PER_CLASS = 256 * 1024;
 inline constexpr std::size_t BUFFER_SIZE = 64 * 1024;
-inline constexpr std::uint32_t POOL_BUFFERS = 16;
+inline constexpr std::uint32_t POOL_BUFFERS = 16; // 1 MiB
 
 struct PoolList {
   void* head = nullptr; // the first word of a free block points to the next
@@ -28,6 +28,7 @@ struct PoolList {
 struct PoolState {
   PoolList lists[POOL_CLASSES];
   PoolList buffers;
+  std::byte* scratch = nullptr; // BUFFER_SIZE bytes into which this thread's streams read
   std::int64_t fromHeap = 0; // blocks taken from the heap less those given back
 };
 
@@ -64,6 +65,18 @@ inline void deallocate(void* block, std::size_t size) noexcept {
   }
   deallocateSlow(block, size);
 }
+
+std::byte* makeScratch();
+
+/// BUFFER_SIZE bytes of this thread's, for use within one call: streams read into them before they know how
+/// much there is. Throws std::bad_alloc.
+inline std::byte* scratchBuffer() {
+  std::byte* buffer = poolState.scratch;
+  return buffer != nullptr ? buffer : makeScratch();
+}
+
+/// Keeps the scratch buffer, as a block of BUFFER_SIZE bytes; the thread will get another.
+std::byte* takeScratchBuffer() noexcept;
 
 /// Blocks in use: allocated on this thread, and not given back on it. For tests.
 std::int64_t liveBlocks() noexcept;

@@ -363,16 +363,16 @@ inline void PairFulfiller<void>::fulfill() {
 }
 
 inline ReadyNowConstant::operator Promise<void>() const noexcept {
-  return PromiseAccess::wrap<void>(&readyNode());
+  return PromiseAccess::wrap<void>(&readyNode);
 }
 
 template <typename T>
 NeverDoneConstant::operator Promise<T>() const noexcept {
-  return PromiseAccess::wrap<T>(&neverNode());
+  return PromiseAccess::wrap<T>(&neverNode);
 }
 
 inline void NeverDoneConstant::wait(WaitScope& scope, std::source_location where) const {
-  scope.waitFor(neverNode(), where);
+  scope.waitFor(neverNode, where);
   fatal("a promise that is never ready became ready");
 }
 
@@ -484,13 +484,13 @@ auto evalNow(Func&& func) noexcept -> detail::PromiseOf<std::invoke_result_t<Fun
 
 template <typename Func>
 auto evalLater(Func&& func, std::source_location where) -> detail::PromiseOf<std::invoke_result_t<Func>> {
-  return detail::transform<void>(detail::OwnNode(&detail::yieldNode()), std::forward<Func>(func),
+  return detail::transform<void>(detail::OwnNode(&detail::yieldNode), std::forward<Func>(func),
                                  detail::PropagateException(), where);
 }
 
 template <typename Func>
 auto evalLast(Func&& func, std::source_location where) -> detail::PromiseOf<std::invoke_result_t<Func>> {
-  return detail::transform<void>(detail::OwnNode(&detail::lastNode()), std::forward<Func>(func),
+  return detail::transform<void>(detail::OwnNode(&detail::lastNode), std::forward<Func>(func),
                                  detail::PropagateException(), where);
 }
 

@@ -10,20 +10,17 @@ void throwConsumed(std::source_location where) {
   throwMisuse("a promise was used after it had been consumed (by co_await, then, wait or a move)", where);
 }
 
-bool CoroutineNode::awaitReady() {
-  bool ready;
+bool CoroutineNode::listenToAwaited() {
   try {
-    ready = listen(*dependency_, this);
+    return listen(*dependency_, this);
   } catch (...) {
     dependency_ = nullptr; // it belongs to another thread, where alone it could be destroyed
     throw;
   }
-  if (!ready) {
-    hasSuspended_ = true;
-    return false;
-  }
+}
+
+bool CoroutineNode::awaitedIsReady() noexcept {
   if (hasSuspended_ && takeInlineBudget()) return true;
-  hasSuspended_ = true;
   armBreadthFirst();
   return false;
 }

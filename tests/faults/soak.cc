@@ -142,7 +142,8 @@ struct Plan {
   milliseconds pause{0};     // … for so long
   std::size_t maxPiece = MAX_PIECE;
   std::size_t maxRead = MAX_PIECE;
-  int bufferSize = 0; // SO_SNDBUF and SO_RCVBUF; 0: the system's
+  int bufferSize = 0;  // SO_SNDBUF and SO_RCVBUF; 0: the system's
+  int segmentSize = 0; // TCP_MAXSEG; 0: the system's, 64 KiB on loopback
   Ending ending = Ending::HALF_CLOSE;
   Stage stage = Stage::COMPLETE;
 
@@ -173,7 +174,11 @@ Plan makePlan(std::uint64_t seed, bool large) {
   }
   if (large) plan.maxPiece = std::max<std::size_t>(plan.maxPiece, 4 * KIB);
   if (random.chance(30)) plan.maxRead = std::max<std::size_t>(plan.maxPiece, 512);
-  if (random.chance(15)) plan.bufferSize = 4096;
+  if (random.chance(15)) {
+    plan.bufferSize = 4096;
+    // A segment that does not fit into the buffer leaves TCP waiting for timers, at 50 kB a second.
+    if (plan.length > 64 * KIB || random.chance(50)) plan.segmentSize = 1000;
+  }
   if (random.chance(15)) {
     plan.pauseAt = random.chance(50) ? 0 : random.between(0, plan.length);
     plan.pause = milliseconds(random.between(5, 200));
@@ -434,6 +439,9 @@ Progress Client::connect(std::uint16_t port, int epoll) {
     ::setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &plan_.bufferSize, sizeof plan_.bufferSize);
     ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &plan_.bufferSize, sizeof plan_.bufferSize);
   }
+  if (plan_.segmentSize != 0) {
+    ::setsockopt(fd_, IPPROTO_TCP, TCP_MAXSEG, &plan_.segmentSize, sizeof plan_.segmentSize);
+  }
   int on = 1; // each piece is to travel alone
   ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 
@@ -635,6 +643,9 @@ public:
         ++totals_.failed;
         std::printf("FAILED: not done in time, %u clients left\n",
                     static_cast<unsigned>(clients_.size() + options_.clients - next_));
+        for (std::size_t i = 0; i < std::min<std::size_t>(clients_.size(), 5); ++i) {
+          std::printf("  left: %s\n", clients_[i]->description().c_str());
+        }
         break;
       }
     }
