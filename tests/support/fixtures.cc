@@ -29,7 +29,7 @@ void openWhatLibuvKeeps() {
 
 } // namespace
 
-NothingLeft::NothingLeft() : blocks_((openWhatLibuvKeeps(), detail::liveBlocks()))(detail::liveBlocks()), descriptors_(openDescriptors()) {}
+NothingLeft::NothingLeft() : blocks_((openWhatLibuvKeeps(), detail::liveBlocks())), descriptors_(openDescriptors()) {}
 
 NothingLeft::~NothingLeft() {
   CHECK_MESSAGE(detail::liveBlocks() == blocks_, "promises, coroutines or operations were left alive");
