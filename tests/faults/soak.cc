@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Thousands of well-behaved, slow, greedy and vanishing clients against an echo server, every byte
-// compared.
+// Thousands of well-behaved, slow and vanishing clients of an echo server, every byte compared.
 //
 //   soak PATH-OF-ECHO-SERVER [--clients N] [--large N] [--concurrency N] [--seed S]
 //

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Installs troth into a temporary folder and builds a consumer three ways: install.py SOURCE_ROOT COMPILER….
+Against the installed copy with pkg-config alone, against it with meson, and with troth as a subproject."""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+
+def run(*command: str, env: dict[str, str] | None = None, cwd: str | None = None) -> str:
+    done = subprocess.run(command, env=env, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        print(f"{' '.join(command)} failed:\n{done.stdout}")
+        sys.exit(1)
+    return done.stdout
+
+
+def expect_answer(what: str, program: str) -> None:
+    answer = run(program).strip()
+    if answer != "42":
+        print(f"{what}: the consumer printed {answer!r}")
+        sys.exit(1)
+    print(f"{what}: the consumer runs")
+
+
+def main() -> None:
+    root = os.path.abspath(sys.argv[1])
+    compiler = sys.argv[2:]
+    consumer = os.path.join(root, "tests", "house", "consumer")
+    with tempfile.TemporaryDirectory() as work:
+        env = dict(os.environ, CXX=" ".join(compiler))
+        prefix = os.path.join(work, "prefix")
+        build = os.path.join(work, "build")
+        run("meson", "setup", build, root, f"--prefix={prefix}", "--libdir=lib", "--buildtype=plain",
+            "-Dexamples=disabled", "-Dtests=disabled", env=env)
+        run("meson", "install", "-C", build, env=env)
+        stray = [h for h in os.listdir(os.path.join(prefix, "include", "troth")) if h not in ("runtime", "timers", "io", "net")]
+        if stray:
+            print(f"installed besides the public folders: {stray}")
+            sys.exit(1)
+
+        env["PKG_CONFIG_PATH"] = os.path.join(prefix, "lib", "pkgconfig")
+        flags = run("pkg-config", "--cflags", "--libs", "troth", env=env).split()
+        if any(root in flag for flag in flags):
+            print(f"troth.pc names the source tree: {flags}")
+            sys.exit(1)
+        program = os.path.join(work, "consumer")
+        run(*compiler, "-std=c++20", os.path.join(consumer, "consumer.cc"), "-o", program, *flags)
+        expect_answer("pkg-config", program)
+
+        run("meson", "setup", os.path.join(work, "found"), consumer, env=env)
+        run("ninja", "-C", os.path.join(work, "found"))
+        expect_answer("meson, installed", os.path.join(work, "found", "consumer"))
+
+        # The subproject: a copy of what the library is made of.
+        host = os.path.join(work, "host")
+        shutil.copytree(consumer, host)
+        os.makedirs(os.path.join(host, "subprojects"))
+        shutil.copytree(root, os.path.join(host, "subprojects", "troth"), symlinks=True,
+                        ignore=shutil.ignore_patterns("build", ".git"))
+        env.pop("PKG_CONFIG_PATH")
+        run("meson", "setup", os.path.join(work, "sub"), host, "--wrap-mode=forcefallback", "--buildtype=plain", env=env)
+        run("ninja", "-C", os.path.join(work, "sub"), "consumer")
+        expect_answer("meson, subproject", os.path.join(work, "sub", "consumer"))
+
+
+main()
