@@ -45,14 +45,14 @@ public:
   /// For implementers of streams: the first `size` bytes (1 to CAPACITY) of detail::scratchBuffer(), which the
   /// caller has just filled. A few are copied into a block of their size, so that chunks that wait are small
   /// and the next read finds the scratch buffer in the cache; many take the buffer along.
-  static Chunk fromScratch(std::size_t size) {
-    if (size <= detail::POOL_CLASSES * detail::POOL_GRAIN) [[likely]]
-      return copyOf({detail::scratchBuffer(), size});
-    return takeScratch(size);
-  }
-  /// For implementers of streams: the same, always with the buffer itself.
-  static Chunk takeScratch(std::size_t size) noexcept {
-    return Chunk(detail::takeScratchBuffer(), size, detail::BUFFER_SIZE);
+  struct FromScratch {};
+  Chunk(FromScratch, std::size_t size) noexcept : size_(static_cast<std::uint32_t>(size)) {
+    data_ = static_cast<std::byte*>(detail::allocateFromList(size));
+    allocated_ = size_;
+    if (data_ != nullptr) [[likely]]
+      std::memcpy(data_, detail::scratchBuffer(), size);
+    else
+      takeScratchSlowly();
   }
 
   std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
@@ -66,6 +66,8 @@ private:
   std::byte* data_ = nullptr;
   std::uint32_t size_ = 0;
   std::uint32_t allocated_ = 0;
+
+  void takeScratchSlowly() noexcept;
 
   Chunk(std::byte* data, std::size_t size, std::size_t allocated) noexcept
       : data_(data), size_(static_cast<std::uint32_t>(size)), allocated_(static_cast<std::uint32_t>(allocated)) {}

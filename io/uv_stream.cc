@@ -34,6 +34,17 @@ using detail::ResultBase;
 
 class UvStreamState;
 
+uv_buf_t asUvBuffer(std::span<const std::byte> bytes) noexcept {
+  // libuv does not write through the pointer; its buffer type serves both directions.
+  uv_buf_t buffer;
+  buffer.base = reinterpret_cast<char*>(const_cast<std::byte*>(bytes.data()));
+  buffer.len = static_cast<decltype(buffer.len)>(bytes.size());
+  return buffer;
+}
+
+// Libuv's sizes and results are ints in places.
+constexpr std::size_t MOST_AT_ONCE = 1U << 30;
+
 /// Ownership of a state that counts.
 class StateRef {
 public:
@@ -51,7 +62,8 @@ private:
 /// The one read of a stream. It is embedded in the state, so a read allocates nothing.
 class ReadOp final : public detail::SourceNode {
 public:
-  explicit ReadOp(UvStreamState& state) noexcept : SourceNode(std::source_location()), state_(state) {}
+  explicit ReadOp(UvStreamState& state) noexcept
+      : SourceNode(std::source_location()), state_(state), loop_(EventLoop::currentOrNull()) {}
 
   bool isFree() const noexcept { return mode_ == Mode::FREE; }
   bool isPending() const noexcept { return mode_ != Mode::FREE && !isReady(); }
@@ -62,16 +74,17 @@ public:
   /// Serves the read from bytes that an earlier one gave back. Throws std::bad_alloc.
   void takeGivenBack(std::vector<std::byte>& bytes);
 
-  /// Where the next bytes go; empty if there is no memory for it (the read has failed then).
-  std::span<std::byte> space() noexcept;
+  /// Says where the next bytes go: nowhere if there is no memory for them (the read has failed then).
+  void giveSpace(uv_buf_t& buffer) noexcept;
   /// `count` bytes have come there.
   void received(std::size_t count) noexcept;
   void ended() noexcept;
   void failed(const Exception& exception) noexcept;
 
+  /// The caller moves the value or the exception out, so that nothing but an empty shell stays.
   ResultBase& get(ResultBase*) noexcept override {
     taken_ = true;
-    return mode_ == Mode::CHUNK ? static_cast<ResultBase&>(chunkResult_) : sizeResult_;
+    return result();
   }
   void destroy() noexcept override;
 
@@ -79,6 +92,7 @@ private:
   enum class Mode : std::uint8_t { FREE, SPAN, CHUNK };
 
   UvStreamState& state_;
+  EventLoop* loop_;
   Mode mode_ = Mode::FREE;
   bool taken_ = false;
   std::span<std::byte> buffer_; // of a SPAN read
@@ -87,10 +101,11 @@ private:
   detail::Result<std::size_t> sizeResult_; // the result of a SPAN read, empty otherwise
   detail::Result<Chunk> chunkResult_;      // the result of a CHUNK read, empty otherwise
 
+  ResultBase& result() noexcept { return mode_ == Mode::CHUNK ? static_cast<ResultBase&>(chunkResult_) : sizeResult_; }
   void begin(Mode mode, std::source_location where) noexcept;
-  void receivedChunk(std::size_t count) noexcept;
+  [[gnu::noinline, gnu::cold]] void makeSpace(uv_buf_t& buffer) noexcept;
   void giveBack() noexcept;
-  void clear() noexcept;
+  [[gnu::noinline, gnu::cold]] void clear() noexcept;
 };
 
 /// Bytes on their way that nobody else keeps alive.
@@ -152,6 +167,7 @@ private:
   bool reading_ = false;        // libuv watches for input
   bool missed_ = false;         // input came and nobody had asked
   bool ended_ = false;          // the end of the stream was seen
+  bool writeOpen_ = true;       // a write may go straight to the socket: none of the following stands against it
   bool writeEnded_ = false;     // shutdownWrite was called
   bool spilling_ = false;       // a Spill is on its way
   int readError_ = 0;           // once a direction has failed, it fails always
@@ -165,15 +181,16 @@ private:
     if (--references_ == 0) [[unlikely]]
       destroy();
   }
-  void destroy() noexcept;
+  [[gnu::noinline, gnu::cold]] void destroy() noexcept;
   void startRead();
-  void startReadSlowly();
-  void onAlloc(uv_buf_t& buffer) noexcept;
+  [[gnu::noinline, gnu::cold]] void startReadSlowly();
   void onRead(ssize_t count) noexcept;
-  void onNothingRead(int count) noexcept;
+  [[gnu::noinline, gnu::cold]] void onNothingRead(int count) noexcept;
 
-  bool mayTryWrite() const noexcept;
-  Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, std::size_t written, std::source_location where);
+  WriteNode* endWriter() noexcept;
+  void failWrite(int status) noexcept;
+  void openWrite() noexcept { writeOpen_ = writer_ == nullptr && !spilling_ && !writeEnded_ && writeError_ == 0; }
+  [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, std::size_t written, std::source_location where);
   int tryWrite(std::vector<uv_buf_t>& rest) noexcept;
   void spill() noexcept;
   void onSpilled(int status) noexcept;
@@ -191,7 +208,7 @@ void UvStreamState::destroy() noexcept { delete this; }
 // ------------------------------------------------------------------------------------------- reading
 
 inline void ReadOp::begin(Mode mode, std::source_location where) noexcept {
-  resetSource(EventLoop::currentOrNull());
+  resetSource(loop_);
   ++state_.references_; // until destroy()
   mode_ = mode;
   taken_ = false;
@@ -217,33 +234,35 @@ void ReadOp::takeGivenBack(std::vector<std::byte>& bytes) {
   bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
-inline std::span<std::byte> ReadOp::space() noexcept {
-  if (mode_ == Mode::SPAN) return buffer_.subspan(filled_);
-  try {
-    return {detail::scratchBuffer(), Chunk::CAPACITY};
-  } catch (...) {
-    failed(Exception::fromCurrent());
-    return {};
+inline void ReadOp::giveSpace(uv_buf_t& buffer) noexcept {
+  if (mode_ == Mode::CHUNK) {
+    buffer.base = reinterpret_cast<char*>(detail::scratchBuffer());
+    buffer.len = Chunk::CAPACITY;
+    if (buffer.base == nullptr) [[unlikely]]
+      makeSpace(buffer);
+  } else {
+    buffer = asUvBuffer(buffer_.subspan(filled_).first(std::min(buffer_.size() - filled_, MOST_AT_ONCE)));
   }
 }
 
+void ReadOp::makeSpace(uv_buf_t& buffer) noexcept {
+  buffer.base = reinterpret_cast<char*>(detail::makeScratch());
+  if (buffer.base != nullptr) return;
+  buffer.len = 0;
+  failed(uvException(UV_ENOMEM, "read", where_));
+}
+
 inline void ReadOp::received(std::size_t count) noexcept {
-  if (mode_ == Mode::CHUNK) return receivedChunk(count);
+  if (mode_ == Mode::CHUNK) {
+    chunkResult_.value.emplace(Chunk::FromScratch(), count);
+    setReady();
+    return;
+  }
   filled_ += count;
   if (filled_ >= minBytes_) {
     sizeResult_.value.emplace(filled_);
     setReady();
   }
-}
-
-inline void ReadOp::receivedChunk(std::size_t count) noexcept {
-  try {
-    chunkResult_.value.emplace(Chunk::fromScratch(count));
-  } catch (...) {
-    // A block for few bytes could not be had; the buffer that holds them already does as well.
-    chunkResult_.value.emplace(Chunk::takeScratch(count));
-  }
-  setReady();
 }
 
 void ReadOp::ended() noexcept {
@@ -256,7 +275,7 @@ void ReadOp::ended() noexcept {
 
 void ReadOp::failed(const Exception& exception) noexcept {
   giveBack();
-  (mode_ == Mode::CHUNK ? static_cast<ResultBase&>(chunkResult_) : sizeResult_).exception = exception.ref();
+  result().exception = exception.ref();
   setReady();
 }
 
@@ -277,7 +296,7 @@ void ReadOp::giveBack() noexcept {
 }
 
 void ReadOp::clear() noexcept {
-  if (!taken_) giveBack();
+  giveBack();
   sizeResult_.value.reset();
   sizeResult_.exception = {};
   chunkResult_.value.reset();
@@ -285,20 +304,10 @@ void ReadOp::clear() noexcept {
 }
 
 void ReadOp::destroy() noexcept {
-  if (taken_ && mode_ == Mode::CHUNK && !chunkResult_.exception) [[likely]]
-    chunkResult_.value.reset();
-  else
+  if (!taken_) [[unlikely]]
     clear();
   mode_ = Mode::FREE;
   state_.dropReference();
-}
-
-inline void UvStreamState::onAlloc(uv_buf_t& buffer) noexcept {
-  if (!readOp_.isPending()) return;
-  const std::span<std::byte> space = readOp_.space();
-  buffer.base = reinterpret_cast<char*>(space.data());
-  // At most what uv_buf_t can say on every platform.
-  buffer.len = static_cast<decltype(buffer.len)>(std::min<std::size_t>(space.size(), 1U << 30));
 }
 
 inline void UvStreamState::onRead(ssize_t count) noexcept {
@@ -341,9 +350,11 @@ void UvStreamState::startReadSlowly() {
   const int status = uv_read_start(
       handle_.get(),
       [](uv_handle_t* handle, std::size_t, uv_buf_t* buffer) {
-        buffer->base = nullptr;
-        buffer->len = 0;
-        if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onAlloc(*buffer);
+        auto* state = static_cast<UvStreamState*>(handle->data);
+        if (state != nullptr && state->readOp_.isPending()) [[likely]]
+          state->readOp_.giveSpace(*buffer);
+        else
+          *buffer = asUvBuffer({});
       },
       [](uv_stream_t* handle, ssize_t count, const uv_buf_t*) {
         if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onRead(count);
@@ -407,22 +418,10 @@ int UvStreamState::tryWrite(std::vector<uv_buf_t>& rest) noexcept {
   return 0;
 }
 
-uv_buf_t asUvBuffer(std::span<const std::byte> bytes) noexcept {
-  // libuv does not write through the pointer; its buffer type serves both directions.
-  uv_buf_t buffer;
-  buffer.base = reinterpret_cast<char*>(const_cast<std::byte*>(bytes.data()));
-  buffer.len = static_cast<decltype(buffer.len)>(bytes.size());
-  return buffer;
-}
-
-constexpr std::size_t MOST_AT_ONCE = 1U << 30; // libuv's sizes and results are ints in places
-
-bool UvStreamState::mayTryWrite() const noexcept { return writer_ == nullptr && !spilling_ && !writeEnded_ && writeError_ == 0; }
-
 // The usual case: the socket takes it all. Everything else is left to writeSlowly.
 Promise<void> UvStreamState::write(std::span<const std::byte> bytes, std::source_location where) {
   std::size_t written = 0;
-  if (mayTryWrite() && !bytes.empty() && bytes.size() <= MOST_AT_ONCE) [[likely]] {
+  if (writeOpen_ && !bytes.empty() && bytes.size() <= MOST_AT_ONCE) [[likely]] {
     const uv_buf_t buffer = asUvBuffer(bytes);
     const int status = uv_try_write(handle_.get(), &buffer, 1);
     if (status == static_cast<int>(bytes.size())) [[likely]]
@@ -430,7 +429,7 @@ Promise<void> UvStreamState::write(std::span<const std::byte> bytes, std::source
     if (status >= 0)
       written = static_cast<std::size_t>(status);
     else if (status != UV_EAGAIN)
-      writeError_ = status;
+      failWrite(status);
   }
   return writeSlowly(std::span(&bytes, 1), written, where);
 }
@@ -438,7 +437,7 @@ Promise<void> UvStreamState::write(std::span<const std::byte> bytes, std::source
 Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
   std::array<uv_buf_t, 16> buffers;
   std::size_t written = 0;
-  if (mayTryWrite() && pieces.size() <= buffers.size()) [[likely]] {
+  if (writeOpen_ && pieces.size() <= buffers.size()) [[likely]] {
     unsigned count = 0;
     std::size_t total = 0;
     for (const std::span<const std::byte>& piece : pieces) {
@@ -452,7 +451,7 @@ Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> p
       if (status >= 0)
         written = static_cast<std::size_t>(status);
       else if (status != UV_EAGAIN)
-        writeError_ = status;
+        failWrite(status);
     }
   }
   return writeSlowly(pieces, written, where);
@@ -479,7 +478,8 @@ Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::by
   }
   if (node->rest.empty()) return READY_NOW;
   writer_ = node;
-  if (!spilling_) continueWrite();
+  writeOpen_ = false;
+  if (!spilling_) spill();
   return promise;
 }
 
@@ -489,8 +489,7 @@ void UvStreamState::spill() noexcept {
   try {
     spill = new Spill(*this);
   } catch (...) {
-    writeError_ = UV_ENOMEM;
-    return std::exchange(writer_, nullptr)->fail(Exception::fromCurrent());
+    return failWrite(UV_ENOMEM);
   }
   std::vector<uv_buf_t>& rest = writer_->rest;
   std::size_t size = 0;
@@ -513,47 +512,50 @@ void UvStreamState::spill() noexcept {
     done->state->onSpilled(result);
   });
   if (status < 0) {
-    writeError_ = status;
-    WriteNode* writer = std::exchange(writer_, nullptr);
-    writer->fail(writeException(writer->where()));
     delete spill;
-    return;
+    return failWrite(status);
   }
   spilling_ = true;
 }
 
 void UvStreamState::onSpilled(int status) noexcept {
   spilling_ = false;
-  if (status < 0) {
-    writeError_ = status;
-    if (writer_ != nullptr) {
-      WriteNode* writer = std::exchange(writer_, nullptr);
-      writer->fail(writeException(writer->where()));
-    }
-    return;
-  }
-  if (writer_ != nullptr) continueWrite();
+  if (status < 0) return failWrite(status);
+  if (writer_ != nullptr)
+    continueWrite();
+  else
+    openWrite();
 }
 
 void UvStreamState::continueWrite() noexcept {
   const int status = tryWrite(writer_->rest);
-  if (status < 0) {
-    writeError_ = status;
-    WriteNode* writer = std::exchange(writer_, nullptr);
-    return writer->fail(writeException(writer->where()));
-  }
-  if (writer_->rest.empty()) return std::exchange(writer_, nullptr)->complete();
+  if (status < 0) return failWrite(status);
+  if (writer_->rest.empty()) return endWriter()->complete();
   spill();
 }
 
+// The pending write is about to be settled, or was cancelled.
+WriteNode* UvStreamState::endWriter() noexcept {
+  WriteNode* writer = std::exchange(writer_, nullptr);
+  openWrite();
+  return writer;
+}
+
+// The outgoing direction has failed, and with it the pending write.
+void UvStreamState::failWrite(int status) noexcept {
+  writeError_ = status;
+  if (WriteNode* writer = endWriter()) writer->fail(writeException(writer->where()));
+}
+
 void WriteNode::destroy() noexcept {
-  if (state_->writer_ == this) state_->writer_ = nullptr;
+  if (state_->writer_ == this) state_->endWriter();
   detail::NodeAccess::destroy(this);
 }
 
 void UvStreamState::shutdownWrite(std::source_location where) {
   if (writer_ != nullptr) detail::throwMisuse("shutdownWrite: a write to this stream is pending", where);
   if (std::exchange(writeEnded_, true)) return;
+  writeOpen_ = false;
   struct Shutdown : detail::Pooled {
     uv_shutdown_t request;
   };
@@ -570,8 +572,7 @@ void UvStreamState::shutdownWrite(std::source_location where) {
 void UvStreamState::close() noexcept {
   if (readOp_.isPending())
     readOp_.failed(Exception(Exception::Kind::DISCONNECTED, "read: the stream was destroyed while the read was pending", {}, readOp_.where()));
-  if (writer_ != nullptr) {
-    WriteNode* writer = std::exchange(writer_, nullptr);
+  if (WriteNode* writer = endWriter()) {
     writer->fail(Exception(Exception::Kind::DISCONNECTED, "write: the stream was destroyed while the write was pending", {}, writer->where()));
   }
   handle_.close();

@@ -17,14 +17,14 @@ namespace detail {
 ///
 /// The body runs at once until its first co_await, which always suspends: so a caller can rely on nothing
 /// happening behind its back. Later awaits of ready promises go on in place, within the turn's budget.
-class CoroutineNode : public SourceNode, private Event {
+class CoroutineNode : private Event, public SourceNode {
 public:
   /// Takes over the promise to wait for.
   void beginAwait(OwnNode awaited) noexcept { dependency_ = awaited.release(); }
   /// Whether the awaited promise is ready to be taken in place; otherwise the coroutine will be resumed.
   bool awaitReady() {
     if (dependency_ == &readyNode && hasSuspended_ && takeInlineBudget()) return true;
-    return listenToAwaited() && awaitedIsReady();
+    return listenTo(dependency_, this) && awaitedIsReady();
   }
   /// The awaited result; valid until endAwait().
   ResultBase& awaitedResult() noexcept { return resolve(*dependency_); }
@@ -44,13 +44,12 @@ public:
 
 protected:
   explicit CoroutineNode(std::coroutine_handle<> frame)
-      : SourceNode(std::source_location()), Event(EventLoop::current()), frame_(frame) {}
+      : Event(EventLoop::current()), SourceNode(std::source_location()), frame_(frame) {}
 
 private:
   std::coroutine_handle<> frame_;
   bool hasSuspended_ = false;
 
-  bool listenToAwaited();
   bool awaitedIsReady() noexcept;
   void fire() noexcept final { frame_.resume(); }
 };

@@ -75,7 +75,7 @@ void EventLoop::settleRunnable() noexcept {
   if (port_ != nullptr) port_->setRunnable(runnable);
 }
 
-bool EventLoop::turn() noexcept {
+inline bool EventLoop::turn() noexcept {
   detail::EventLinks* first = start_.next;
   if (first == &lastStart_) {
     first = lastStart_.next;
@@ -88,7 +88,6 @@ bool EventLoop::turn() noexcept {
   firing_ = event;
   event->fire();
   firing_ = nullptr;
-  depthAfter_ = &start_;
   return true;
 }
 

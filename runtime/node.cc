@@ -76,6 +76,17 @@ bool SharedNode::onReady(Event* event) {
   return false;
 }
 
+void* NodeAccess::roomBehind(PromiseNode& newest, std::size_t size) noexcept {
+  if (newest.blockUsed_ + size > newest.blockSize_) return nullptr; // always so for one that owns no block
+  return reinterpret_cast<std::byte*>(&newest) - newest.blockOffset_ + newest.blockUsed_;
+}
+
+void NodeAccess::takeBlock(PromiseNode& node, PromiseNode& below, std::size_t size) noexcept {
+  node.blockOffset_ = below.blockUsed_;
+  node.blockUsed_ = static_cast<std::uint16_t>(below.blockUsed_ + size);
+  node.blockSize_ = std::exchange(below.blockSize_, std::uint16_t(0));
+}
+
 // ---------------------------------------------------------------------------------------- SourceNode
 
 EventLoop* SourceNode::owner() const noexcept {
@@ -84,7 +95,7 @@ EventLoop* SourceNode::owner() const noexcept {
   return &reinterpret_cast<Event*>(state_)->loop();
 }
 
-bool SourceNode::onReadySlowly(Event* event) {
+bool SourceNode::onReady(Event* event) {
   if (state_ == READY) return true;
   EventLoop* loop = owner();
   if (event == nullptr) {
@@ -96,6 +107,15 @@ bool SourceNode::onReadySlowly(Event* event) {
   return false;
 }
 
+bool listenToSlowly(PromiseNode*& slot, Event* event) {
+  try {
+    return listen(*slot, event);
+  } catch (...) {
+    slot = nullptr;
+    throw;
+  }
+}
+
 void SourceNode::requireThread(std::string_view what) const {
   EventLoop* loop = owner();
   if (loop != nullptr && loop != EventLoop::currentOrNull()) throwWrongThread(what, where_);
@@ -104,14 +124,7 @@ void SourceNode::requireThread(std::string_view what) const {
 // ----------------------------------------------------------------------------------------- ChainNode
 
 void ChainNode::start() {
-  bool ready;
-  try {
-    ready = listen(*dependency_, this);
-  } catch (...) {
-    dependency_ = nullptr; // it belongs to another thread, where alone it could be destroyed
-    throw;
-  }
-  if (ready) armBreadthFirst();
+  if (listenTo(dependency_, this)) armBreadthFirst();
 }
 
 bool ChainNode::onReady(Event* event) {
@@ -170,19 +183,8 @@ void ChainNode::fire() noexcept {
 
 ExclusiveJoinNode::ExclusiveJoinNode(OwnNode left, OwnNode right, std::source_location where)
     : PromiseNode(where), left_(*this, std::move(left)), right_(*this, std::move(right)) {
-  listenTo(left_);
-  listenTo(right_);
-}
-
-void ExclusiveJoinNode::listenTo(Branch& branch) {
-  bool ready;
-  try {
-    ready = listen(*branch.node, &branch);
-  } catch (...) {
-    branch.node.release(); // as in ChainNode::start
-    throw;
-  }
-  if (ready) branch.armBreadthFirst();
+  if (left_.node.listen(&left_)) left_.armBreadthFirst();
+  if (right_.node.listen(&right_)) right_.armBreadthFirst();
 }
 
 bool ExclusiveJoinNode::onReady(Event* event) {

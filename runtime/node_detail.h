@@ -84,6 +84,7 @@ protected:
   friend void destroyLongChain(PromiseNode* node) noexcept;
   friend PromiseNode& sourceOf(PromiseNode& node) noexcept;
   friend bool listen(PromiseNode& node, Event* event);
+  friend bool listenTo(PromiseNode*& slot, Event* event);
 
 private:
   std::uint16_t blockOffset_ = 0; // from the block's start to this node
@@ -135,6 +136,9 @@ public:
   PromiseNode* release() noexcept { return std::exchange(node_, nullptr); }
   explicit operator bool() const noexcept { return node_ != nullptr; }
 
+  /// As listenTo().
+  bool listen(Event* event);
+
 private:
   PromiseNode* node_ = nullptr;
 };
@@ -163,13 +167,9 @@ public:
     constexpr std::size_t size = (sizeof(Node) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     static_assert(alignof(Node) <= ALIGNMENT, "an over-aligned value cannot be held by a promise");
     Node* node;
-    if (std::size_t(below.blockUsed_) + size <= below.blockSize_) {
-      std::byte* block = reinterpret_cast<std::byte*>(&below) - below.blockOffset_;
-      node = new (block + below.blockUsed_) Node(std::forward<Args>(args)...);
-      PromiseNode& base = *node;
-      base.blockOffset_ = below.blockUsed_;
-      base.blockUsed_ = static_cast<std::uint16_t>(below.blockUsed_ + size);
-      base.blockSize_ = std::exchange(below.blockSize_, std::uint16_t(0));
+    if (void* room = roomBehind(below, size)) {
+      node = new (room) Node(std::forward<Args>(args)...);
+      takeBlock(*node, below, size);
     } else {
       node = make<Node>(std::forward<Args>(args)...);
     }
@@ -189,6 +189,11 @@ public:
 
 private:
   static constexpr std::size_t ALIGNMENT = alignof(std::max_align_t);
+
+  /// The free bytes behind the newest node of a block, if there are `size` of them.
+  static void* roomBehind(PromiseNode& newest, std::size_t size) noexcept;
+  /// Makes `node`, which was put there, the newest.
+  static void takeBlock(PromiseNode& node, PromiseNode& below, std::size_t size) noexcept;
 
   template <typename Node, typename... Args>
   static Node* inNewBlock(std::size_t size, Args&&... args) {
@@ -215,13 +220,13 @@ private:
 /// nobody does, then the event, then that it is ready.
 class SourceNode : public PromiseNode {
 public:
-  bool onReady(Event* event) final {
-    // Nobody waits yet, and it is a waiter of the same loop: nearly always.
-    if (event != nullptr && state_ == unwaited(&event->loop())) [[likely]] {
-      state_ = reinterpret_cast<std::uintptr_t>(event);
-      return false;
-    }
-    return onReadySlowly(event);
+  bool onReady(Event* event) final;
+
+  /// The usual case of onReady: not ready, nobody waits yet, and `event` is of the same loop.
+  bool listenFirst(Event* event) noexcept {
+    if (state_ != unwaited(&event->loop())) return false;
+    state_ = reinterpret_cast<std::uintptr_t>(event);
+    return true;
   }
 
   bool isReady() const noexcept { return state_ == READY; }
@@ -250,20 +255,31 @@ private:
   std::uintptr_t state_;
 
   static std::uintptr_t unwaited(EventLoop* loop) noexcept { return reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER; }
-  bool onReadySlowly(Event* event);
   EventLoop* owner() const noexcept;
 };
 
 inline bool listen(PromiseNode& node, Event* event) {
   PromiseNode& source = sourceOf(node);
-  // Most sources are SourceNodes: no virtual call for them.
-  return source.source_ ? static_cast<SourceNode&>(source).SourceNode::onReady(event) : source.onReady(event);
+  return source.onReady(event);
 }
+
+bool listenToSlowly(PromiseNode*& slot, Event* event);
+
+/// listen() for the owner of a promise. A promise of another thread, which could be destroyed only there, is
+/// let go of before the exception that says so is thrown.
+inline bool listenTo(PromiseNode*& slot, Event* event) {
+  PromiseNode& node = *slot;
+  if (node.source_ && static_cast<SourceNode&>(node).listenFirst(event)) [[likely]]
+    return false;
+  return listenToSlowly(slot, event);
+}
+
+inline bool OwnNode::listen(Event* event) { return listenTo(node_, event); }
 
 /// A node that is ready when its dependency is, and computes when asked.
 class LazyNode : public PromiseNode {
 public:
-  bool onReady(Event* event) final { return listen(*this, event); } // never the source: listen() goes past it
+  bool onReady(Event* event) final { return listen(*this, event); } // listen() goes past it to the source
 
 protected:
   explicit LazyNode(std::source_location where) noexcept : PromiseNode(where) { lazy_ = true; }
@@ -350,7 +366,6 @@ private:
   Branch right_;
   Event* waiter_ = nullptr;
 
-  void listenTo(Branch& branch);
   void decide(Branch& winner) noexcept;
 };
 

@@ -85,8 +85,13 @@ void deallocateSlow(void* block, std::size_t size) noexcept {
   ::operator delete(block);
 }
 
-std::byte* makeScratch() {
-  poolState.scratch = static_cast<std::byte*>(allocateSlow(BUFFER_SIZE));
+std::byte* makeScratch() noexcept {
+  if (poolState.scratch != nullptr) return poolState.scratch;
+  try {
+    poolState.scratch = static_cast<std::byte*>(allocateSlow(BUFFER_SIZE));
+  } catch (...) {
+    return nullptr;
+  }
   return poolState.scratch;
 }
 

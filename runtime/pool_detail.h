@@ -37,18 +37,24 @@ extern constinit thread_local PoolState poolState;
 void* allocateSlow(std::size_t size);
 void deallocateSlow(void* block, std::size_t size) noexcept;
 
+/// A block that is at hand, or null: allocate() without its slow path.
+inline void* allocateFromList(std::size_t size) noexcept {
+  const std::size_t index = (size - 1) / POOL_GRAIN; // size 0 becomes huge: not from a list
+  if (index >= POOL_CLASSES) [[unlikely]]
+    return nullptr;
+  PoolList& list = poolState.lists[index];
+  void* block = list.head;
+  if (block != nullptr) [[likely]] {
+    list.head = *static_cast<void**>(block);
+    --list.count;
+  }
+  return block;
+}
+
 /// A block of at least `size` bytes, aligned for any scalar type. Throws std::bad_alloc.
 inline void* allocate(std::size_t size) {
-  const std::size_t index = (size - 1) / POOL_GRAIN; // size 0 becomes huge: the slow path
-  if (index < POOL_CLASSES) [[likely]] {
-    PoolList& list = poolState.lists[index];
-    if (void* block = list.head) [[likely]] {
-      list.head = *static_cast<void**>(block);
-      --list.count;
-      return block;
-    }
-  }
-  return allocateSlow(size);
+  void* block = allocateFromList(size);
+  return block != nullptr ? block : allocateSlow(size);
 }
 
 /// Gives back what allocate(size) returned; `size` must be the same.
@@ -66,14 +72,12 @@ inline void deallocate(void* block, std::size_t size) noexcept {
   deallocateSlow(block, size);
 }
 
-std::byte* makeScratch();
+/// The thread's scratch buffer, made by makeScratch(): BUFFER_SIZE bytes for use within one call. Streams read
+/// into it before they know how much there is. Null if it was not made, or was taken.
+inline std::byte* scratchBuffer() noexcept { return poolState.scratch; }
 
-/// BUFFER_SIZE bytes of this thread's, for use within one call: streams read into them before they know how
-/// much there is. Throws std::bad_alloc.
-inline std::byte* scratchBuffer() {
-  std::byte* buffer = poolState.scratch;
-  return buffer != nullptr ? buffer : makeScratch();
-}
+/// Makes it, if need be. Null without memory.
+std::byte* makeScratch() noexcept;
 
 /// Keeps the scratch buffer, as a block of BUFFER_SIZE bytes; the thread will get another.
 std::byte* takeScratchBuffer() noexcept;

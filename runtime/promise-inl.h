@@ -212,14 +212,7 @@ public:
   explicit EagerNode(std::source_location where) : SourceNode(where), Event(EventLoop::current()) {}
 
   void start() {
-    bool ready;
-    try {
-      ready = listen(*dependency_, this);
-    } catch (...) {
-      dependency_ = nullptr; // as in ChainNode::start
-      throw;
-    }
-    if (ready) armBreadthFirst();
+    if (listenTo(this->dependency_, this)) armBreadthFirst();
   }
 
   ResultBase& get(ResultBase*) noexcept override { return result_; }

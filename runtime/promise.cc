@@ -10,15 +10,6 @@ void throwConsumed(std::source_location where) {
   throwMisuse("a promise was used after it had been consumed (by co_await, then, wait or a move)", where);
 }
 
-bool CoroutineNode::listenToAwaited() {
-  try {
-    return listen(*dependency_, this);
-  } catch (...) {
-    dependency_ = nullptr; // it belongs to another thread, where alone it could be destroyed
-    throw;
-  }
-}
-
 bool CoroutineNode::awaitedIsReady() noexcept {
   if (hasSuspended_ && takeInlineBudget()) return true;
   armBreadthFirst();

@@ -10,12 +10,7 @@ public:
   Task(TaskSet& set, detail::OwnNode node) : Event(EventLoop::current()), set_(set), node_(std::move(node)) {}
 
   void start() {
-    try {
-      if (detail::listen(*node_, this)) armBreadthFirst();
-    } catch (...) {
-      node_.release(); // it belongs to another thread, where alone it could be destroyed
-      throw;
-    }
+    if (node_.listen(this)) armBreadthFirst();
   }
 
   Task* next = nullptr;

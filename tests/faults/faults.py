@@ -4,11 +4,11 @@
 python3 faults.py --server PATH [--client PATH] [--shim PATH] [--release PATH] [--list] [CASE ...]
 
 Each case is named for the row of the reliability list that it shows (A1, S3, ...) or for a part of
-the contract (idle, grace, input, client, address). `A2` runs every case that begins with A2; no name
-runs all. The last line counts them; the status is 1 if one failed, 77 if all were skipped.
+the contract (idle, grace, input, client, address). `A2` runs every case that begins with A2; no
+name runs all. The last line counts them; the status is 1 if one failed, 77 if all were skipped.
 
-The server is known only by its command line, its sockets, signals and /proc. Memory is measured on a
-binary without sanitizers where there is one: `--release PATH`, or the environment's
+The server is known only by its command line, its sockets, signals and /proc. Memory is measured on
+a binary without sanitizers where there is one: `--release PATH`, or the environment's
 TROTH_RELEASE_DIR, a build directory. Without it the sanitizer build is measured against looser
 limits, and the output says so.
 
@@ -37,6 +37,15 @@ MIB = 1024 * 1024
 CASE_LIMIT = 90  # seconds; a case that takes longer has hung
 START_LIMIT = 20
 SANITIZER_REPORT = re.compile(r"Sanitizer|runtime error:")
+
+# UBSan's vptr check opens a pipe to find out whether memory is readable. With no descriptor free it
+# takes the memory of every object for unreadable and says so; a real finding shows the memory.
+BLIND_VPTR_REPORT = re.compile(
+    r".*runtime error: .* does not point to an object of type .*\n"
+    r".*note: object has invalid vptr\n"
+    r"<memory cannot be printed>\n"
+    r"(SUMMARY: UndefinedBehaviorSanitizer: .*\n)?"
+)
 
 
 class Failure(Exception):
@@ -128,6 +137,7 @@ class Server:
 
     def __init__(self, *arguments, binary=None, environment=None, descriptors=None, port=0):
         self.errors = tempfile.TemporaryFile()
+        self.starved = descriptors is not None
         self.process = start_process(
             [binary or options.server, "--port", port, *arguments],
             environment,
@@ -173,7 +183,8 @@ class Server:
 
     def error_text(self):
         self.errors.seek(0)
-        return self.errors.read(64 * 1024).decode(errors="replace")
+        text = self.errors.read(256 * 1024).decode(errors="replace")
+        return BLIND_VPTR_REPORT.sub("", text) if self.starved else text
 
     def descriptor_names(self):
         names = {}
