@@ -54,18 +54,17 @@ struct Options {
 };
 
 [[noreturn]] void usage() {
-  std::fputs(
-      "usage: echo_load --port P [--connections C] [--size S] (--messages N | --seconds T)\n"
-      "                 [--warmup N] [--gate]\n"
-      "       echo_load --port P --idle N [--size S]\n"
-      "       echo_load --version\n"
-      "\n"
-      "  --warmup N  first exchange N messages that are not counted\n"
-      "  --gate      print `ready` after the warm-up and wait for a byte on standard input;\n"
-      "              after the result, keep the connections until standard input ends\n"
-      "  --idle N    open N connections one after the other, exchange one message on each, print\n"
-      "              `ready`, and keep them until standard input ends\n",
-      stderr);
+  std::fputs("usage: echo_load --port P [--connections C] [--size S] (--messages N | --seconds T)\n"
+             "                 [--warmup N] [--gate]\n"
+             "       echo_load --port P --idle N [--size S]\n"
+             "       echo_load --version\n"
+             "\n"
+             "  --warmup N  first exchange N messages that are not counted\n"
+             "  --gate      print `ready` after the warm-up and wait for a byte on standard input;\n"
+             "              after the result, keep the connections until standard input ends\n"
+             "  --idle N    open N connections one after the other, exchange one message on each, print\n"
+             "              `ready`, and keep them until standard input ends\n",
+             stderr);
   std::exit(2);
 }
 
@@ -235,8 +234,7 @@ public:
     auto start = Clock::now();
     auto deadline = Clock::time_point::max();
     if (duration) {
-      deadline =
-          start + std::chrono::duration_cast<Nanoseconds>(std::chrono::duration<double>(*duration));
+      deadline = start + std::chrono::duration_cast<Nanoseconds>(std::chrono::duration<double>(*duration));
     }
     left = messages;
     for (Connection& connection : connections) {
@@ -406,9 +404,8 @@ void print(const Result& result, std::uint64_t errors) {
   double rate = result.seconds > 0 ? static_cast<double>(result.messages) / result.seconds : 0;
   std::printf("{\"messages\": %llu, \"seconds\": %.6f, \"messages_per_second\": %.1f, "
               "\"p50_us\": %.2f, \"p99_us\": %.2f, \"errors\": %llu}\n",
-              static_cast<unsigned long long>(result.messages), result.seconds, rate,
-              result.durations.quantileUs(0.50), result.durations.quantileUs(0.99),
-              static_cast<unsigned long long>(errors));
+              static_cast<unsigned long long>(result.messages), result.seconds, rate, result.durations.quantileUs(0.50),
+              result.durations.quantileUs(0.99), static_cast<unsigned long long>(errors));
   std::fflush(stdout);
 }
 

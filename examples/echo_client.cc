@@ -41,14 +41,12 @@ Promise<void> talk(AsyncIoStream& server) {
 
 int main(int argc, char** argv) try {
   Options options(argc, argv, {{"address", "127.0.0.1"}, {"port", "7000"}});
-  const auto port = static_cast<std::uint16_t>(options.number("port", 65535));
   AsyncIoContext io = setupAsyncIo();
   auto network = newNetwork(io);
-  auto server = network->parseAddress(options.text("address"), port)
+  auto server = network->parseAddress(options.text("address"), options.port("port"))
                     .then([](std::unique_ptr<NetworkAddress> address) { return address->connect(); })
                     .wait(io.waitScope());
   talk(*server).wait(io.waitScope());
-} catch (const std::exception& e) {
-  std::fprintf(stderr, "echo_client: %s\n", e.what());
-  return 1;
+} catch (...) {
+  return failed("echo_client");
 }

@@ -41,8 +41,7 @@ int main(int argc, char** argv) try {
   const seconds idleTimeout(options.number("idle-timeout", 1'000'000));
   const seconds grace(options.number("grace", 1'000'000));
   AsyncIoContext io = setupAsyncIo();
-  const auto port = static_cast<std::uint16_t>(options.number("port", 65535));
-  auto address = newNetwork(io)->parseAddress(options.text("address"), port).wait(io.waitScope());
+  auto address = newNetwork(io)->parseAddress(options.text("address"), options.port("port")).wait(io.waitScope());
   auto receiver = address->listen();
   std::printf("listening on %s\n", receiver->toString().c_str());
   std::fflush(stdout);
@@ -50,10 +49,11 @@ int main(int argc, char** argv) try {
   Log log;
   TaskSet clients(log);
   // Destroying a promise cancels its work: the signal ends the accept loop.
-  acceptAll(*receiver, clients, io.timer(), idleTimeout).exclusiveJoin(io.onSignal({SIGINT, SIGTERM}).ignoreResult()).wait(io.waitScope());
+  acceptAll(*receiver, clients, io.timer(), idleTimeout)
+      .exclusiveJoin(io.onSignal({SIGINT, SIGTERM}).ignoreResult())
+      .wait(io.waitScope());
   receiver.reset();
   clients.onEmpty().exclusiveJoin(io.timer().afterDelay(grace)).wait(io.waitScope());
-} catch (const std::exception& e) {
-  std::fprintf(stderr, "echo_server: %s\n", e.what());
-  return 1;
+} catch (...) {
+  return failed("echo_server");
 }

@@ -58,7 +58,8 @@ namespace {
 /// One uv_signal_t for each signal; they are closed with the promise.
 class SignalAdapter {
 public:
-  SignalAdapter(PromiseFulfiller<int>& fulfiller, uv_loop_t* loop, std::initializer_list<int> signals) : fulfiller_(fulfiller) {
+  SignalAdapter(PromiseFulfiller<int>& fulfiller, uv_loop_t* loop, std::initializer_list<int> signals)
+      : fulfiller_(fulfiller) {
     for (const int signal : signals) {
       UvHandle<uv_signal_t>& handle = handles_.emplace_back(
           "uv_signal_init", [loop](uv_signal_t* uninitialised) { return uv_signal_init(loop, uninitialised); });
@@ -66,7 +67,8 @@ public:
       uvCheck(uv_signal_start_oneshot(
                   handle.get(),
                   [](uv_signal_t* fired, int number) {
-                    if (auto* adapter = static_cast<SignalAdapter*>(fired->data)) adapter->fulfiller_.fulfill(int(number));
+                    if (auto* adapter = static_cast<SignalAdapter*>(fired->data))
+                      adapter->fulfiller_.fulfill(int(number));
                   },
                   signal),
               fmt::format("waiting for signal {}", signal));
@@ -81,7 +83,8 @@ private:
 } // namespace
 
 Promise<int> AsyncIo::onSignal(std::initializer_list<int> signals, std::source_location where) {
-  if (signals.size() == 0) detail::throwMisuse("onSignal: the list of signals is empty, so the promise could never become ready", where);
+  if (signals.size() == 0)
+    detail::throwMisuse("onSignal: the list of signals is empty, so the promise could never become ready", where);
   return newAdaptedPromise<int, SignalAdapter>(parts_->port.uvLoop(), signals);
 }
 

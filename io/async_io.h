@@ -31,7 +31,8 @@ public:
   /// Errors:       FAILED for a signal that cannot be caught.
   /// Cancellation: clean. While no promise waits for a signal, its previous disposition holds (for SIGINT:
   ///               the process ends), so to catch a second one, ask again.
-  Promise<int> onSignal(std::initializer_list<int> signals, std::source_location where = std::source_location::current());
+  Promise<int> onSignal(std::initializer_list<int> signals,
+                        std::source_location where = std::source_location::current());
 
   EventLoop& eventLoop() noexcept;
   /// The port, for adapters to libuv. `uvEventPort().uvLoop()` is the loop.

@@ -24,7 +24,9 @@ public:
   /// An empty chunk: the end of a stream.
   Chunk() noexcept = default;
   Chunk(Chunk&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), allocated_(other.allocated_) {}
+      : data_(std::exchange(other.data_, nullptr)),
+        size_(std::exchange(other.size_, 0)),
+        allocated_(other.allocated_) {}
   Chunk& operator=(Chunk&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);

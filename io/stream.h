@@ -74,7 +74,8 @@ public:
   ///               closing. `bytes` is not touched again.
   /// Lifetime:     `bytes` stays alive until the promise is taken or destroyed.
   /// Overlap:      one write at a time (a second throws FAILED); a read may be pending.
-  virtual Promise<void> write(std::span<const std::byte> bytes, std::source_location where = std::source_location::current()) = 0;
+  virtual Promise<void> write(std::span<const std::byte> bytes,
+                              std::source_location where = std::source_location::current()) = 0;
 
   /// The same for a text. It is not copied: it stays alive until the promise is taken or destroyed.
   Promise<void> write(std::string_view text, std::source_location where = std::source_location::current()) {

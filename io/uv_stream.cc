@@ -146,7 +146,9 @@ private:
 
 class UvStreamState final : public detail::Pooled {
 public:
-  explicit UvStreamState(UvHandle<uv_stream_t> handle) : readOp_(*this), handle_(std::move(handle)) { handle_.setData(this); }
+  explicit UvStreamState(UvHandle<uv_stream_t> handle) : readOp_(*this), handle_(std::move(handle)) {
+    handle_.setData(this);
+  }
 
   Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where);
   Promise<Chunk> tryReadChunk(std::source_location where);
@@ -164,13 +166,13 @@ private:
   friend struct Spill;
 
   std::uint32_t references_ = 0;
-  bool reading_ = false;        // libuv watches for input
-  bool missed_ = false;         // input came and nobody had asked
-  bool ended_ = false;          // the end of the stream was seen
-  bool writeOpen_ = true;       // a write may go straight to the socket: none of the following stands against it
-  bool writeEnded_ = false;     // shutdownWrite was called
-  bool spilling_ = false;       // a Spill is on its way
-  int readError_ = 0;           // once a direction has failed, it fails always
+  bool reading_ = false;    // libuv watches for input
+  bool missed_ = false;     // input came and nobody had asked
+  bool ended_ = false;      // the end of the stream was seen
+  bool writeOpen_ = true;   // a write may go straight to the socket: none of the following stands against it
+  bool writeEnded_ = false; // shutdownWrite was called
+  bool spilling_ = false;   // a Spill is on its way
+  int readError_ = 0;       // once a direction has failed, it fails always
   int writeError_ = 0;
   WriteNode* writer_ = nullptr; // the write that waits, if its promise is still there
   ReadOp readOp_;
@@ -190,7 +192,8 @@ private:
   WriteNode* endWriter() noexcept;
   void failWrite(int status) noexcept;
   void openWrite() noexcept { writeOpen_ = writer_ == nullptr && !spilling_ && !writeEnded_ && writeError_ == 0; }
-  [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, std::size_t written, std::source_location where);
+  [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, std::size_t written,
+                                              std::source_location where);
   int tryWrite(std::vector<uv_buf_t>& rest) noexcept;
   void spill() noexcept;
   void onSpilled(int status) noexcept;
@@ -370,13 +373,15 @@ inline void UvStreamState::startRead() {
   startReadSlowly();
 }
 
-Promise<std::size_t> UvStreamState::tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) {
+Promise<std::size_t> UvStreamState::tryRead(std::span<std::byte> buffer, std::size_t minBytes,
+                                            std::source_location where) {
   if (!readOp_.isFree()) [[unlikely]]
     detail::throwMisuse("tryRead: another read of this stream is pending, or its result has not been taken", where);
   if (minBytes == 0 || minBytes > buffer.size()) [[unlikely]] {
     if (buffer.empty() && minBytes <= 1)
       detail::throwMisuse("tryRead: the buffer is empty, so a result of 0 would not mean the end of the stream", where);
-    detail::throwMisuse(fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}", minBytes, buffer.size()),
+    detail::throwMisuse(fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}",
+                                    minBytes, buffer.size()),
                         where);
   }
   readOp_.beginSpan(buffer, minBytes, where);
@@ -387,7 +392,8 @@ Promise<std::size_t> UvStreamState::tryRead(std::span<std::byte> buffer, std::si
 
 Promise<Chunk> UvStreamState::tryReadChunk(std::source_location where) {
   if (!readOp_.isFree()) [[unlikely]]
-    detail::throwMisuse("tryReadChunk: another read of this stream is pending, or its result has not been taken", where);
+    detail::throwMisuse("tryReadChunk: another read of this stream is pending, or its result has not been taken",
+                        where);
   readOp_.beginChunk(where);
   Promise<Chunk> promise = detail::PromiseAccess::wrap<Chunk>(&readOp_);
   startRead();
@@ -396,12 +402,15 @@ Promise<Chunk> UvStreamState::tryReadChunk(std::source_location where) {
 
 // ------------------------------------------------------------------------------------------- writing
 
-Exception UvStreamState::writeException(std::source_location where) const { return uvException(writeError_, "write", where); }
+Exception UvStreamState::writeException(std::source_location where) const {
+  return uvException(writeError_, "write", where);
+}
 
 // Writes what the socket takes, and removes it from `rest`. Returns a negative status on error.
 int UvStreamState::tryWrite(std::vector<uv_buf_t>& rest) noexcept {
   while (!rest.empty()) {
-    const int status = uv_try_write(handle_.get(), rest.data(), static_cast<unsigned>(std::min<std::size_t>(rest.size(), 1024)));
+    const int status =
+        uv_try_write(handle_.get(), rest.data(), static_cast<unsigned>(std::min<std::size_t>(rest.size(), 1024)));
     if (status == UV_EAGAIN) return 0;
     if (status < 0) return status;
     auto written = static_cast<std::size_t>(status);
@@ -571,9 +580,11 @@ void UvStreamState::shutdownWrite(std::source_location where) {
 
 void UvStreamState::close() noexcept {
   if (readOp_.isPending())
-    readOp_.failed(Exception(Exception::Kind::DISCONNECTED, "read: the stream was destroyed while the read was pending", {}, readOp_.where()));
+    readOp_.failed(Exception(Exception::Kind::DISCONNECTED, "read: the stream was destroyed while the read was pending",
+                             {}, readOp_.where()));
   if (WriteNode* writer = endWriter()) {
-    writer->fail(Exception(Exception::Kind::DISCONNECTED, "write: the stream was destroyed while the write was pending", {}, writer->where()));
+    writer->fail(Exception(Exception::Kind::DISCONNECTED, "write: the stream was destroyed while the write was pending",
+                           {}, writer->where()));
   }
   handle_.close();
 }

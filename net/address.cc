@@ -93,7 +93,8 @@ private:
     if (std::ranges::all_of(last, isDigit)) return true;
     if (!last.starts_with("0x") && !last.starts_with("0X")) return false;
     last.remove_prefix(2);
-    return std::ranges::all_of(last, [](char c) { return isDigit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); });
+    return std::ranges::all_of(last,
+                               [](char c) { return isDigit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); });
   }
 
   static bool isDigit(char c) { return c >= '0' && c <= '9'; }

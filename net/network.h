@@ -32,7 +32,8 @@ public:
   /// Errors:       DISCONNECTED if the receiver is destroyed; FAILED if the socket itself has failed.
   /// Cancellation: clean: a connection that had come already is what the next accept() gives.
   /// Overlap:      one accept at a time (a second throws FAILED).
-  virtual Promise<std::unique_ptr<AsyncIoStream>> accept(std::source_location where = std::source_location::current()) = 0;
+  virtual Promise<std::unique_ptr<AsyncIoStream>>
+  accept(std::source_location where = std::source_location::current()) = 0;
 
   /// The port that is listened on: the one that the system chose, if 0 was asked for.
   virtual std::uint16_t getPort() const = 0;
@@ -53,7 +54,8 @@ public:
   ///               if it was refused or cannot be reached, OVERLOADED if it did not answer in time.
   /// Cancellation: clean for this side: the attempt is closed. The peer may see a connection come and go.
   /// Lifetime:     the address may be destroyed at any time.
-  virtual Promise<std::unique_ptr<AsyncIoStream>> connect(std::source_location where = std::source_location::current()) = 0;
+  virtual Promise<std::unique_ptr<AsyncIoStream>>
+  connect(std::source_location where = std::source_location::current()) = 0;
 
   /// Listens on the first of the addresses that exists on this machine. A port that was used a moment ago
   /// can be listened on again (SO_REUSEADDR). Throws FAILED, with the address in its text, if the port is in use.
@@ -76,8 +78,9 @@ public:
   ///               exist; OVERLOADED if the name server could not be asked.
   /// Cancellation: deferred: a look-up that has begun ends in the background, unheard.
   /// Lifetime:     `text` is needed only during the call.
-  virtual Promise<std::unique_ptr<NetworkAddress>> parseAddress(std::string_view text, std::uint16_t defaultPort = 0,
-                                                                std::source_location where = std::source_location::current()) = 0;
+  virtual Promise<std::unique_ptr<NetworkAddress>>
+  parseAddress(std::string_view text, std::uint16_t defaultPort = 0,
+               std::source_location where = std::source_location::current()) = 0;
 };
 
 /// The network of this machine. `io` must outlive it, and what it makes.

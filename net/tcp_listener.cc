@@ -146,7 +146,8 @@ void AcceptOp::destroy() noexcept {
   state_.dropReference();
 }
 
-ListenerState::ListenerState(uv_loop_t* loop, const SocketAddress& address, const std::string& name, std::source_location where)
+ListenerState::ListenerState(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
+                             std::source_location where)
     : loop_(loop), address_(address), name_(name), acceptOp_(*this) {
   const std::string operation = fmt::format("cannot listen on {}", name);
   handle_ = UvHandle<uv_tcp_t>(operation, [&](uv_tcp_t* handle) { return uv_tcp_init(loop, handle); });
@@ -169,7 +170,8 @@ int ListenerState::startListening() noexcept {
 }
 
 Promise<StreamPtr> ListenerState::accept(std::source_location where) {
-  if (!acceptOp_.isFree()) throwMisuse("accept: another accept on this receiver is pending, or its result has not been taken", where);
+  if (!acceptOp_.isFree())
+    throwMisuse("accept: another accept on this receiver is pending, or its result has not been taken", where);
   acceptOp_.begin(where);
   addReference();
   Promise<StreamPtr> promise = PromiseAccess::wrap<StreamPtr>(&acceptOp_);
@@ -192,7 +194,8 @@ bool ListenerState::takeFromLibuv() noexcept {
   try {
     UvHandle<uv_tcp_t> connection("accepting", [&](uv_tcp_t* handle) { return uv_tcp_init(loop_, handle); });
     waiting_ = false;
-    if (uv_accept(reinterpret_cast<uv_stream_t*>(handle_.get()), reinterpret_cast<uv_stream_t*>(connection.get())) < 0) return true;
+    if (uv_accept(reinterpret_cast<uv_stream_t*>(handle_.get()), reinterpret_cast<uv_stream_t*>(connection.get())) < 0)
+      return true;
     uv_tcp_nodelay(connection.get(), 1);
     ready.push_back(std::move(connection));
     return true;
@@ -205,7 +208,8 @@ void ListenerState::failed(int status) noexcept {
   if (isBroken(status)) {
     brokenBy_ = status;
     handle_.close();
-    if (acceptOp_.isPending()) acceptOp_.fail(uvException(status, fmt::format("accepting on {}", name_), acceptOp_.where()));
+    if (acceptOp_.isPending())
+      acceptOp_.fail(uvException(status, fmt::format("accepting on {}", name_), acceptOp_.where()));
     return;
   }
   // Other errors concern one connection (accept(2): treat network errors like EAGAIN), unless they persist.
@@ -239,8 +243,8 @@ void ListenerState::resume() noexcept {
 
 void ListenerState::close() noexcept {
   if (acceptOp_.isPending())
-    acceptOp_.fail(Exception(Exception::Kind::DISCONNECTED, fmt::format("accepting on {}: the receiver was destroyed", name_), {},
-                             acceptOp_.where()));
+    acceptOp_.fail(Exception(Exception::Kind::DISCONNECTED,
+                             fmt::format("accepting on {}: the receiver was destroyed", name_), {}, acceptOp_.where()));
   handle_.close();
   pause_.close();
   socket_ = Descriptor();
@@ -263,8 +267,8 @@ private:
 
 } // namespace
 
-std::unique_ptr<ConnectionReceiver> newTcpListener(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
-                                                   std::source_location where) {
+std::unique_ptr<ConnectionReceiver> newTcpListener(uv_loop_t* loop, const SocketAddress& address,
+                                                   const std::string& name, std::source_location where) {
   auto state = std::make_unique<ListenerState>(loop, address, name, where);
   auto listener = std::make_unique<TcpListener>(*state);
   state.release();

@@ -14,8 +14,8 @@ inline namespace v0 {
 namespace detail {
 
 /// Binds and listens. Throws, with `name` in the text; the code tells why.
-std::unique_ptr<ConnectionReceiver> newTcpListener(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
-                                                   std::source_location where);
+std::unique_ptr<ConnectionReceiver> newTcpListener(uv_loop_t* loop, const SocketAddress& address,
+                                                   const std::string& name, std::source_location where);
 
 } // namespace detail
 } // namespace v0

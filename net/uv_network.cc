@@ -102,17 +102,20 @@ struct ConnectRequest : detail::Pooled {
 /// Connects to one address. Destroying it closes the handle; libuv then ends the request.
 class ConnectAdapter {
 public:
-  ConnectAdapter(PromiseFulfiller<std::unique_ptr<AsyncIoStream>>& fulfiller, uv_loop_t* loop, const SocketAddress& address,
-                 std::source_location where)
-      : fulfiller_(fulfiller), address_(address), where_(where),
+  ConnectAdapter(PromiseFulfiller<std::unique_ptr<AsyncIoStream>>& fulfiller, uv_loop_t* loop,
+                 const SocketAddress& address, std::source_location where)
+      : fulfiller_(fulfiller),
+        address_(address),
+        where_(where),
         handle_("connecting", [loop](uv_tcp_t* handle) { return uv_tcp_init(loop, handle); }) {
     auto request = std::make_unique<ConnectRequest>();
     request->adapter = this;
     request->request.data = request.get();
-    const int status = uv_tcp_connect(&request->request, handle_.get(), address_.get(), [](uv_connect_t* r, int result) {
-      std::unique_ptr<ConnectRequest> done(static_cast<ConnectRequest*>(r->data));
-      if (done->adapter != nullptr) done->adapter->onConnected(result);
-    });
+    const int status =
+        uv_tcp_connect(&request->request, handle_.get(), address_.get(), [](uv_connect_t* r, int result) {
+          std::unique_ptr<ConnectRequest> done(static_cast<ConnectRequest*>(r->data));
+          if (done->adapter != nullptr) done->adapter->onConnected(result);
+        });
     if (status < 0) throw uvException(status, address_.toString(), where_);
     request_ = request.release();
   }
@@ -139,8 +142,8 @@ private:
 };
 
 /// Tries one address after the other. Everything it needs it holds itself.
-Promise<std::unique_ptr<AsyncIoStream>> connectToOne(uv_loop_t* loop, std::vector<SocketAddress> addresses, std::string name,
-                                                     std::source_location where) {
+Promise<std::unique_ptr<AsyncIoStream>> connectToOne(uv_loop_t* loop, std::vector<SocketAddress> addresses,
+                                                     std::string name, std::source_location where) {
   std::string reasons;
   Exception::Kind kind = Exception::Kind::FAILED;
   std::error_code code;
@@ -178,7 +181,8 @@ public:
         return detail::newTcpListener(loop_, addresses_[i], name_, where);
       } catch (const Exception& e) {
         // An address family or address that this machine does not have: another one may do.
-        const bool missing = e.code() == std::errc::address_family_not_supported || e.code() == std::errc::address_not_available;
+        const bool missing =
+            e.code() == std::errc::address_family_not_supported || e.code() == std::errc::address_not_available;
         if (!missing || i + 1 == addresses_.size()) throw;
       }
     }
@@ -217,7 +221,8 @@ public:
         break;
       case Host::NAME:
         return newAdaptedPromise<std::vector<SocketAddress>, LookupAdapter>(loop_, parsed.host, parsed.port, where)
-            .then([loop = loop_, name = std::move(name)](std::vector<SocketAddress> found) -> std::unique_ptr<NetworkAddress> {
+            .then([loop = loop_,
+                   name = std::move(name)](std::vector<SocketAddress> found) -> std::unique_ptr<NetworkAddress> {
               return std::make_unique<UvNetworkAddress>(loop, std::move(found), name, false);
             });
       }

@@ -103,7 +103,8 @@ public:
 
   /// Consumes the promise; a failure is thrown from the co_await in its original type.
   template <typename U>
-  PromiseAwaiter<U> await_transform(Promise<U>&& promise, std::source_location where = std::source_location::current()) {
+  PromiseAwaiter<U> await_transform(Promise<U>&& promise,
+                                    std::source_location where = std::source_location::current()) {
     beginAwait(PromiseAccess::take(promise, where));
     return PromiseAwaiter<U>(*this);
   }
@@ -130,8 +131,7 @@ protected:
 template <typename T>
 class CoroutinePromise final : public CoroutinePromiseBase<T> {
 public:
-  CoroutinePromise()
-      : CoroutinePromiseBase<T>(std::coroutine_handle<CoroutinePromise>::from_promise(*this)) {}
+  CoroutinePromise() : CoroutinePromiseBase<T>(std::coroutine_handle<CoroutinePromise>::from_promise(*this)) {}
 
   template <typename U = T>
     requires std::constructible_from<T, U>
@@ -143,8 +143,7 @@ public:
 template <>
 class CoroutinePromise<void> final : public CoroutinePromiseBase<void> {
 public:
-  CoroutinePromise()
-      : CoroutinePromiseBase<void>(std::coroutine_handle<CoroutinePromise>::from_promise(*this)) {}
+  CoroutinePromise() : CoroutinePromiseBase<void>(std::coroutine_handle<CoroutinePromise>::from_promise(*this)) {}
 
   void return_void() noexcept { result_.value.emplace(); }
 };

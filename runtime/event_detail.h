@@ -48,7 +48,8 @@ public:
 
 protected:
   virtual ~Event() {
-    if (isFiring()) [[unlikely]] destroyedWhileFiring();
+    if (isFiring()) [[unlikely]]
+      destroyedWhileFiring();
     disarm();
     --loop_.liveEvents_;
   }

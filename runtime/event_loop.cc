@@ -55,13 +55,12 @@ EventLoop::~EventLoop() {
 
 EventLoop& EventLoop::current(std::source_location where) {
   if (current_ == nullptr)
-    detail::throwMisuse("no event loop on this thread: make an AsyncIoContext (setupAsyncIo) or a WaitScope first", where);
+    detail::throwMisuse("no event loop on this thread: make an AsyncIoContext (setupAsyncIo) or a WaitScope first",
+                        where);
   return *current_;
 }
 
-bool EventLoop::isRunnable() const noexcept {
-  return start_.next != &lastStart_ || lastStart_.next != &start_;
-}
+bool EventLoop::isRunnable() const noexcept { return start_.next != &lastStart_ || lastStart_.next != &start_; }
 
 void EventLoop::becameRunnable() noexcept {
   runnable_ = true;
@@ -81,12 +80,12 @@ inline bool EventLoop::turn() noexcept {
     first = lastStart_.next;
     if (first == &start_) return false;
   }
-  auto* event = static_cast<detail::Event*>(first);
-  event->unlink();
+  auto& event = static_cast<detail::Event&>(*first);
+  event.unlink();
   depthAfter_ = &start_;
   inlineBudget_ = INLINE_AWAITS_PER_TURN;
-  firing_ = event;
-  event->fire();
+  firing_ = &event;
+  event.fire();
   firing_ = nullptr;
   return true;
 }
@@ -113,8 +112,9 @@ void EventLoop::runUntil(const bool& done, std::source_location where) {
     } else {
       settleRunnable();
       if (port_ == nullptr)
-        detail::throwMisuse("deadlock: the promise cannot become ready, since nothing is queued and this loop has no event port",
-                            where);
+        detail::throwMisuse(
+            "deadlock: the promise cannot become ready, since nothing is queued and this loop has no event port",
+            where);
       turns = 0;
       port_->wait();
     }
@@ -157,10 +157,11 @@ namespace {
 
 void requireOutside(bool running, EventLoop& loop, std::string_view what, std::source_location where) {
   if (running)
-    detail::throwMisuse(fmt::format("{} was called from inside a continuation or coroutine: only code outside of the loop, "
-                                    "such as main(), may block; return or co_await the promise instead",
-                                    what),
-                        where);
+    detail::throwMisuse(
+        fmt::format("{} was called from inside a continuation or coroutine: only code outside of the loop, "
+                    "such as main(), may block; return or co_await the promise instead",
+                    what),
+        where);
   if (&loop != EventLoop::currentOrNull())
     detail::throwMisuse(fmt::format("{} was called on another thread than the one of its WaitScope", what), where);
 }

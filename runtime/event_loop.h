@@ -134,8 +134,7 @@ public:
 
   /// Runs queued events, and what I/O has already happened, without blocking; at most `maxTurns` events.
   /// Returns how many ran. Throws FAILED when called from inside an event.
-  std::size_t poll(std::size_t maxTurns = SIZE_MAX,
-                   std::source_location where = std::source_location::current());
+  std::size_t poll(std::size_t maxTurns = SIZE_MAX, std::source_location where = std::source_location::current());
 
   /// For Promise::wait and Promise::poll.
   void waitFor(detail::PromiseNode& node, std::source_location where);

@@ -68,9 +68,9 @@ ExceptionRef make(Exception::Kind kind, std::string_view description, std::error
     data.code = code;
     data.original = std::move(original);
     data.descriptionSize = description.size();
-    data.text = where.line() == 0 ? fmt::format("{} [{}]", description, toString(kind))
-                                  : fmt::format("{} [{}, {}:{}]", description, toString(kind),
-                                                fileName(where), where.line());
+    data.text = where.line() == 0
+                    ? fmt::format("{} [{}]", description, toString(kind))
+                    : fmt::format("{} [{}, {}:{}]", description, toString(kind), fileName(where), where.line());
     return ref;
   } catch (...) {
     return outOfMemory();
@@ -119,8 +119,7 @@ void fatal(std::string_view what, std::source_location where) noexcept {
 
 } // namespace detail
 
-Exception::Exception(Kind kind, std::string_view description, std::error_code code,
-                     std::source_location where) noexcept
+Exception::Exception(Kind kind, std::string_view description, std::error_code code, std::source_location where) noexcept
     : ref_(detail::make(kind, description, code, where, nullptr)) {}
 
 Exception Exception::fromCurrent() noexcept {
@@ -211,10 +210,14 @@ const char* Exception::what() const noexcept { return ref_.get()->fullText().dat
 
 std::string_view toString(Exception::Kind kind) noexcept {
   switch (kind) {
-  case Exception::Kind::FAILED: return "FAILED";
-  case Exception::Kind::OVERLOADED: return "OVERLOADED";
-  case Exception::Kind::DISCONNECTED: return "DISCONNECTED";
-  case Exception::Kind::UNIMPLEMENTED: return "UNIMPLEMENTED";
+  case Exception::Kind::FAILED:
+    return "FAILED";
+  case Exception::Kind::OVERLOADED:
+    return "OVERLOADED";
+  case Exception::Kind::DISCONNECTED:
+    return "DISCONNECTED";
+  case Exception::Kind::UNIMPLEMENTED:
+    return "UNIMPLEMENTED";
   }
   return "unknown kind";
 }

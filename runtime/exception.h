@@ -117,12 +117,10 @@ std::string_view toString(Exception::Kind kind) noexcept;
 namespace detail {
 
 /// Throws a FAILED exception that says how the caller misused the library.
-[[noreturn]] void throwMisuse(std::string_view what,
-                              std::source_location where = std::source_location::current());
+[[noreturn]] void throwMisuse(std::string_view what, std::source_location where = std::source_location::current());
 
 /// Reports a broken invariant on standard error and aborts: for what cannot be thrown, as in destructors.
-[[noreturn]] void fatal(std::string_view what,
-                        std::source_location where = std::source_location::current()) noexcept;
+[[noreturn]] void fatal(std::string_view what, std::source_location where = std::source_location::current()) noexcept;
 
 } // namespace detail
 } // namespace v0

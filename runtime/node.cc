@@ -51,8 +51,9 @@ void destroyLongChain(PromiseNode* node) noexcept {
 namespace {
 
 [[noreturn]] void throwWrongThread(std::string_view what, const std::source_location& where) {
-  throwMisuse(fmt::format("{} on another thread than the one whose loop it belongs to; a promise stays on its thread", what),
-              where);
+  throwMisuse(
+      fmt::format("{} on another thread than the one whose loop it belongs to; a promise stays on its thread", what),
+      where);
 }
 
 } // namespace
@@ -64,8 +65,10 @@ constinit SharedNode lastNode(SharedNode::Kind::LAST);
 
 bool SharedNode::onReady(Event* event) {
   switch (kind_) {
-  case Kind::READY: return true;
-  case Kind::NEVER: break;
+  case Kind::READY:
+    return true;
+  case Kind::NEVER:
+    break;
   case Kind::YIELD:
     if (event != nullptr) event->armBreadthFirst();
     break;
@@ -140,7 +143,9 @@ OwnNode ChainNode::takeInner() noexcept {
   destroyChain(std::exchange(dependency_, nullptr));
   if (inner) return inner;
   if (!exception)
-    exception = Exception(Exception::Kind::FAILED, "a continuation returned a promise that was consumed already", {}, where_).ref();
+    exception =
+        Exception(Exception::Kind::FAILED, "a continuation returned a promise that was consumed already", {}, where_)
+            .ref();
   try {
     return OwnNode(NodeAccess::makeAlone<BrokenNode>(std::move(exception), where_));
   } catch (...) {

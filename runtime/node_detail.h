@@ -254,7 +254,9 @@ private:
 
   std::uintptr_t state_;
 
-  static std::uintptr_t unwaited(EventLoop* loop) noexcept { return reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER; }
+  static std::uintptr_t unwaited(EventLoop* loop) noexcept {
+    return reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER;
+  }
   EventLoop* owner() const noexcept;
 };
 
@@ -305,7 +307,9 @@ class SharedNode final : public PromiseNode {
 public:
   enum class Kind : std::uint8_t { READY, NEVER, YIELD, LAST };
 
-  explicit constexpr SharedNode(Kind kind) noexcept : PromiseNode(std::source_location()), kind_(kind) { result_.value.emplace(); }
+  explicit constexpr SharedNode(Kind kind) noexcept : PromiseNode(std::source_location()), kind_(kind) {
+    result_.value.emplace();
+  }
   bool onReady(Event* event) override;
   ResultBase& get(ResultBase*) noexcept override { return result_; }
   void destroy() noexcept override {}

@@ -37,7 +37,8 @@ struct Reaper {
   Reaper() noexcept {
     poolState.buffers.limit = TROTH_POOL_KEEPS * POOL_BUFFERS;
     for (std::size_t i = 0; i < POOL_CLASSES; ++i)
-      poolState.lists[i].limit = TROTH_POOL_KEEPS * static_cast<std::uint32_t>(POOL_BYTES_PER_CLASS / ((i + 1) * POOL_GRAIN));
+      poolState.lists[i].limit =
+          TROTH_POOL_KEEPS * static_cast<std::uint32_t>(POOL_BYTES_PER_CLASS / ((i + 1) * POOL_GRAIN));
   }
   ~Reaper() {
     for (PoolList& list : poolState.lists) list.limit = 0;

@@ -11,8 +11,9 @@ namespace detail {
 
 // Freed blocks wait in a list per size class of the thread that frees them, so the steady state of a
 // program takes nothing from the heap. Each list is bounded (POOL_BYTES_PER_CLASS), so a burst does not
-// stay for ever. Buffers of BUFFER_SIZE, in which streams read, have a list of their own. A block freed on another thread simply changes owner. Under AddressSanitizer all limits
-// are zero and every block comes from the heap, so that no error hides behind reuse.
+// stay for ever. Buffers of BUFFER_SIZE, in which streams read, have a list of their own. A block freed on another
+// thread simply changes owner. Under AddressSanitizer all limits are zero and every block comes from the heap, so that
+// no error hides behind reuse.
 inline constexpr std::size_t POOL_GRAIN = 64;
 inline constexpr std::size_t POOL_CLASSES = 64; // blocks of 64, 128, … 4096 bytes
 inline constexpr std::size_t POOL_BYTES_PER_CLASS = 256 * 1024;
@@ -29,7 +30,7 @@ struct PoolState {
   PoolList lists[POOL_CLASSES];
   PoolList buffers;
   std::byte* scratch = nullptr; // BUFFER_SIZE bytes into which this thread's streams read
-  std::int64_t fromHeap = 0; // blocks taken from the heap less those given back
+  std::int64_t fromHeap = 0;    // blocks taken from the heap less those given back
 };
 
 extern constinit thread_local PoolState poolState;

@@ -151,8 +151,7 @@ private:
     try {
       std::invoke(std::forward<OnError>(onError_), std::move(exception));
       result_.exception =
-          Exception(Exception::Kind::FAILED, "an error handler that gives no value must throw", {}, where_)
-              .ref();
+          Exception(Exception::Kind::FAILED, "an error handler that gives no value must throw", {}, where_).ref();
     } catch (...) {
       result_.exception = Exception::fromCurrent().ref();
     }
@@ -179,7 +178,8 @@ auto transform(OwnNode dependency, Func&& func, OnError&& onError, std::source_l
                   "the error handler must return what the continuation returns (or nothing, if it always throws)");
   }
   using Node = TransformNode<Stored, T, std::decay_t<Func>, std::decay_t<OnError>, std::remove_cvref_t<Returned>>;
-  OwnNode node(NodeAccess::append<Node>(std::move(dependency), where, std::forward<Func>(func), std::forward<OnError>(onError)));
+  OwnNode node(
+      NodeAccess::append<Node>(std::move(dependency), where, std::forward<Func>(func), std::forward<OnError>(onError)));
   if constexpr (Unwrapped::IS_PROMISE) {
     auto* chain = NodeAccess::append<ChainNode>(std::move(node), where);
     OwnNode own(chain);
@@ -311,8 +311,8 @@ public:
     if (node_ == nullptr) return;
     node_->fulfiller_ = nullptr;
     if (!node_->isReady())
-      node_->reject(Exception(Exception::Kind::FAILED, "the fulfiller of a promise was destroyed without fulfilling it", {},
-                              node_->where()));
+      node_->reject(Exception(Exception::Kind::FAILED, "the fulfiller of a promise was destroyed without fulfilling it",
+                              {}, node_->where()));
   }
   void reject(Exception exception) final {
     if (node_ != nullptr) node_->reject(std::move(exception));
@@ -355,9 +355,7 @@ inline void PairFulfiller<void>::fulfill() {
   if (node_ != nullptr) node_->fulfill();
 }
 
-inline ReadyNowConstant::operator Promise<void>() const noexcept {
-  return PromiseAccess::wrap<void>(&readyNode);
-}
+inline ReadyNowConstant::operator Promise<void>() const noexcept { return PromiseAccess::wrap<void>(&readyNode); }
 
 template <typename T>
 NeverDoneConstant::operator Promise<T>() const noexcept {
@@ -384,8 +382,8 @@ Promise<T>::Promise(Exception exception, std::source_location where)
 
 template <typename T>
 template <typename Func, typename OnError>
-auto Promise<T>::then(Func&& func, OnError&& onError, std::source_location where) &&
-    -> detail::PromiseOf<detail::ReturnOf<Func, T>> {
+auto Promise<T>::then(Func&& func, OnError&& onError,
+                      std::source_location where) && -> detail::PromiseOf<detail::ReturnOf<Func, T>> {
   return detail::transform<T>(detail::PromiseAccess::take(*this, where), std::forward<Func>(func),
                               std::forward<OnError>(onError), where);
 }

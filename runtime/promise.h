@@ -56,8 +56,8 @@ using PromiseOf = Promise<typename UnwrapPromise<std::remove_cvref_t<R>>::Type>;
 
 /// What a Promise<T> can be made from as a value.
 template <typename U, typename T>
-concept ValueOf = !std::is_void_v<T> && std::constructible_from<T, U> && !std::same_as<std::remove_cvref_t<U>, Exception> &&
-                  !std::same_as<std::remove_cvref_t<U>, Promise<T>>;
+concept ValueOf = !std::is_void_v<T> && std::constructible_from<T, U> &&
+                  !std::same_as<std::remove_cvref_t<U>, Exception> && !std::same_as<std::remove_cvref_t<U>, Promise<T>>;
 
 /// The default error handler: passes the error on.
 struct PropagateException {};
@@ -105,8 +105,9 @@ public:
   /// What either throws becomes the failure of the result. This promise's work is destroyed before
   /// `func` runs; `func` itself after the promise that it is part of.
   template <typename Func, typename OnError = detail::PropagateException>
-  auto then(Func&& func, OnError&& onError = {}, std::source_location where = std::source_location::current()) &&
-      -> detail::PromiseOf<detail::ReturnOf<Func, T>>;
+  auto
+  then(Func&& func, OnError&& onError = {},
+       std::source_location where = std::source_location::current()) && -> detail::PromiseOf<detail::ReturnOf<Func, T>>;
 
   /// Handles a failure: `onError(Exception)` returns a T (or a promise for one), or throws.
   template <typename OnError>
@@ -229,5 +230,7 @@ Promise<T> newAdaptedPromise(Args&&... args);
 } // namespace v0
 } // namespace troth
 
-#include <troth/runtime/promise-inl.h>   // IWYU pragma: export
+#include <troth/runtime/promise-inl.h> // IWYU pragma: export
+
+// On top of it:
 #include <troth/runtime/coroutine-inl.h> // IWYU pragma: export

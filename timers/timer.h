@@ -42,17 +42,19 @@ public:
   ///               has been destroyed, and so cancelled, by then.
   /// Cancellation: that of `promise`.
   template <typename T>
-  Promise<T> timeoutAfter(Duration delay, Promise<T> promise, std::source_location where = std::source_location::current()) {
+  Promise<T> timeoutAfter(Duration delay, Promise<T> promise,
+                          std::source_location where = std::source_location::current()) {
     return std::move(promise).exclusiveJoin(
         afterDelay(delay, where).then([delay, where]() -> T { throwTimedOut(delay, where); }), where);
   }
 
   /// The same with a fixed end.
   template <typename T>
-  Promise<T> timeoutAt(TimePoint time, Promise<T> promise, std::source_location where = std::source_location::current()) {
+  Promise<T> timeoutAt(TimePoint time, Promise<T> promise,
+                       std::source_location where = std::source_location::current()) {
     const Duration delay = time - now();
-    return std::move(promise).exclusiveJoin(atTime(time, where).then([delay, where]() -> T { throwTimedOut(delay, where); }),
-                                            where);
+    return std::move(promise).exclusiveJoin(
+        atTime(time, where).then([delay, where]() -> T { throwTimedOut(delay, where); }), where);
   }
 
 private:

@@ -70,8 +70,8 @@ void run(const char* address, unsigned port) {
   std::fflush(stdout);
 
   Server server(*receiver);
-  auto ended = io.unixEventPort.onSignal(SIGTERM).ignoreResult().exclusiveJoin(
-      io.unixEventPort.onSignal(SIGINT).ignoreResult());
+  auto ended =
+      io.unixEventPort.onSignal(SIGTERM).ignoreResult().exclusiveJoin(io.unixEventPort.onSignal(SIGINT).ignoreResult());
   server.run().exclusiveJoin(kj::mv(ended)).wait(io.waitScope);
 }
 

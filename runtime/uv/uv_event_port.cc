@@ -73,7 +73,8 @@ void UvEventPort::openWake() {
                           [](uv_poll_t* handle, int, int) {
                             if (auto* port = static_cast<UvEventPort*>(handle->data)) {
                               std::uint64_t count;
-                              while (read(port->wakeFd_, &count, sizeof count) < 0 && errno == EINTR) {}
+                              while (read(port->wakeFd_, &count, sizeof count) < 0 && errno == EINTR) {
+                              }
                             }
                           }),
             "uv_poll_start");
@@ -82,7 +83,8 @@ void UvEventPort::openWake() {
     throw;
   }
 #else
-  wake_ = UvHandle<uv_async_t>("uv_async_init", [&](uv_async_t* h) { return uv_async_init(uvLoop_, h, [](uv_async_t*) {}); });
+  wake_ = UvHandle<uv_async_t>("uv_async_init",
+                               [&](uv_async_t* h) { return uv_async_init(uvLoop_, h, [](uv_async_t*) {}); });
 #endif
   uv_unref(wake_.base());
 }
@@ -98,7 +100,8 @@ void UvEventPort::wake() const {
 #ifdef __linux__
   const std::uint64_t one = 1;
   // EAGAIN means that the counter is full: a wake-up is pending then.
-  while (write(wakeFd_, &one, sizeof one) < 0 && errno == EINTR) {}
+  while (write(wakeFd_, &one, sizeof one) < 0 && errno == EINTR) {
+  }
 #else
   uv_async_send(wake_.get());
 #endif
@@ -110,7 +113,8 @@ void UvEventPort::wait() {
   if (!isDriving())
     detail::throwMisuse("wait() on a loop that is driven by its host: only the host may block, in uv_run()");
   if (exhausted_ && uv_loop_alive(uvLoop_) == 0)
-    detail::throwMisuse("deadlock: the promise cannot become ready, since nothing is queued and no I/O, timer or signal is pending");
+    detail::throwMisuse(
+        "deadlock: the promise cannot become ready, since nothing is queued and no I/O, timer or signal is pending");
   exhausted_ = uv_run(uvLoop_, UV_RUN_ONCE) == 0;
   ++batch_;
 }
@@ -135,7 +139,8 @@ void UvEventPort::closeOwnLoop() noexcept {
       },
       &open);
   if (!open.empty())
-    detail::fatal(fmt::format("a libuv loop was closed while handles are still open on it: {}; destroy their owners first", open));
+    detail::fatal(fmt::format(
+        "a libuv loop was closed while handles are still open on it: {}; destroy their owners first", open));
   while (uv_loop_close(uvLoop_) == UV_EBUSY) uv_run(uvLoop_, UV_RUN_ONCE);
 }
 

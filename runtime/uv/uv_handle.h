@@ -47,14 +47,15 @@ public:
 
   /// A `UvHandle<uv_tcp_t>` becomes a `UvHandle<uv_stream_t>`, as in C.
   UvHandle<uv_stream_t> toStream() &&
-    requires(!std::is_same_v<Handle, uv_stream_t>)
-  {
-    UvHandle<uv_stream_t> stream;
-    stream.handle_ = reinterpret_cast<uv_stream_t*>(std::exchange(handle_, nullptr));
-    return stream;
-  }
+      requires(!std::is_same_v<Handle, uv_stream_t>) {
+        UvHandle<uv_stream_t> stream;
+        stream.handle_ = reinterpret_cast<uv_stream_t*>(std::exchange(handle_, nullptr));
+        return stream;
+      }
 
-  Handle* get() const noexcept { return handle_; }
+      Handle* get() const noexcept {
+    return handle_;
+  }
   Handle* operator->() const noexcept { return handle_; }
   uv_handle_t* base() const noexcept { return reinterpret_cast<uv_handle_t*>(handle_); }
   explicit operator bool() const noexcept { return handle_ != nullptr; }

@@ -34,10 +34,9 @@ namespace {
 /// What the report file holds: native 64-bit counts, written through a shared mapping, so that they
 /// are there however the process ends.
 struct Report {
-  std::atomic<std::uint64_t> calls; ///< calls on stream sockets that came through here
-  std::atomic<std::uint64_t>
-      shortened; ///< of these, calls that were asked to move less than they wanted
-  std::atomic<std::uint64_t> failed; ///< of these, calls that failed by injection
+  std::atomic<std::uint64_t> calls;     ///< calls on stream sockets that came through here
+  std::atomic<std::uint64_t> shortened; ///< of these, calls that were asked to move less than they wanted
+  std::atomic<std::uint64_t> failed;    ///< of these, calls that failed by injection
 };
 
 struct Settings {
@@ -94,10 +93,10 @@ void* findNext(const char* name, std::atomic<void*>& cached) {
   return found;
 }
 
-#define TROTH_NEXT(name)                                                                           \
-  ([] {                                                                                            \
-    static constinit std::atomic<void*> cached{nullptr};                                           \
-    return reinterpret_cast<decltype(&::name)>(findNext(#name, cached));                           \
+#define TROTH_NEXT(name)                                                                                               \
+  ([] {                                                                                                                \
+    static constinit std::atomic<void*> cached{nullptr};                                                               \
+    return reinterpret_cast<decltype(&::name)>(findNext(#name, cached));                                               \
   }())
 
 bool isStreamSocket(int fd) {
@@ -133,8 +132,7 @@ Fate decide(int fd, int flags = 0) {
   Fate fate;
   if (!ready.load(std::memory_order_acquire) || !isStreamSocket(fd)) return fate;
   std::uint64_t count = settings.report->calls.fetch_add(1, std::memory_order_relaxed) + 1;
-  if (settings.failEvery != 0 && count % settings.failEvery == 0 &&
-      (settings.error == EINTR || !blocks(fd, flags))) {
+  if (settings.failEvery != 0 && count % settings.failEvery == 0 && (settings.error == EINTR || !blocks(fd, flags))) {
     settings.report->failed.fetch_add(1, std::memory_order_relaxed);
     errno = settings.error;
     fate.fails = true;
@@ -208,20 +206,14 @@ ssize_t send(int fd, const void* buffer, size_t size, int flags) {
   return fate.fails ? -1 : TROTH_NEXT(send)(fd, buffer, cut(size, fate), flags);
 }
 
-ssize_t recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* address,
-                 socklen_t* addressLength) {
+ssize_t recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* address, socklen_t* addressLength) {
   Fate fate = decide(fd, flags);
-  return fate.fails
-             ? -1
-             : TROTH_NEXT(recvfrom)(fd, buffer, cut(size, fate), flags, address, addressLength);
+  return fate.fails ? -1 : TROTH_NEXT(recvfrom)(fd, buffer, cut(size, fate), flags, address, addressLength);
 }
 
-ssize_t sendto(int fd, const void* buffer, size_t size, int flags, const sockaddr* address,
-               socklen_t addressLength) {
+ssize_t sendto(int fd, const void* buffer, size_t size, int flags, const sockaddr* address, socklen_t addressLength) {
   Fate fate = decide(fd, flags);
-  return fate.fails
-             ? -1
-             : TROTH_NEXT(sendto)(fd, buffer, cut(size, fate), flags, address, addressLength);
+  return fate.fails ? -1 : TROTH_NEXT(sendto)(fd, buffer, cut(size, fate), flags, address, addressLength);
 }
 
 ssize_t readv(int fd, const iovec* pieces, int count) {

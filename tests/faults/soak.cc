@@ -51,7 +51,7 @@ constexpr std::uint64_t MIB = 1024 * KIB;
 constexpr std::size_t MAX_PIECE = 64 * KIB;
 constexpr std::uint64_t MAX_LENGTH = 256 * KIB;
 constexpr std::uint64_t LARGE_LENGTH = 8 * MIB;
-constexpr seconds STALL_LIMIT{30}; // a client that makes no progress for so long has been forgotten
+constexpr seconds STALL_LIMIT{30};    // a client that makes no progress for so long has been forgotten
 constexpr seconds OVERALL_LIMIT{280}; // and nothing here goes on for longer than this
 constexpr std::size_t MAX_REPORTED = 20;
 
@@ -72,9 +72,7 @@ public:
   std::uint64_t next() { return mix(state_++); }
 
   /// Uniform in [low, high].
-  std::uint64_t between(std::uint64_t low, std::uint64_t high) {
-    return low + next() % (high - low + 1);
-  }
+  std::uint64_t between(std::uint64_t low, std::uint64_t high) { return low + next() % (high - low + 1); }
 
   bool chance(std::uint64_t percent) { return next() % 100 < percent; }
 
@@ -110,10 +108,10 @@ void fillStream(std::uint64_t seed, std::uint64_t offset, char* out, std::size_t
 // ------------------------------------------------------------------------
 
 enum class Ending : std::uint8_t {
-  HALF_CLOSE, // sends all, shuts down its sending side, reads until EOF: the length must be exact
+  HALF_CLOSE,      // sends all, shuts down its sending side, reads until EOF: the length must be exact
   CLOSE_AFTER_ALL, // closes once everything has come back
   RESET,           // SO_LINGER 0 at the stage
-  EARLY_CLOSE, // close() at the stage, which is a reset if something is unread and a FIN otherwise
+  EARLY_CLOSE,     // close() at the stage, which is a reset if something is unread and a FIN otherwise
 };
 
 enum class Stage : std::uint8_t {
@@ -126,11 +124,9 @@ enum class Stage : std::uint8_t {
   COMPLETE,              // when everything has come back
 };
 
-constexpr std::array<const char*, 4> ENDING_NAMES{"half-close", "close after all", "reset",
-                                                  "early close"};
+constexpr std::array<const char*, 4> ENDING_NAMES{"half-close", "close after all", "reset", "early close"};
 constexpr std::array<const char*, 7> STAGE_NAMES{
-    "connected", "sending", "receiving", "sent, unread", "half-closed", "half-closed, receiving",
-    "complete"};
+    "connected", "sending", "receiving", "sent, unread", "half-closed", "half-closed, receiving", "complete"};
 
 struct Plan {
   std::uint64_t seed = 0;
@@ -321,10 +317,9 @@ bool Server::readAddress() {
     line.append(block.data(), static_cast<std::size_t>(count));
   }
   unsigned port = 0;
-  if (std::sscanf(line.c_str(), "listening on 127.0.0.1:%u", &port) != 1 || port == 0 ||
-      port > 65535) {
-    std::printf("FAILED: no line `listening on 127.0.0.1:PORT`, but: \"%s\", stderr: \"%s\"\n",
-                line.c_str(), errorOutput().c_str());
+  if (std::sscanf(line.c_str(), "listening on 127.0.0.1:%u", &port) != 1 || port == 0 || port > 65535) {
+    std::printf("FAILED: no line `listening on 127.0.0.1:PORT`, but: \"%s\", stderr: \"%s\"\n", line.c_str(),
+                errorOutput().c_str());
     return false;
   }
   port_ = static_cast<std::uint16_t>(port);
@@ -356,8 +351,7 @@ enum class Progress : std::uint8_t { GOES_ON, DONE, FAILED, NO_PORT };
 /// One connection that follows its plan. Driven by readiness; never blocks.
 class Client {
 public:
-  Client(std::uint64_t number, const Plan& plan)
-      : number_(number), plan_(plan), random_(plan.seed) {}
+  Client(std::uint64_t number, const Plan& plan) : number_(number), plan_(plan), random_(plan.seed) {}
 
   ~Client() {
     if (fd_ >= 0) ::close(fd_);
@@ -419,15 +413,14 @@ private:
 };
 
 std::string Client::description() const {
-  std::string text = "client " + std::to_string(number_) + " (" +
-                     ENDING_NAMES[static_cast<std::size_t>(plan_.ending)];
+  std::string text = "client " + std::to_string(number_) + " (" + ENDING_NAMES[static_cast<std::size_t>(plan_.ending)];
   if (plan_.vanishes()) {
     text += std::string(" when ") + STAGE_NAMES[static_cast<std::size_t>(plan_.stage)] + " at " +
             std::to_string(plan_.stagePoint);
   }
-  return text + ", length " + std::to_string(plan_.length) + ", pieces up to " +
-         std::to_string(plan_.maxPiece) + ", buffers " + std::to_string(plan_.bufferSize) +
-         ", sent " + std::to_string(sent_) + ", received " + std::to_string(received_) + ")";
+  return text + ", length " + std::to_string(plan_.length) + ", pieces up to " + std::to_string(plan_.maxPiece) +
+         ", buffers " + std::to_string(plan_.bufferSize) + ", sent " + std::to_string(sent_) + ", received " +
+         std::to_string(received_) + ")";
 }
 
 Progress Client::connect(std::uint16_t port, int epoll) {
@@ -447,8 +440,7 @@ Progress Client::connect(std::uint16_t port, int epoll) {
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
-      errno != EINPROGRESS) {
+  if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 && errno != EINPROGRESS) {
     if (errno != EADDRNOTAVAIL) return fail(std::string("connect: ") + std::strerror(errno));
     ::close(fd_);
     fd_ = -1;
@@ -473,8 +465,7 @@ void Client::subscribe(int epoll) {
 }
 
 bool Client::stageReached() const {
-  if (!plan_.vanishes())
-    return plan_.ending == Ending::CLOSE_AFTER_ALL && received_ == plan_.length;
+  if (!plan_.vanishes()) return plan_.ending == Ending::CLOSE_AFTER_ALL && received_ == plan_.length;
   switch (plan_.stage) {
   case Stage::CONNECTED:
     return true;
@@ -508,8 +499,8 @@ Progress Client::vanish() {
 /// refilled.
 Progress Client::sendSome() {
   static std::array<char, MAX_PIECE> piece;
-  std::uint64_t size = std::min<std::uint64_t>(
-      plan_.maxPiece == 1 ? 1 : random_.between(1, plan_.maxPiece), sendLimit() - sent_);
+  std::uint64_t size =
+      std::min<std::uint64_t>(plan_.maxPiece == 1 ? 1 : random_.between(1, plan_.maxPiece), sendLimit() - sent_);
   fillStream(plan_.seed, sent_, piece.data(), static_cast<std::size_t>(size));
   ssize_t count = ::send(fd_, piece.data(), static_cast<std::size_t>(size), MSG_NOSIGNAL);
   if (count >= 0) {
@@ -544,8 +535,7 @@ Progress Client::receiveSome() {
   if (count == 0) {
     if (!halfClosed_) return fail("end of the stream although the sending side is open");
     if (received_ != plan_.length) {
-      return fail("end of the stream " + std::to_string(plan_.length - received_) +
-                  " bytes too early");
+      return fail("end of the stream " + std::to_string(plan_.length - received_) + " bytes too early");
     }
     return Progress::DONE;
   }
@@ -653,8 +643,7 @@ public:
 private:
   Plan planOf(std::uint64_t number) const {
     // The large ones are spread evenly over the run.
-    bool large = (number + 1) * options_.large / options_.clients !=
-                 number * options_.large / options_.clients;
+    bool large = (number + 1) * options_.large / options_.clients != number * options_.large / options_.clients;
     return makePlan(mix(options_.seed) ^ mix(number), large);
   }
 
@@ -695,9 +684,7 @@ private:
     over_.clear();
   }
 
-  bool isOver(const Client& client) const {
-    return std::find(over_.begin(), over_.end(), &client) != over_.end();
-  }
+  bool isOver(const Client& client) const { return std::find(over_.begin(), over_.end(), &client) != over_.end(); }
 
   void step(Client& client, std::uint32_t events, Clock::time_point now) {
     if (isOver(client)) return;
@@ -735,13 +722,11 @@ class Summary {
 public:
   void check(bool ok, const std::string& name, const std::string& seen) {
     ++(ok ? passed_ : failed_);
-    std::printf("%s: %s%s%s\n", ok ? "passed" : "FAILED", name.c_str(), seen.empty() ? "" : ": ",
-                seen.c_str());
+    std::printf("%s: %s%s%s\n", ok ? "passed" : "FAILED", name.c_str(), seen.empty() ? "" : ": ", seen.c_str());
   }
 
   int finish() const {
-    std::printf("test cases: %u | %u passed | %u failed | 0 skipped\n", passed_ + failed_, passed_,
-                failed_);
+    std::printf("test cases: %u | %u passed | %u failed | 0 skipped\n", passed_ + failed_, passed_, failed_);
     return failed_ == 0 ? 0 : 1;
   }
 
@@ -798,15 +783,13 @@ int soak(const Options& options) {
   std::snprintf(line.data(), line.size(),
                 "%llu clients, %llu failed, %.1f MB compared in %.1f s (%llu half-closed, %llu "
                 "closed after all, %llu reset, %llu closed early)",
-                static_cast<unsigned long long>(totals.finished),
-                static_cast<unsigned long long>(totals.failed),
-                static_cast<double>(totals.bytes) / 1e6, took,
-                static_cast<unsigned long long>(totals.byEnding[0]),
+                static_cast<unsigned long long>(totals.finished), static_cast<unsigned long long>(totals.failed),
+                static_cast<double>(totals.bytes) / 1e6, took, static_cast<unsigned long long>(totals.byEnding[0]),
                 static_cast<unsigned long long>(totals.byEnding[1]),
                 static_cast<unsigned long long>(totals.byEnding[2]),
                 static_cast<unsigned long long>(totals.byEnding[3]));
-  summary.check(totals.failed == 0 && totals.finished == options.clients,
-                "every byte comes back, once and in order", line.data());
+  summary.check(totals.failed == 0 && totals.finished == options.clients, "every byte comes back, once and in order",
+                line.data());
 
   int after = settledDescriptors(*server, before);
   bool restored = after >= 0 && after <= before;
@@ -815,8 +798,8 @@ int soak(const Options& options) {
                     (restored ? "" : server->descriptorList()));
 
   std::optional<int> status = server->terminate(seconds(15));
-  summary.check(status && WIFEXITED(*status) && WEXITSTATUS(*status) == 0,
-                "SIGTERM ends the server with status 0", describeStatus(status));
+  summary.check(status && WIFEXITED(*status) && WEXITSTATUS(*status) == 0, "SIGTERM ends the server with status 0",
+                describeStatus(status));
   std::string errors = server->errorOutput();
   summary.check(errors.empty(), "nothing is written to stderr", errors);
   return summary.finish();

@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Installs troth into a temporary folder and builds a consumer three ways: install.py SOURCE_ROOT COMPILER….
-Against the installed copy with pkg-config alone, against it with meson, and with troth as a subproject."""
+Against the installed copy with pkg-config alone, against it with meson, and with troth as a subproject. Then builds
+the program of the README and talks to it."""
 import os
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 
 def run(*command: str, env: dict[str, str] | None = None, cwd: str | None = None) -> str:
@@ -23,6 +28,51 @@ def expect_answer(what: str, program: str) -> None:
         print(f"{what}: the consumer printed {answer!r}")
         sys.exit(1)
     print(f"{what}: the consumer runs")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def connect(port: int, process: subprocess.Popen) -> socket.socket:
+    for _ in range(500):
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=10)
+        except ConnectionRefusedError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.02)
+    print("README: the program does not listen")
+    sys.exit(1)
+
+
+def try_readme(root: str, work: str, compiler: list[str], flags: list[str]) -> None:
+    with open(os.path.join(root, "README.md"), encoding="utf-8") as file:
+        program = re.search(r"```cpp\n(.*?)```", file.read(), re.S).group(1)
+    lines = program.count("\n")
+    if lines > 30:
+        print(f"README: the program has {lines} lines, more than 30")
+        sys.exit(1)
+    port = free_port()
+    source = os.path.join(work, "readme.cc")
+    with open(source, "w", encoding="utf-8") as file:
+        file.write(program.replace("7000", str(port)))
+    run(*compiler, "-std=c++20", "-Wall", "-Wextra", "-Werror", source, "-o", os.path.join(work, "readme"), *flags)
+    with subprocess.Popen([os.path.join(work, "readme")]) as process:
+        try:
+            with connect(port, process) as client:
+                client.sendall(b"as promised\n")
+                client.shutdown(socket.SHUT_WR)
+                got = client.makefile("rb").read()
+            process.send_signal(signal.SIGINT)
+            status = process.wait(timeout=20)
+        finally:
+            process.kill()
+    if got != b"as promised\n" or status != 0:
+        print(f"README: the program echoed {got!r} and ended with {status}")
+        sys.exit(1)
+    print("README: the program runs")
 
 
 def main() -> None:
@@ -49,6 +99,7 @@ def main() -> None:
         program = os.path.join(work, "consumer")
         run(*compiler, "-std=c++20", os.path.join(consumer, "consumer.cc"), "-o", program, *flags)
         expect_answer("pkg-config", program)
+        try_readme(root, work, compiler, flags)
 
         run("meson", "setup", os.path.join(work, "found"), consumer, env=env)
         run("ninja", "-C", os.path.join(work, "found"))

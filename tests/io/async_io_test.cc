@@ -69,7 +69,7 @@ Peer connectTo(std::uint16_t port) {
 TEST_CASE_FIXTURE(IoTest, "a second context on a thread is refused and leaves nothing, and the first goes on") {
   const std::size_t before = openDescriptors();
   const Exception e = thrownBy([] { const AsyncIoContext second = setupAsyncIo(); });
-  CHECK(e.kind() == Exception::Kind::FAILED);
+  CHECK((e.kind() == Exception::Kind::FAILED));
   CHECK(contains(e.description(), "already has an event loop"));
   CHECK(madeIn(e, "async_io_test.cc"));
   CHECK(openDescriptors() == before);
@@ -93,6 +93,7 @@ TEST_CASE("a context that is moved goes on with what waits on it") {
   Promise<Chunk> read = pair.stream->tryReadChunk();
   AsyncIoContext second = std::move(first);
   CHECK(takeAfter(read, second.waitScope(), [&] { pair.peer.send("abc"); }).text() == "abc");
+  pair.stream.reset(); // before the context that it was made with
 }
 
 TEST_CASE("a context that cannot be made for want of descriptors is OVERLOADED and leaves nothing") {
@@ -115,7 +116,7 @@ TEST_CASE("a context that cannot be made for want of descriptors is OVERLOADED a
     }
     CHECK(openDescriptors() == before);
     if (e) {
-      CHECK(e->kind() == Exception::Kind::OVERLOADED);
+      CHECK((e->kind() == Exception::Kind::OVERLOADED));
       CHECK((e->code() == std::errc::too_many_files_open));
     }
   }
@@ -286,7 +287,7 @@ TEST_CASE_FIXTURE(HostTest, "a hosted context leaves the host's data, handles an
   std::signal(SIGPIPE, SIG_DFL);
   {
     const HostedAsyncIoContext io = setupAsyncIo(&loop);
-    CHECK(currentAction(SIGPIPE).sa_handler == SIG_DFL);
+    CHECK((currentAction(SIGPIPE).sa_handler == SIG_DFL));
     run();
     CHECK(ticks == 1);
   }
@@ -302,7 +303,7 @@ TEST_CASE_FIXTURE(HostTest, "a second hosted context on a thread is refused, and
   uv_loop_t other;
   REQUIRE(uv_loop_init(&other) == 0);
   const Exception e = thrownBy([&] { const HostedAsyncIoContext second = setupAsyncIo(&other); });
-  CHECK(e.kind() == Exception::Kind::FAILED);
+  CHECK((e.kind() == Exception::Kind::FAILED));
   CHECK(contains(e.description(), "already has an event loop"));
   CHECK(madeIn(e, "async_io_test.cc"));
   CHECK(uv_run(&other, UV_RUN_DEFAULT) == 0);
@@ -311,7 +312,7 @@ TEST_CASE_FIXTURE(HostTest, "a second hosted context on a thread is refused, and
 
 TEST_CASE("a hosted context without a loop is refused") {
   const Exception e = thrownBy([] { const HostedAsyncIoContext io = setupAsyncIo(static_cast<uv_loop_s*>(nullptr)); });
-  CHECK(e.kind() == Exception::Kind::FAILED);
+  CHECK((e.kind() == Exception::Kind::FAILED));
   CHECK(contains(e.description(), "null"));
 }
 
@@ -343,12 +344,12 @@ TEST_CASE_FIXTURE(IoTest, "a signal completes the promise, with its number") {
 
 TEST_CASE_FIXTURE(IoTest, "the first of several signals completes the promise, and the others keep theirs from the process no more") {
   Promise<int> signal = io.onSignal({SIGUSR1, SIGUSR2});
-  CHECK(currentAction(SIGUSR1).sa_handler != SIG_DFL);
-  CHECK(currentAction(SIGUSR2).sa_handler != SIG_DFL);
+  CHECK((currentAction(SIGUSR1).sa_handler != SIG_DFL));
+  CHECK((currentAction(SIGUSR2).sa_handler != SIG_DFL));
   CHECK(takeAfter(signal, scope, [] { std::raise(SIGUSR2); }) == SIGUSR2);
   scope.poll();
-  CHECK(currentAction(SIGUSR1).sa_handler == SIG_DFL);
-  CHECK(currentAction(SIGUSR2).sa_handler == SIG_DFL);
+  CHECK((currentAction(SIGUSR1).sa_handler == SIG_DFL));
+  CHECK((currentAction(SIGUSR2).sa_handler == SIG_DFL));
 }
 
 TEST_CASE_FIXTURE(IoTest, "a signal that another process could have sent wakes a loop that sleeps") {
@@ -397,25 +398,25 @@ TEST_CASE_FIXTURE(IoTest, "a second signal is caught by asking again") {
 }
 
 TEST_CASE_FIXTURE(IoTest, "the default action of a signal is back when its promise has gone, fulfilled or cancelled") {
-  REQUIRE(currentAction(SIGUSR1).sa_handler == SIG_DFL);
+  REQUIRE((currentAction(SIGUSR1).sa_handler == SIG_DFL));
   {
     Promise<int> signal = io.onSignal({SIGUSR1});
-    CHECK(currentAction(SIGUSR1).sa_handler != SIG_DFL);
+    CHECK((currentAction(SIGUSR1).sa_handler != SIG_DFL));
     CHECK(takeAfter(signal, scope, [] { std::raise(SIGUSR1); }) == SIGUSR1);
   }
-  CHECK(currentAction(SIGUSR1).sa_handler == SIG_DFL);
+  CHECK((currentAction(SIGUSR1).sa_handler == SIG_DFL));
   { const Promise<int> signal = io.onSignal({SIGUSR1}); }
-  CHECK(currentAction(SIGUSR1).sa_handler == SIG_DFL);
+  CHECK((currentAction(SIGUSR1).sa_handler == SIG_DFL));
 }
 
 TEST_CASE_FIXTURE(IoTest, "the program's own handler of a signal is back when its promise has gone") {
   const auto own = [](int) {};
   std::signal(SIGUSR1, own);
   { const Promise<int> signal = io.onSignal({SIGUSR1}); }
-  CHECK(currentAction(SIGUSR1).sa_handler == +own);
+  CHECK((currentAction(SIGUSR1).sa_handler == +own));
   std::signal(SIGUSR1, SIG_IGN);
   { const Promise<int> signal = io.onSignal({SIGUSR1}); }
-  CHECK(currentAction(SIGUSR1).sa_handler == SIG_IGN);
+  CHECK((currentAction(SIGUSR1).sa_handler == SIG_IGN));
   std::signal(SIGUSR1, SIG_DFL);
 }
 
@@ -425,15 +426,15 @@ TEST_CASE_FIXTURE(IoTest, "a signal that cannot be caught rejects the promise, w
     // As for every operation, the promise fails, not the call.
     Promise<int> signal = io.onSignal({SIGUSR1, number});
     const Exception e = failureOf(std::move(signal), scope);
-    CHECK(e.kind() == Exception::Kind::FAILED);
+    CHECK((e.kind() == Exception::Kind::FAILED));
     CHECK(contains(e.description(), "signal " + std::to_string(number)));
-    CHECK(currentAction(SIGUSR1).sa_handler == SIG_DFL);
+    CHECK((currentAction(SIGUSR1).sa_handler == SIG_DFL));
   }
 }
 
 TEST_CASE_FIXTURE(IoTest, "waiting for no signal at all is refused") {
   const Exception e = thrownBy([&] { (void)io.onSignal({}); });
-  CHECK(e.kind() == Exception::Kind::FAILED);
+  CHECK((e.kind() == Exception::Kind::FAILED));
   CHECK(contains(e.description(), "list of signals is empty"));
   CHECK(madeIn(e, "async_io_test.cc"));
 }

@@ -4,6 +4,7 @@
 
 #include <troth/io/uv_stream.h>
 #include <troth/runtime/uv/uv_event_port.h>
+#include <troth/timers/timer.h>
 
 #include <arpa/inet.h>
 #include <fcntl.h>

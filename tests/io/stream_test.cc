@@ -70,11 +70,11 @@ TEST_CASE_FIXTURE(LoopTest, "read at the end of the stream is DISCONNECTED and s
   Scripted stream({"abc"});
   std::string buffer(10, '.');
   const Exception e = failureOf(stream.read(bufferOf(buffer)), scope);
-  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK(contains(e.description(), "3 of 10 bytes"));
   CHECK(madeIn(e, "stream_test.cc"));
   const Exception again = failureOf(stream.read(bufferOf(buffer)), scope);
-  CHECK(again.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((again.kind() == Exception::Kind::DISCONNECTED));
   CHECK(contains(again.description(), "0 of 10 bytes"));
 }
 
@@ -89,6 +89,6 @@ TEST_CASE_FIXTURE(LoopTest, "read passes the stream's own error on") {
   stream.error = Exception(Exception::Kind::OVERLOADED, "no memory for it");
   std::string buffer(3, '.');
   const Exception e = failureOf(stream.read(bufferOf(buffer)), scope);
-  CHECK(e.kind() == Exception::Kind::OVERLOADED);
+  CHECK((e.kind() == Exception::Kind::OVERLOADED));
   CHECK(e.description() == "no memory for it");
 }

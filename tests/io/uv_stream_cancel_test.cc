@@ -240,7 +240,7 @@ TEST_CASE_FIXTURE(IoTest, "a time-out in the same turn as the bytes costs none o
         CHECK(readText(*pair.stream, scope, 8) == "def");
       } else {
         const Exception e = failureOf(std::move(read), scope);
-        CHECK(e.kind() == Exception::Kind::OVERLOADED);
+        CHECK((e.kind() == Exception::Kind::OVERLOADED));
         CHECK(readText(*pair.stream, scope, 8) == "abc");
       }
     }
@@ -268,7 +268,7 @@ TEST_CASE_FIXTURE(IoTest, "a time-out with a part of minBytes there costs none o
   REQUIRE(!read.poll(scope));
   timer.advanceBy(1s);
   REQUIRE(read.poll(scope));
-  CHECK(failureOf(std::move(read), scope).kind() == Exception::Kind::OVERLOADED);
+  CHECK((failureOf(std::move(read), scope).kind() == Exception::Kind::OVERLOADED));
   CHECK(readText(*pair.stream, scope, 8) == "abc");
 }
 

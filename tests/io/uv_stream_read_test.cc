@@ -128,7 +128,7 @@ TEST_CASE_FIXTURE(IoTest, "read at the end of a stream is DISCONNECTED and count
   pair.peer.close();
   REQUIRE(read.poll(scope));
   const Exception e = failureOf(std::move(read), scope);
-  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK(contains(e.description(), "3 of 10 bytes"));
   CHECK(madeIn(e, "uv_stream_read_test.cc"));
 }
@@ -200,7 +200,7 @@ TEST_CASE_FIXTURE(IoTest, "a read while another is pending is refused, and the p
   for (const Exception& e : {thrownBy([&] { (void)pair.stream->tryRead(bufferOf(other)); }),
                              thrownBy([&] { (void)pair.stream->tryReadChunk(); }),
                              thrownBy([&] { (void)pair.stream->read(bufferOf(other)); })}) {
-    CHECK(e.kind() == Exception::Kind::FAILED);
+    CHECK((e.kind() == Exception::Kind::FAILED));
     CHECK(contains(e.description(), "another read"));
     CHECK(madeIn(e, "uv_stream_read_test.cc"));
   }
@@ -213,8 +213,8 @@ TEST_CASE_FIXTURE(IoTest, "a read while a chunk read is pending is refused, and 
   Pair pair = newPair(io);
   std::string buffer(4, '.');
   Promise<Chunk> read = pair.stream->tryReadChunk();
-  CHECK(thrownBy([&] { (void)pair.stream->tryReadChunk(); }).kind() == Exception::Kind::FAILED);
-  CHECK(thrownBy([&] { (void)readInto(*pair.stream, buffer); }).kind() == Exception::Kind::FAILED);
+  CHECK((thrownBy([&] { (void)pair.stream->tryReadChunk(); }).kind() == Exception::Kind::FAILED));
+  CHECK((thrownBy([&] { (void)readInto(*pair.stream, buffer); }).kind() == Exception::Kind::FAILED));
   CHECK(takeAfter(read, scope, [&] { pair.peer.send("abc"); }).text() == "abc");
 }
 
@@ -226,7 +226,7 @@ TEST_CASE_FIXTURE(IoTest, "a read is refused while the result of the last has no
   pair.peer.send("abc");
   REQUIRE(read.poll(scope));
   const Exception e = thrownBy([&] { (void)readInto(*pair.stream, other); });
-  CHECK(e.kind() == Exception::Kind::FAILED);
+  CHECK((e.kind() == Exception::Kind::FAILED));
   CHECK(contains(e.description(), "not been taken"));
   CHECK(madeIn(e, "uv_stream_read_test.cc"));
   CHECK(std::move(read).wait(scope) == 3);
@@ -239,7 +239,7 @@ TEST_CASE_FIXTURE(IoTest, "minBytes of 0 or above the buffer's size is refused, 
   for (const std::size_t minBytes : {std::size_t(0), std::size_t(5), SIZE_MAX}) {
     CAPTURE(minBytes);
     const Exception e = thrownBy([&] { (void)pair.stream->tryRead(bufferOf(buffer), minBytes); });
-    CHECK(e.kind() == Exception::Kind::FAILED);
+    CHECK((e.kind() == Exception::Kind::FAILED));
     CHECK(contains(e.description(), "minBytes is " + std::to_string(minBytes)));
     CHECK(contains(e.description(), "size, 4"));
     CHECK(madeIn(e, "uv_stream_read_test.cc"));
@@ -252,7 +252,7 @@ TEST_CASE_FIXTURE(IoTest, "reading into an empty buffer is refused, since 0 woul
   Pair pair = newPair(io);
   for (const std::size_t minBytes : {std::size_t(0), std::size_t(1)}) {
     const Exception e = thrownBy([&] { (void)pair.stream->tryRead({}, minBytes); });
-    CHECK(e.kind() == Exception::Kind::FAILED);
+    CHECK((e.kind() == Exception::Kind::FAILED));
     CHECK(contains(e.description(), "buffer is empty"));
     CHECK(madeIn(e, "uv_stream_read_test.cc"));
   }
@@ -271,7 +271,7 @@ TEST_CASE_FIXTURE(IoTest, "a reset by the peer rejects the pending read, and eve
   const Exception third = failureOf(pair.stream->tryReadChunk(), scope);
   const Exception fourth = failureOf(pair.stream->read(bufferOf(buffer)), scope);
   for (const Exception& e : {first, second, third, fourth}) {
-    CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+    CHECK((e.kind() == Exception::Kind::DISCONNECTED));
     CHECK((e.code() == std::errc::connection_reset));
     CHECK(contains(e.description(), "ECONNRESET"));
     CHECK(madeIn(e, "uv_stream_read_test.cc"));
@@ -285,7 +285,7 @@ TEST_CASE_FIXTURE(IoTest, "a reset by the peer rejects the pending chunk read (S
   REQUIRE(!read.poll(scope));
   pair.peer.reset();
   const Exception e = failureOf(std::move(read), scope);
-  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK((e.code() == std::errc::connection_reset));
 }
 
@@ -298,7 +298,7 @@ TEST_CASE_FIXTURE(IoTest, "a reset that comes when nobody reads is what the next
   pair.peer.reset();
   CHECK(sleeps(*this));
   const Exception e = failureOf(pair.stream->tryReadChunk(), scope);
-  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK((e.code() == std::errc::connection_reset));
 }
 
@@ -311,10 +311,10 @@ TEST_CASE_FIXTURE(IoTest, "bytes that arrived before a reset can still be read, 
   for (int i = 0; i < 100; ++i) scope.poll(); // the bytes are collected before the reset comes
   pair.peer.reset();
   const Exception e = failureOf(std::move(read), scope);
-  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK(readInto(*pair.stream, buffer, 3).wait(scope) == 3); // given back
   CHECK(buffer.substr(0, 3) == "abc");
-  CHECK(failureOf(readInto(*pair.stream, buffer), scope).kind() == Exception::Kind::DISCONNECTED);
+  CHECK((failureOf(readInto(*pair.stream, buffer), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
 TEST_CASE_FIXTURE(IoTest, "bytes and a reset that are noticed together are no clean end of the stream (S5)") {
@@ -325,16 +325,16 @@ TEST_CASE_FIXTURE(IoTest, "bytes and a reset that are noticed together are no cl
   CHECK(readInto(*pair.stream, buffer).wait(scope) == 3);
   CHECK(buffer.substr(0, 3) == "abc");
   const Exception e = failureOf(pair.stream->tryReadChunk(), scope);
-  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
 }
 
 TEST_CASE_FIXTURE(IoTest, "a reset that a write has noticed is no clean end for reads (S5)") {
   Pair pair = newTcpPair(io);
   pair.peer.reset();
   const Exception written = failureOf(pair.stream->write("x"), scope);
-  REQUIRE(written.kind() == Exception::Kind::DISCONNECTED);
+  REQUIRE((written.kind() == Exception::Kind::DISCONNECTED));
   const Exception e = failureOf(pair.stream->tryReadChunk(), scope);
-  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
 }
 
 // ------------------------------------------------------------------------------------ back-pressure

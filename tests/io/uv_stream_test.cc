@@ -27,7 +27,7 @@ TEST_CASE_FIXTURE(IoTest, "a stream that is destroyed under a pending read rejec
   CHECK(*buffer == "........");
   buffer.reset(); // the read has ended: nobody comes here any more
   const Exception e = failureOf(std::move(read), scope);
-  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK(contains(e.description(), "stream was destroyed"));
   CHECK(madeIn(e, "uv_stream_test.cc"));
 }
@@ -40,7 +40,7 @@ TEST_CASE_FIXTURE(IoTest, "a stream that is destroyed under a read with a part o
   REQUIRE(!read.poll(scope));
   pair.stream.reset();
   REQUIRE(read.poll(scope));
-  CHECK(failureOf(std::move(read), scope).kind() == Exception::Kind::DISCONNECTED);
+  CHECK((failureOf(std::move(read), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
 TEST_CASE_FIXTURE(IoTest, "a stream that is destroyed under a pending chunk read rejects it (R9)") {
@@ -50,7 +50,7 @@ TEST_CASE_FIXTURE(IoTest, "a stream that is destroyed under a pending chunk read
   pair.stream.reset();
   REQUIRE(read.poll(scope));
   const Exception e = failureOf(std::move(read), scope);
-  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK(contains(e.description(), "stream was destroyed"));
 }
 
@@ -63,7 +63,7 @@ TEST_CASE_FIXTURE(IoTest, "a stream that is destroyed under a pending write reje
   REQUIRE(write.poll(scope));
   data.reset();
   const Exception e = failureOf(std::move(write), scope);
-  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK(contains(e.description(), "stream was destroyed"));
   CHECK(madeIn(e, "uv_stream_test.cc"));
   CHECK(areNumbered(receiveWhileRunning(*this, pair.peer, 1 << 20)));
@@ -81,8 +81,8 @@ TEST_CASE_FIXTURE(IoTest, "a stream that is destroyed under a read and a write r
     if (readFirst) read.reset();
     if (!readFirst) write.reset();
     scope.poll();
-    if (read) CHECK(failureOf(std::move(*read), scope).kind() == Exception::Kind::DISCONNECTED);
-    if (write) CHECK(failureOf(std::move(*write), scope).kind() == Exception::Kind::DISCONNECTED);
+    if (read) CHECK((failureOf(std::move(*read), scope).kind() == Exception::Kind::DISCONNECTED));
+    if (write) CHECK((failureOf(std::move(*write), scope).kind() == Exception::Kind::DISCONNECTED));
   }
 }
 

@@ -159,7 +159,7 @@ TEST_CASE_FIXTURE(IoTest, "a write while another is pending is refused, and the 
   REQUIRE(!write.poll(scope));
   for (const Exception& e : {thrownBy([&] { (void)pair.stream->write("other"); }), thrownBy([&] { (void)pair.stream->write(pieces); }),
                              thrownBy([&] { (void)pair.stream->write(""); })}) {
-    CHECK(e.kind() == Exception::Kind::FAILED);
+    CHECK((e.kind() == Exception::Kind::FAILED));
     CHECK(contains(e.description(), "another write"));
     CHECK(madeIn(e, "uv_stream_write_test.cc"));
   }
@@ -173,7 +173,7 @@ TEST_CASE_FIXTURE(IoTest, "writing after shutdownWrite is refused, of something 
   const std::vector<std::span<const std::byte>> pieces = {asBytes("a"), asBytes("b")};
   for (const Exception& e : {thrownBy([&] { (void)pair.stream->write("late"); }), thrownBy([&] { (void)pair.stream->write(pieces); }),
                              thrownBy([&] { (void)pair.stream->write(""); })}) {
-    CHECK(e.kind() == Exception::Kind::FAILED);
+    CHECK((e.kind() == Exception::Kind::FAILED));
     CHECK(contains(e.description(), "shut down"));
     CHECK(madeIn(e, "uv_stream_write_test.cc"));
   }
@@ -186,7 +186,7 @@ TEST_CASE_FIXTURE(IoTest, "shutdownWrite while a write is pending is refused, an
   Promise<void> write = pair.stream->write(data);
   REQUIRE(!write.poll(scope));
   const Exception e = thrownBy([&] { pair.stream->shutdownWrite(); });
-  CHECK(e.kind() == Exception::Kind::FAILED);
+  CHECK((e.kind() == Exception::Kind::FAILED));
   CHECK(contains(e.description(), "write to this stream is pending"));
   CHECK(madeIn(e, "uv_stream_write_test.cc"));
   CHECK((receiveWhileRunning(*this, pair.peer, data.size()) == data));
@@ -253,10 +253,10 @@ TEST_CASE_FIXTURE(IoTest, "a stream that is destroyed right after shutdownWrite 
 TEST_CASE_FIXTURE(IoTest, "shutdownWrite towards a peer that has gone does no harm (S4, S5)") {
   Pair pair = newTcpPair(io);
   pair.peer.reset();
-  CHECK(failureOf(pair.stream->tryReadChunk(), scope).kind() == Exception::Kind::DISCONNECTED);
+  CHECK((failureOf(pair.stream->tryReadChunk(), scope).kind() == Exception::Kind::DISCONNECTED));
   pair.stream->shutdownWrite();
   scope.poll();
-  CHECK(failureOf(pair.stream->tryReadChunk(), scope).kind() == Exception::Kind::DISCONNECTED);
+  CHECK((failureOf(pair.stream->tryReadChunk(), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
 TEST_CASE_FIXTURE(IoTest, "shutdownWrite while the remainder of a cancelled write is on its way ends the stream after it (S4)") {
@@ -277,20 +277,20 @@ TEST_CASE_FIXTURE(IoTest, "shutdownWrite while the remainder of a cancelled writ
 // ------------------------------------------------------------------------------------------- errors
 
 TEST_CASE_FIXTURE(IoTest, "a reset by the peer rejects the pending write, and later ones the same way, without a signal (A3, S5)") {
-  CHECK(currentAction(SIGPIPE).sa_handler == SIG_IGN);
+  CHECK((currentAction(SIGPIPE).sa_handler == SIG_IGN));
   Pair pair = newTcpPair(io, SMALL);
   const std::string data = numberedBytes(4 << 20);
   Promise<void> write = pair.stream->write(data);
   REQUIRE(!write.poll(scope));
   pair.peer.reset();
   const Exception first = failureOf(std::move(write), scope);
-  CHECK(first.kind() == Exception::Kind::DISCONNECTED);
+  CHECK((first.kind() == Exception::Kind::DISCONNECTED));
   CHECK((first.code() == std::errc::connection_reset || first.code() == std::errc::broken_pipe));
   const std::vector<std::span<const std::byte>> pieces = {asBytes("a"), asBytes("b")};
   const Exception second = failureOf(pair.stream->write("more"), scope);
   const Exception third = failureOf(pair.stream->write(pieces), scope);
   for (const Exception& e : {first, second, third}) {
-    CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+    CHECK((e.kind() == Exception::Kind::DISCONNECTED));
     CHECK((e.code() == first.code()));
     CHECK(madeIn(e, "uv_stream_write_test.cc"));
   }
@@ -311,7 +311,7 @@ TEST_CASE_FIXTURE(IoTest, "writing to a peer that has closed is DISCONNECTED in 
       }
     }
     REQUIRE(e.has_value());
-    CHECK(e->kind() == Exception::Kind::DISCONNECTED);
+    CHECK((e->kind() == Exception::Kind::DISCONNECTED));
     CHECK((e->code() == std::errc::broken_pipe || e->code() == std::errc::connection_reset));
     CHECK(contains(e->description(), "write"));
     const Exception again = failureOf(pair.stream->write("x"), scope);
@@ -326,18 +326,18 @@ TEST_CASE_FIXTURE(IoTest, "a peer that closes while a write waits rejects it") {
   REQUIRE(!write.poll(scope));
   pair.peer.close();
   REQUIRE(write.poll(scope));
-  CHECK(failureOf(std::move(write), scope).kind() == Exception::Kind::DISCONNECTED);
+  CHECK((failureOf(std::move(write), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
 TEST_CASE_FIXTURE(IoTest, "a loop of the library's own ignores SIGPIPE if it has its default action, and nothing else (A3)") {
   void (*const before)(int) = currentAction(SIGPIPE).sa_handler;
   std::signal(SIGPIPE, SIG_DFL);
   { const UvEventPort port; }
-  CHECK(currentAction(SIGPIPE).sa_handler == SIG_IGN);
+  CHECK((currentAction(SIGPIPE).sa_handler == SIG_IGN));
   const auto own = [](int) {};
   std::signal(SIGPIPE, own);
   { const UvEventPort port; }
-  CHECK(currentAction(SIGPIPE).sa_handler == +own);
+  CHECK((currentAction(SIGPIPE).sa_handler == +own));
   std::signal(SIGPIPE, before);
 }
 
@@ -403,7 +403,7 @@ TEST_CASE_FIXTURE(IoTest, "a reset while the remainder of a cancelled write is o
   Promise<void> next = pair.stream->write("next");
   REQUIRE(!next.poll(scope));
   pair.peer.reset();
-  CHECK(failureOf(std::move(next), scope).kind() == Exception::Kind::DISCONNECTED);
+  CHECK((failureOf(std::move(next), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
 TEST_CASE_FIXTURE(IoTest, "a completed write whose result nobody took may be dropped") {

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+// Helpers of the promise and timer tests: logs of order, deaths in a child process, small stacks, memory in use.
+#pragma once
+
+#include "fixtures.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace troth::test {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool SANITIZED = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+inline constexpr bool SANITIZED = true;
+#else
+inline constexpr bool SANITIZED = false;
+#endif
+#else
+inline constexpr bool SANITIZED = false;
+#endif
+
+/// Adds `name` to a log when it goes. Moving it hands that duty on.
+class Noted {
+public:
+  Noted(std::string& log, std::string name) : log_(&log), name_(std::move(name)) {}
+  Noted(Noted&& other) noexcept : log_(std::exchange(other.log_, nullptr)), name_(std::move(other.name_)) {}
+  Noted& operator=(Noted&& other) noexcept {
+    std::swap(log_, other.log_);
+    std::swap(name_, other.name_);
+    return *this;
+  }
+  ~Noted() {
+    if (log_ != nullptr) *log_ += name_ + " ";
+  }
+
+private:
+  std::string* log_;
+  std::string name_;
+};
+
+/// How a child process ended that ran a body.
+struct ChildEnd {
+  bool finished = false; // the body returned and the process ended without a signal
+  bool aborted = false;  // by SIGABRT
+  std::string errors;    // its standard error
+};
+
+/// Runs `body` in a forked child. For what must abort, and for what a bug might make abort.
+ChildEnd runInChild(const std::function<void()>& body);
+
+/// Runs `body` on a thread with a stack of `bytes`.
+void onStackOf(std::size_t bytes, const std::function<void()>& body);
+
+/// This process's resident memory in bytes.
+std::size_t residentBytes();
+
+/// Calls of global operator new by this process; always 0 under a sanitizer, which has its own.
+std::uint64_t heapAllocations() noexcept;
+
+/// The name of the file in `where`, without its folders.
+inline std::string_view fileOf(const Exception& e) {
+  const std::string_view path = e.where().file_name();
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+} // namespace troth::test
