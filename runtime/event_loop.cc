@@ -182,29 +182,29 @@ std::size_t WaitScope::poll(std::size_t maxTurns, std::source_location where) {
   return turns;
 }
 
-void WaitScope::waitFor(detail::PromiseNode& node, std::source_location where) {
+void WaitScope::waitFor(detail::OwnNode& node, std::source_location where) {
   EventLoop& l = loop();
   requireOutside(l.running_, l, "wait()", where);
   FlagEvent event(l);
-  if (detail::listen(node, &event)) {
+  if (node.listen(&event)) {
     if (!l.isRunnable()) return; // nothing could run before it anyway
     event.armBreadthFirst();
   }
   try {
     l.runUntil(event.fired, where);
   } catch (...) {
-    detail::listen(node, nullptr);
+    detail::listen(*node, nullptr);
     throw;
   }
 }
 
-bool WaitScope::pollFor(detail::PromiseNode& node, std::source_location where) {
+bool WaitScope::pollFor(detail::OwnNode& node, std::source_location where) {
   EventLoop& l = loop();
   requireOutside(l.running_, l, "poll()", where);
   FlagEvent event(l);
-  if (detail::listen(node, &event)) event.armBreadthFirst();
+  if (node.listen(&event)) event.armBreadthFirst();
   l.runWhileReady(event.fired);
-  if (!event.fired) detail::listen(node, nullptr);
+  if (!event.fired) detail::listen(*node, nullptr);
   return event.fired;
 }
 

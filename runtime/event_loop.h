@@ -16,7 +16,7 @@ class EventLoop;
 namespace detail {
 
 class Event;
-class PromiseNode;
+class OwnNode;
 
 struct EventLinks {
   EventLinks* next = nullptr;
@@ -137,8 +137,8 @@ public:
   std::size_t poll(std::size_t maxTurns = SIZE_MAX, std::source_location where = std::source_location::current());
 
   /// For Promise::wait and Promise::poll.
-  void waitFor(detail::PromiseNode& node, std::source_location where);
-  bool pollFor(detail::PromiseNode& node, std::source_location where);
+  void waitFor(detail::OwnNode& node, std::source_location where);
+  bool pollFor(detail::OwnNode& node, std::source_location where);
 
   /// For Promise::wait: marks that user code runs, in which no wait() may nest.
   class Evaluating {

@@ -34,10 +34,10 @@ struct PromiseAccess {
     return std::move(promise.node_);
   }
   template <typename T>
-  static PromiseNode& peek(Promise<T>& promise, std::source_location where) {
+  static OwnNode& peek(Promise<T>& promise, std::source_location where) {
     if (!promise.node_) [[unlikely]]
       throwConsumed(where);
-    return *promise.node_;
+    return promise.node_;
   }
 };
 
@@ -363,7 +363,8 @@ NeverDoneConstant::operator Promise<T>() const noexcept {
 }
 
 inline void NeverDoneConstant::wait(WaitScope& scope, std::source_location where) const {
-  scope.waitFor(neverNode, where);
+  OwnNode node(&neverNode);
+  scope.waitFor(node, where);
   fatal("a promise that is never ready became ready");
 }
 
@@ -441,7 +442,7 @@ Promise<T> Promise<T>::exclusiveJoin(Promise<T>&& other, std::source_location wh
 template <typename T>
 T Promise<T>::wait(WaitScope& scope, std::source_location where) && {
   detail::OwnNode node = detail::PromiseAccess::take(*this, where);
-  scope.waitFor(*node, where);
+  scope.waitFor(node, where);
   detail::Result<detail::FixVoid<T>> result;
   {
     WaitScope::Evaluating evaluating(scope);
