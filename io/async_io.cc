@@ -85,7 +85,7 @@ private:
 Promise<int> AsyncIo::onSignal(std::initializer_list<int> signals, std::source_location where) {
   if (signals.size() == 0)
     detail::throwMisuse("onSignal: the list of signals is empty, so the promise could never become ready", where);
-  return newAdaptedPromise<int, SignalAdapter>(parts_->port.uvLoop(), signals);
+  return evalNow([&] { return newAdaptedPromise<int, SignalAdapter>(parts_->port.uvLoop(), signals); });
 }
 
 } // namespace v0

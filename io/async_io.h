@@ -29,8 +29,8 @@ public:
   /// Completes:    when the process gets one of `signals` (such as SIGINT); never inside this call.
   /// Result:       the signal's number.
   /// Errors:       FAILED for a signal that cannot be caught.
-  /// Cancellation: clean. While no promise waits for a signal, its previous disposition holds (for SIGINT:
-  ///               the process ends), so to catch a second one, ask again.
+  /// Cancellation: clean. When no promise waits for a signal any more it has its default action (SIGINT ends the
+  ///               process), whatever it had before: so libuv leaves it. To catch a second one, ask again.
   Promise<int> onSignal(std::initializer_list<int> signals,
                         std::source_location where = std::source_location::current());
 

@@ -23,8 +23,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <vector>
+
+#include <sys/socket.h>
 
 namespace troth {
 inline namespace v0 {
@@ -188,6 +191,7 @@ private:
   [[gnu::noinline, gnu::cold]] void startReadSlowly();
   void onRead(ssize_t count) noexcept;
   [[gnu::noinline, gnu::cold]] void onNothingRead(int count) noexcept;
+  int hiddenReset() const noexcept;
 
   WriteNode* endWriter() noexcept;
   void failWrite(int status) noexcept;
@@ -332,6 +336,7 @@ void UvStreamState::onNothingRead(int count) noexcept {
   // libuv has stopped watching after the end of the stream, but not after every error.
   uv_read_stop(handle_.get());
   reading_ = false;
+  if (count == UV_EOF) count = hiddenReset();
   if (count == UV_EOF) {
     ended_ = true;
     if (readOp_.isPending()) readOp_.ended();
@@ -339,6 +344,19 @@ void UvStreamState::onNothingRead(int count) noexcept {
     readError_ = count;
     if (readOp_.isPending()) readOp_.failed(uvException(readError_, "read", readOp_.where()));
   }
+}
+
+// What libuv calls the end of the stream may be a reset. When bytes and a hang-up come together it reads the
+// bytes and then reports the end without asking the socket (uv__stream_io, libuv 1.44); and when a write has met
+// the reset, the socket has forgotten it. A truncated stream must not look complete, so the socket is asked here,
+// once per connection. (EPIPE is no reset: it follows an end that was clean, tcp_reset in Linux.)
+int UvStreamState::hiddenReset() const noexcept {
+  if (writeError_ == UV_ECONNRESET) return UV_ECONNRESET;
+  uv_os_fd_t fd;
+  int error = 0;
+  socklen_t size = sizeof error;
+  if (uv_fileno(handle_.base(), &fd) < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return UV_EOF;
+  return error == 0 || error == EPIPE ? UV_EOF : uv_translate_sys_error(error);
 }
 
 void UvStreamState::startReadSlowly() {

@@ -79,9 +79,17 @@ private:
     return host.find('\0') == std::string_view::npos && uv_ip4_addr(std::string(host).c_str(), 0, &address) == 0;
   }
 
-  static bool isIpv6(std::string_view host) {
+  // libuv's uv_ip6_addr passes over zones that do not exist, and over what follows the longest address.
+  bool isIpv6(std::string_view host) const {
+    const std::size_t percent = host.find('%');
+    if (host.find('\0') != std::string_view::npos) return false;
+    in6_addr bytes;
+    if (uv_inet_pton(AF_INET6, std::string(host.substr(0, percent)).c_str(), &bytes) != 0) return false;
+    if (percent == std::string_view::npos) return true;
     sockaddr_in6 address;
-    return host.find('\0') == std::string_view::npos && uv_ip6_addr(std::string(host).c_str(), 0, &address) == 0;
+    if (uv_ip6_addr(std::string(host).c_str(), 0, &address) != 0 || address.sin6_scope_id == 0)
+      fail("the zone after '%' is not the name of a network interface of this machine");
+    return true;
   }
 
   // A name whose last label is a number would be taken for an IPv4 address in one of its older notations by

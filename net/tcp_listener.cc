@@ -70,6 +70,7 @@ public:
 
   bool isFree() const noexcept { return free_; }
   bool isPending() const noexcept { return !free_ && !isReady(); }
+  bool hasConnection() const noexcept { return !free_ && isReady() && !result_.exception && !result_.value; }
 
   void begin(std::source_location where) noexcept {
     resetSource(EventLoop::currentOrNull());
@@ -248,6 +249,8 @@ void ListenerState::close() noexcept {
   handle_.close();
   pause_.close();
   socket_ = Descriptor();
+  // The first belongs to an accept that has it already; the others are nobody's.
+  while (ready.size() > (acceptOp_.hasConnection() ? 1U : 0U)) ready.pop_back();
 }
 
 class TcpListener final : public ConnectionReceiver {

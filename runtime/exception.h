@@ -71,6 +71,11 @@ public:
   Exception(Kind kind, std::string_view description, std::error_code code = {},
             std::source_location where = std::source_location::current()) noexcept;
 
+  // Copied, never moved from: a moved-from exception would have nothing to say.
+  Exception(const Exception&) noexcept = default;
+  Exception& operator=(const Exception&) noexcept = default;
+  ~Exception() override = default;
+
   /// The exception being handled: call inside a `catch` block. A troth::Exception gives itself;
   /// `std::bad_alloc` is OVERLOADED, `std::system_error` gets the kind of its code, and anything else
   /// is FAILED; all of these keep the original object.

@@ -32,7 +32,15 @@ void ignoreSigpipe() noexcept {
 } // namespace
 
 UvEventPort::UvEventPort() : uvLoop_(&own_) {
-  uvCheck(uv_loop_init(&own_), "making a libuv loop");
+  if (const int status = uv_loop_init(&own_); status < 0) {
+#ifdef __linux__
+    // libuv (1.44, src/unix/loop.c) forgets its epoll descriptor when a later step fails. Before that step
+    // only memory can be short. "a context that cannot be made for want of descriptors … leaves nothing" fails by
+    // a descriptor too few when this can go.
+    if (status != UV_ENOMEM && uv_backend_fd(&own_) >= 0) ::close(uv_backend_fd(&own_));
+#endif
+    throw uvException(status, "making a libuv loop");
+  }
   try {
     openWake();
   } catch (...) {

@@ -360,7 +360,7 @@ Promise<void> slowReader(AsyncIoStream& stream, std::size_t wanted) {
 }
 
 Promise<void> bigWriteBody(IoTest& test) {
-  const std::string data = numberedBytes(200'000);
+  const std::string data = numberedBytes(80'000);
   StreamPair pair = newStreamPair(test.io, {4096, 4096});
   Promise<void> reader = slowReader(*pair.right, data.size()).eagerlyEvaluate(nullptr);
   co_await pair.left->write(data);

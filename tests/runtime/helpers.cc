@@ -26,6 +26,7 @@ ChildEnd runInChild(const std::function<void()>& body) {
     const rlimit noCore{0, 0};
     setrlimit(RLIMIT_CORE, &noCore);
     std::signal(SIGABRT, SIG_DFL); // doctest's handler would report the test as crashed
+    std::signal(SIGSEGV, SIG_DFL);
     std::signal(SIGALRM, SIG_DFL);
     alarm(60); // a body that hangs must not hang the tests
     dup2(ends[1], STDERR_FILENO);

@@ -62,6 +62,9 @@ std::size_t residentBytes();
 /// Calls of global operator new by this process; always 0 under a sanitizer, which has its own.
 std::uint64_t heapAllocations() noexcept;
 
+/// The name of the kind of `e`. (doctest cannot print a Kind: it finds troth::toString, whose result it cannot add to.)
+inline std::string kindName(const Exception& e) { return std::string(toString(e.kind())); }
+
 /// The name of the file in `where`, without its folders.
 inline std::string_view fileOf(const Exception& e) {
   const std::string_view path = e.where().file_name();

@@ -129,7 +129,7 @@ TEST_CASE_FIXTURE(LoopTest, "a continuation that returns a consumed promise fail
   Promise<int> consumed = 1;
   Promise<int> taken = std::move(consumed);
   const Exception e = failureOf(evalLater([&] { return std::move(consumed); }), scope);
-  CHECK(e.kind() == Kind::FAILED);
+  CHECK(kindName(e) == "FAILED");
   CHECK(contains(e.description(), "consumed"));
   CHECK(fileOf(e) == "promise_test.cc");
   CHECK(std::move(taken).wait(scope) == 1);
@@ -142,7 +142,7 @@ TEST_CASE_FIXTURE(LoopTest, "ignoreResult waits for the work and drops its value
   takeAfter(promise, scope, [&] { pair.fulfiller->fulfill(Noted(log, "value")); });
   CHECK(log == "value ");
   CHECK(Promise<void>(READY_NOW).ignoreResult().poll(scope));
-  CHECK(failureOf(Promise<int>(Exception(Kind::OVERLOADED, "no")).ignoreResult(), scope).kind() == Kind::OVERLOADED);
+  CHECK(kindName(failureOf(Promise<int>(Exception(Kind::OVERLOADED, "no")).ignoreResult(), scope)) == "OVERLOADED");
 }
 
 TEST_CASE_FIXTURE(LoopTest, "READY_NOW and NEVER_DONE allocate nothing") {
@@ -281,17 +281,16 @@ TEST_CASE_FIXTURE(LoopTest, "eagerlyEvaluate frees the work as soon as its resul
 
 TEST_CASE_FIXTURE(LoopTest, "a throwing continuation rejects and skips what follows (R8)") {
   int ran = 0;
-  auto promise = Promise<int>(1)
-                     .then([](int) -> int { throw std::out_of_range("too far"); })
-                     .then([&](int x) { return ++ran, x; })
-                     .then([&](int) -> Promise<int> { return ++ran; });
-  const Exception e = thrownBy([&] {
-    std::move(promise)
-        .catch_([](Exception caught) -> int { throw Exception(caught.ref()); })
-        .wait(scope);
-  });
-  CHECK(e.description() == "too far");
-  CHECK(e.original() != nullptr);
+  std::optional<Exception> seen;
+  Promise<int>(1)
+      .then([](int) -> int { throw std::out_of_range("too far"); })
+      .then([&](int x) { return ++ran, x; })
+      .then([&](int) -> Promise<int> { return ++ran; })
+      .catch_([&](Exception e) { return seen = e, 0; })
+      .wait(scope);
+  REQUIRE(seen);
+  CHECK(seen->description() == "too far");
+  CHECK(seen->original() != nullptr);
   CHECK(ran == 0);
 }
 
@@ -374,7 +373,7 @@ TEST_CASE_FIXTURE(LoopTest, "an error handler beside a promise-returning continu
 
 TEST_CASE_FIXTURE(LoopTest, "an error handler that returns nothing where a value is wanted fails unless it throws") {
   const Exception forgot = failureOf(Promise<int>(Exception(Kind::DISCONNECTED, "x")).catch_([](Exception) {}), scope);
-  CHECK(forgot.kind() == Kind::FAILED);
+  CHECK(kindName(forgot) == "FAILED");
   CHECK(contains(forgot.description(), "must throw"));
   CHECK(fileOf(forgot) == "promise_test.cc");
   CHECK_THROWS_AS(Promise<int>(Exception(Kind::FAILED, "x")).catch_([](Exception) { throw std::out_of_range("y"); }).wait(scope),
@@ -401,7 +400,7 @@ TEST_CASE_FIXTURE(LoopTest, "std::bad_alloc becomes OVERLOADED and is thrown as 
   std::optional<Exception> seen;
   make().catch_([&](Exception e) { return seen = e, 0; }).wait(scope);
   REQUIRE(seen);
-  CHECK(seen->kind() == Kind::OVERLOADED);
+  CHECK(kindName(*seen) == "OVERLOADED");
   CHECK(seen->description() == "out of memory");
   CHECK_THROWS_AS(make().wait(scope), std::bad_alloc);
 }
@@ -411,7 +410,7 @@ TEST_CASE_FIXTURE(LoopTest, "an exception that is not a std::exception is FAILED
   std::optional<Exception> seen;
   evalLater([] { throw Odd(); }).catch_([&](Exception e) { seen = e; }).wait(scope);
   REQUIRE(seen);
-  CHECK(seen->kind() == Kind::FAILED);
+  CHECK(kindName(*seen) == "FAILED");
   CHECK(contains(seen->description(), "Odd"));
   CHECK_THROWS_AS(seen->rethrow(), Odd);
 }
@@ -422,7 +421,7 @@ TEST_CASE_FIXTURE(LoopTest, "std::system_error keeps its code and gets its kind"
       .catch_([&](Exception e) { seen = e; })
       .wait(scope);
   REQUIRE(seen);
-  CHECK(seen->kind() == Kind::DISCONNECTED);
+  CHECK(kindName(*seen) == "DISCONNECTED");
   CHECK(seen->code() == std::errc::connection_reset);
 }
 
@@ -631,7 +630,7 @@ TEST_CASE_FIXTURE(LoopTest, "exclusiveJoin fails if the first to be ready has fa
   Promise<int> joined = std::move(left.promise).exclusiveJoin(NEVER_DONE);
   CHECK_FALSE(joined.poll(scope));
   left.fulfiller->reject(Exception(Kind::DISCONNECTED, "gone"));
-  CHECK(failureOf(std::move(joined), scope).kind() == Kind::DISCONNECTED);
+  CHECK(kindName(failureOf(std::move(joined), scope)) == "DISCONNECTED");
 }
 
 TEST_CASE_FIXTURE(LoopTest, "exclusiveJoin nests, and a tree of them is cancelled whole") {
@@ -724,7 +723,7 @@ TEST_CASE_FIXTURE(LoopTest, "a fulfiller may be used before anybody waits") {
   CHECK(*std::move(pair.promise).wait(scope) == 6);
   auto failed = newPromiseAndFulfiller<void>();
   failed.fulfiller->reject(Exception(Kind::OVERLOADED, "x"));
-  CHECK(failureOf(std::move(failed.promise), scope).kind() == Kind::OVERLOADED);
+  CHECK(kindName(failureOf(std::move(failed.promise), scope)) == "OVERLOADED");
 }
 
 TEST_CASE_FIXTURE(LoopTest, "only the first settling of a promise counts") {
@@ -757,7 +756,7 @@ TEST_CASE_FIXTURE(LoopTest, "a fulfiller that is dropped rejects its promise") {
   CHECK_FALSE(pair.promise.poll(scope));
   pair.fulfiller.reset();
   const Exception e = failureOf(std::move(pair.promise), scope);
-  CHECK(e.kind() == Kind::FAILED);
+  CHECK(kindName(e) == "FAILED");
   CHECK(contains(e.description(), "fulfiller"));
   CHECK(fileOf(e) == "promise_test.cc");
 }
@@ -833,7 +832,7 @@ TEST_CASE_FIXTURE(LoopTest, "an adapter may fulfil or reject in its constructor"
     }
   };
   CHECK(*newAdaptedPromise<std::unique_ptr<int>, AtOnce>(true).wait(scope) == 1);
-  CHECK(failureOf(newAdaptedPromise<std::unique_ptr<int>, AtOnce>(false), scope).kind() == Kind::OVERLOADED);
+  CHECK(kindName(failureOf(newAdaptedPromise<std::unique_ptr<int>, AtOnce>(false), scope)) == "OVERLOADED");
 }
 
 TEST_CASE_FIXTURE(LoopTest, "an adapter whose constructor throws leaves nothing behind") {
@@ -857,7 +856,7 @@ TEST_CASE_FIXTURE(LoopTest, "a consumed promise refuses every use and names the 
   Promise<int> promise = 1;
   Promise<int> taken = std::move(promise);
   const auto check = [](const Exception& e) {
-    CHECK(e.kind() == Kind::FAILED);
+    CHECK(kindName(e) == "FAILED");
     CHECK(contains(e.description(), "consumed"));
     CHECK(fileOf(e) == "promise_test.cc");
   };
@@ -901,7 +900,7 @@ TEST_CASE_FIXTURE(LoopTest, "wait and poll inside a continuation throw and name 
           return READY_NOW;
         }).wait(scope);
       REQUIRE(seen);
-      CHECK(seen->kind() == Kind::FAILED);
+      CHECK(kindName(*seen) == "FAILED");
       CHECK(contains(seen->description(), "inside a continuation or coroutine"));
       CHECK(fileOf(*seen) == "promise_test.cc");
     }
@@ -931,7 +930,7 @@ TEST_CASE_FIXTURE(LoopTest, "wait inside a destructor that the loop runs throws"
 TEST_CASE("a promise that needs a loop throws on a thread without one and names the caller") {
   NothingLeft nothingLeft;
   const auto check = [](const Exception& e) {
-    CHECK(e.kind() == Kind::FAILED);
+    CHECK(kindName(e) == "FAILED");
     CHECK(contains(e.description(), "no event loop on this thread"));
     CHECK(fileOf(e) == "promise_test.cc");
   };
@@ -947,22 +946,35 @@ TEST_CASE("a promise that needs a loop throws on a thread without one and names 
   }
 }
 
-TEST_CASE_FIXTURE(LoopTest, "awaiting another thread's promise throws on that thread and names the mistake") {
-  auto pair = newPromiseAndFulfiller<int>();
-  std::optional<Exception> seen;
-  bool polled = true;
-  std::thread([&] {
-    EventLoop other;
-    WaitScope otherScope(other);
-    seen = thrownBy([&] { polled = pair.promise.poll(otherScope); });
-  }).join();
-  REQUIRE(seen);
-  CHECK(polled);
-  CHECK(seen->kind() == Kind::FAILED);
-  CHECK(contains(seen->description(), "another thread"));
-  CHECK(fileOf(*seen) == "promise_test.cc");
-  pair.fulfiller->fulfill(3);
-  CHECK(std::move(pair.promise).wait(scope) == 3);
+TEST_CASE("awaiting another thread's promise throws, names the mistake and the promise's place, and touches it no more") {
+  // In a child, because the promise is let go of: here it could not be destroyed.
+  for (const bool poll : {false, true}) {
+    CAPTURE(poll);
+    const ChildEnd end = runInChild([poll] {
+      EventLoop loop;
+      WaitScope scope(loop);
+      auto pair = newPromiseAndFulfiller<int>();
+      std::string problem;
+      std::thread([&] {
+        EventLoop other;
+        WaitScope otherScope(other);
+        try {
+          if (poll)
+            (void)pair.promise.poll(otherScope);
+          else
+            std::move(pair.promise).wait(otherScope);
+          problem = "nothing was thrown";
+        } catch (const Exception& e) {
+          if (!contains(e.description(), "another thread")) problem = e.what();
+          if (fileOf(e) != "promise_test.cc") problem = e.what();
+        }
+      }).join();
+      if (!problem.empty()) throw std::logic_error(problem);
+      pair.fulfiller->fulfill(3);
+      scope.poll();
+    });
+    CHECK_MESSAGE(end.finished, end.errors);
+  }
 }
 
 TEST_CASE_FIXTURE(LoopTest, "using another thread's WaitScope throws") {
@@ -973,7 +985,7 @@ TEST_CASE_FIXTURE(LoopTest, "using another thread's WaitScope throws") {
     seen = thrownBy([&] { Promise<void>(READY_NOW).wait(scope); });
   }).join();
   REQUIRE(seen);
-  CHECK(seen->kind() == Kind::FAILED);
+  CHECK(kindName(*seen) == "FAILED");
   CHECK(contains(seen->description(), "another thread"));
   CHECK(fileOf(*seen) == "promise_test.cc");
 }
@@ -990,7 +1002,7 @@ TEST_CASE_FIXTURE(LoopTest, "fulfilling and rejecting on another thread throw an
   }).join();
   REQUIRE(seen.size() == 3);
   for (const Exception& e : seen) {
-    CHECK(e.kind() == Kind::FAILED);
+    CHECK(kindName(e) == "FAILED");
     CHECK(contains(e.description(), "another thread"));
     CHECK(fileOf(e) == "promise_test.cc");
   }
@@ -1171,8 +1183,9 @@ void checkConstant(const std::vector<std::int64_t>& blocks) {
 
 } // namespace
 
-TEST_CASE_FIXTURE(LoopTest, "a tail-recursive loop of 1 000 000 steps runs in constant memory (R3)") {
-  Loops loops{1'000'000, 100'000, {}};
+TEST_CASE_FIXTURE(LoopTest, "a tail-recursive loop of 1 000 000 steps (200 000 under a sanitizer) runs in constant memory (R3)") {
+  constexpr std::size_t STEPS = SANITIZED ? 200'000 : 1'000'000;
+  Loops loops{STEPS, STEPS / 10, {}};
   loops.blocks.reserve(16);
   std::size_t before = 0;
   SUBCASE("through evalLater") {
@@ -1194,7 +1207,7 @@ TEST_CASE_FIXTURE(LoopTest, "a tail-recursive loop of 1 000 000 steps runs in co
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a tail-recursive loop with values or through error handlers runs in constant memory (R3)") {
-  Loops loops{100'000, 10'000, {}};
+  Loops loops{50'000, 5'000, {}};
   loops.blocks.reserve(16);
   SUBCASE("values") { CHECK(loops.value().wait(scope) == 1); }
   SUBCASE("error handlers") {

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+// Tests of the grammar of addresses: what is one, what is not and why, and that nothing crashes it.
+#include "fixtures.h"
+
+#include <troth/net/address_detail.h>
+#include <troth/runtime/exception.h>
+
+#include <random>
+#include <string>
+#include <vector>
+
+using namespace troth;
+using namespace troth::test;
+using detail::ParsedAddress;
+
+namespace {
+
+constexpr std::uint16_t DEFAULT_PORT = 4242;
+
+ParsedAddress parse(std::string_view text) {
+  return detail::parseAddressText(text, DEFAULT_PORT, std::source_location::current());
+}
+
+using Host = ParsedAddress::Host;
+using namespace std::string_view_literals;
+using namespace std::string_literals;
+
+} // namespace
+
+TEST_CASE("addresses are taken apart into kind, host and port (N2)") {
+  const std::string label63(63, 'x');
+  const std::string name253 = label63 + "." + label63 + "." + label63 + "." + std::string(61, 'y');
+  REQUIRE(name253.size() == 253);
+  const struct {
+    std::string text;
+    Host kind;
+    std::string host;
+    std::uint16_t port;
+  } rows[] = {
+      {"127.0.0.1:7000", Host::IPV4, "127.0.0.1", 7000},
+      {"127.0.0.1", Host::IPV4, "127.0.0.1", DEFAULT_PORT},
+      {"0.0.0.0:0", Host::IPV4, "0.0.0.0", 0},
+      {"255.255.255.255:65535", Host::IPV4, "255.255.255.255", 65535},
+      {"[::1]:7000", Host::IPV6, "::1", 7000},
+      {"[::1]", Host::IPV6, "::1", DEFAULT_PORT},
+      {"::1", Host::IPV6, "::1", DEFAULT_PORT},
+      {"::", Host::IPV6, "::", DEFAULT_PORT},
+      {"[2001:db8::ff:1]:0", Host::IPV6, "2001:db8::ff:1", 0},
+      {"1:2:3:4:5:6:7:8", Host::IPV6, "1:2:3:4:5:6:7:8", DEFAULT_PORT},
+      {"::ffff:127.0.0.1", Host::IPV6, "::ffff:127.0.0.1", DEFAULT_PORT},
+      {"[::ffff:127.0.0.1]:80", Host::IPV6, "::ffff:127.0.0.1", 80},
+      {"*:7000", Host::ANY, "", 7000},
+      {"*", Host::ANY, "", DEFAULT_PORT},
+      {"*:0", Host::ANY, "", 0},
+      {"localhost:7000", Host::NAME, "localhost", 7000},
+      {"localhost", Host::NAME, "localhost", DEFAULT_PORT},
+      {"localhost:65535", Host::NAME, "localhost", 65535},
+      {"a-b_c.example.com:80", Host::NAME, "a-b_c.example.com", 80},
+      {"_service._tcp.example", Host::NAME, "_service._tcp.example", DEFAULT_PORT},
+      {"example.com.", Host::NAME, "example.com.", DEFAULT_PORT},
+      {"example.com.:80", Host::NAME, "example.com.", 80},
+      {"A", Host::NAME, "A", DEFAULT_PORT},
+      {"7up.example", Host::NAME, "7up.example", DEFAULT_PORT},
+      {"1.2.3.4.example", Host::NAME, "1.2.3.4.example", DEFAULT_PORT},
+      {"0xyz", Host::NAME, "0xyz", DEFAULT_PORT},
+      {label63 + ".example", Host::NAME, label63 + ".example", DEFAULT_PORT},
+      {name253, Host::NAME, name253, DEFAULT_PORT},
+      {name253 + ".", Host::NAME, name253 + ".", DEFAULT_PORT},
+  };
+  for (const auto& row : rows) {
+    CAPTURE(row.text);
+    const ParsedAddress parsed = parse(row.text);
+    CHECK((parsed.kind == row.kind));
+    CHECK(parsed.host == row.host);
+    CHECK(parsed.port == row.port);
+  }
+}
+
+TEST_CASE("text that is no address is refused, quoted, with what is wrong with it (N1, N2)") {
+  const std::string label64(64, 'x');
+  const std::string label63(63, 'x');
+  const std::string name254 = label63 + "." + label63 + "." + label63 + "." + std::string(62, 'y');
+  REQUIRE(name254.size() == 254);
+  const struct {
+    std::string text;
+    std::string_view reason;
+  } rows[] = {
+      {"", "empty"},
+      {":7000", "host is missing"},
+      {":", "port"},
+      {"host:", "port is not a number"},
+      {"host:x", "port is not a number"},
+      {"host:7000x", "port is not a number"},
+      {"host: 80", "port is not a number"},
+      {"host:80 ", "port is not a number"},
+      {"host:+80", "port is not a number"},
+      {"host:0x50", "port is not a number"},
+      {"host:-1", "port is not a number"},
+      {"host:65536", "larger than 65535"},
+      {"host:99999999999999999999999", "larger than 65535"},
+      {"127.0.0.1:65536", "larger than 65535"},
+      {"*:65536", "larger than 65535"},
+      {"[::1]:65536", "larger than 65535"},
+      {"[::1]:", "port is not a number"},
+      {"[::1", "bracket is not closed"},
+      {"[", "bracket is not closed"},
+      {"[::1]7000", "after the bracket"},
+      {"[::1]x:7000", "after the bracket"},
+      {"[zz]:1", "not an IPv6 address"},
+      {"[]:1", "not an IPv6 address"},
+      {"[127.0.0.1]:1", "not an IPv6 address"},
+      {"[*]:1", "not an IPv6 address"},
+      {"[::1::2]:1", "not an IPv6 address"},
+      {"[12345::]:1", "not an IPv6 address"},
+      {"1:2:3:4:5:6:7:8:9", "several colons"},
+      {"host:1:2", "several colons"},
+      {"::1:7000:x", "several colons"},
+      {"127.0.0.1:7000:", "several colons"},
+      {"1.2.3", "looks like an IPv4 address"},
+      {"1.2.3.4.5", "looks like an IPv4 address"},
+      {"1.2.3.4.", "looks like an IPv4 address"},
+      {"256.1.1.1", "looks like an IPv4 address"},
+      {"127.0.0.01", "looks like an IPv4 address"},
+      {"0x7f000001", "looks like an IPv4 address"},
+      {"0X7F.1", "looks like an IPv4 address"},
+      {"0x7f.0.0.0x1", "looks like an IPv4 address"},
+      {"2130706433", "looks like an IPv4 address"},
+      {"127.1", "looks like an IPv4 address"},
+      {"127.1:80", "looks like an IPv4 address"},
+      {"host.1", "looks like an IPv4 address"},
+      {"host.0x1", "looks like an IPv4 address"},
+      {"..1", "looks like an IPv4 address"},
+      {"ho\nst", "character other than"},
+      {"host\r\n:80", "character other than"},
+      {"ho\tst:80", "character other than"},
+      {"host\x7f", "character other than"},
+      {std::string("localhost\0.evil.example"sv), "character other than"},
+      {std::string("127.0.0.1\0"sv), "character other than"},
+      {std::string("[::1\0]:80"sv), "not an IPv6 address"},
+      {std::string("\0"sv), "character other than"},
+      {std::string("host:80\0"sv), "port is not a number"},
+      {" localhost", "character other than"},
+      {"localhost ", "character other than"},
+      {"local host", "character other than"},
+      {" ", "character other than"},
+      {"b\xc3\xbc"
+       "cher.example",
+       "character other than"},
+      {"\xff", "character other than"},
+      {"http://localhost", "port is not a number"},
+      {"user@host", "character other than"},
+      {"host/path", "character other than"},
+      {"*.example", "character other than"},
+      {"**", "character other than"},
+      {"a..b", "empty part"},
+      {".a", "empty part"},
+      {".", "empty part"},
+      {"a..", "empty part"},
+      {"-a", "begins or ends with '-'"},
+      {"a-", "begins or ends with '-'"},
+      {"a.-b.c", "begins or ends with '-'"},
+      {"a.b-.c", "begins or ends with '-'"},
+      {label64, "longer than 63 bytes"},
+      {"a." + label64 + ".b", "longer than 63 bytes"},
+      {name254, "longer than 253 bytes"},
+      {name254 + ":80", "longer than 253 bytes"},
+      {std::string(100'000, 'a'), "longer than 253 bytes"},
+  };
+  for (const auto& row : rows) {
+    CAPTURE(row.text.substr(0, 300));
+    const Exception e = thrownBy([&] { parse(row.text); });
+    CHECK((e.kind() == Exception::Kind::FAILED));
+    CHECK((e.code() == std::errc::invalid_argument));
+    CHECK(contains(e.description(), row.reason));
+    CHECK(contains(e.description(), detail::quote(row.text)));
+    CHECK(std::string_view(e.where().file_name()).ends_with("address_test.cc"));
+  }
+}
+
+TEST_CASE("an IPv6 zone is that of an interface of this machine, or the address is refused (N2)") {
+  CHECK((parse("[fe80::1%lo]:80").kind == Host::IPV6));
+  for (const std::string& text : {"[::1%]:80"s, "[fe80::1%no-such-interface]:80"s, "[::1% ]:80"s, "[::1%\n]:80"s, "::1%\xff"s, "[::1%lo\t]:80"s,
+                                  "0000:0000:0000:0000:0000:ffff:255.255.255.255.junk%lo"s}) {
+    CAPTURE(text);
+    std::optional<Exception> e;
+    try {
+      parse(text);
+    } catch (const Exception& thrown) {
+      e = thrown;
+    }
+    CHECK(e.has_value());
+    if (e) CHECK((e->kind() == Exception::Kind::FAILED));
+  }
+}
+
+TEST_CASE("quoted text shows what is unprintable, and not more than a hundred bytes") {
+  CHECK(detail::quote("") == "\"\"");
+  CHECK(detail::quote("plain") == "\"plain\"");
+  CHECK(detail::quote("a\"b\\c") == R"("a\"b\\c")");
+  CHECK(detail::quote("\n\x7f\xff"sv) == R"("\x0a\x7f\xff")");
+  CHECK(detail::quote("\0"sv) == R"("\x00")");
+  CHECK(detail::quote(std::string(100, 'a')) == "\"" + std::string(100, 'a') + "\"");
+  CHECK(detail::quote(std::string(101, 'a')) == "\"" + std::string(100, 'a') + "…\"");
+}
+
+TEST_CASE("an address is formatted with brackets where it needs them") {
+  CHECK(detail::formatAddress("127.0.0.1", 80) == "127.0.0.1:80");
+  CHECK(detail::formatAddress("::1", 0) == "[::1]:0");
+  CHECK(detail::formatAddress("localhost", 65535) == "localhost:65535");
+}
+
+TEST_CASE("random text is an address that means the same when formatted again, or an Exception, and nothing else (N1)") {
+  std::mt19937 random(1);
+  const auto below = [&](std::size_t limit) { return std::uniform_int_distribution<std::size_t>(0, limit - 1)(random); };
+  // Most of what is drawn is made of what addresses are made of.
+  constexpr std::string_view USUAL = "0123456789abcdefx:.[]*-_%";
+  std::size_t parsed = 0;
+  std::size_t refused = 0;
+  for (int i = 0; i < 50'000; ++i) {
+    std::string text(below(24), '\0');
+    for (char& c : text) c = below(20) == 0 ? static_cast<char>(below(256)) : USUAL[below(USUAL.size())];
+    try {
+      const ParsedAddress first = parse(text);
+      ++parsed;
+      const std::string again = first.kind == Host::ANY ? "*:" + std::to_string(first.port) : detail::formatAddress(first.host, first.port);
+      const ParsedAddress second = parse(again);
+      if (second.kind != first.kind || second.host != first.host || second.port != first.port) FAIL(text);
+    } catch (const Exception& e) {
+      ++refused;
+      if (e.kind() != Exception::Kind::FAILED) FAIL(text);
+    }
+  }
+  CHECK(parsed > 500);
+  CHECK(refused > 500);
+}
