@@ -5,12 +5,12 @@
 // (Lookup), and the request of a connection attempt whose handle is being closed (ConnectRequest).
 #include <troth/net/network.h>
 
-#include <troth/net/tcp_listener_detail.h>
+#include <troth/net/uv_tcp_listener_detail.h>
 
 #include <troth/io/async_io.h>
 #include <troth/io/uv_stream.h>
 #include <troth/net/address_detail.h>
-#include <troth/net/socket_address_detail.h>
+#include <troth/net/uv_socket_address_detail.h>
 #include <troth/runtime/uv/uv_event_port.h>
 
 #include <fmt/format.h>

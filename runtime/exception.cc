@@ -69,8 +69,8 @@ ExceptionRef make(Exception::Kind kind, std::string_view description, std::error
     data.original = std::move(original);
     data.descriptionSize = description.size();
     data.text = where.line() == 0
-                    ? fmt::format("{} [{}]", description, toString(kind))
-                    : fmt::format("{} [{}, {}:{}]", description, toString(kind), fileName(where), where.line());
+                    ? fmt::format("{} [{}]", description, kindName(kind))
+                    : fmt::format("{} [{}, {}:{}]", description, kindName(kind), fileName(where), where.line());
     return ref;
   } catch (...) {
     return outOfMemory();
@@ -208,7 +208,7 @@ Exception Exception::withContext(std::string_view context) const {
 
 const char* Exception::what() const noexcept { return ref_.get()->fullText().data(); }
 
-std::string_view toString(Exception::Kind kind) noexcept {
+std::string_view kindName(Exception::Kind kind) noexcept {
   switch (kind) {
   case Exception::Kind::FAILED:
     return "FAILED";

@@ -117,7 +117,7 @@ private:
 };
 
 /// "FAILED", "OVERLOADED", …
-std::string_view toString(Exception::Kind kind) noexcept;
+std::string_view kindName(Exception::Kind kind) noexcept;
 
 namespace detail {
 

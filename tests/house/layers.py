@@ -12,8 +12,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
 
 def about_libuv(path: str) -> bool:
-    name = os.path.basename(path)
-    return "uv" in re.split(r"[_./]", path) or name == "socket_address_detail.h"
+    return "uv" in re.split(r"[_./]", path)
 
 
 def check(root: str) -> list[str]:

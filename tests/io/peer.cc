@@ -253,7 +253,6 @@ struct BusyThreadPool::Jobs {
   std::counting_semaphore<> begun{0};
   std::counting_semaphore<> go{0};
   std::ptrdiff_t threads = 4;
-  std::ptrdiff_t released = 0;
 
   struct Job {
     uv_work_t request;

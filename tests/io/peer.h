@@ -13,8 +13,6 @@
 #include <string_view>
 #include <utility>
 
-struct uv_handle_s; // libuv's uv_handle_t
-
 namespace troth::test {
 
 /// A socket that the test works with by POSIX calls. It does not block; where the kernel may need a moment to

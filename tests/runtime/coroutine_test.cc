@@ -5,6 +5,7 @@
 #include <troth/runtime/pool_detail.h>
 
 #include <array>
+#include <cstdio>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -269,6 +270,7 @@ TEST_CASE("a local's destructor that throws while its coroutine is cancelled is 
         co_await std::move(awaited);
       };
       { Promise<void> promise = body(Promise<void>(NEVER_DONE).attach(Noted(log, "awaited"))); }
+      std::fprintf(stderr, "destroyed: %s\n", log.c_str());
       if (log != "awaited inner throws outer ") throw std::logic_error(log);
     }
     if (detail::liveBlocks() != blocks) throw std::logic_error("the frame was not freed");
@@ -298,8 +300,10 @@ TEST_CASE_FIXTURE(LoopTest, "cancelling nested coroutines destroys the innermost
   struct Nest {
     static Promise<void> run(std::string& l, int depth) {
       Noted local(l, std::to_string(depth));
-      if (depth == 3) co_await NEVER_DONE;
-      co_await run(l, depth + 1);
+      if (depth < 3)
+        co_await run(l, depth + 1);
+      else
+        co_await NEVER_DONE;
     }
   };
   {

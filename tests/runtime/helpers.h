@@ -63,7 +63,7 @@ std::size_t residentBytes();
 std::uint64_t heapAllocations() noexcept;
 
 /// The name of the kind of `e`. (doctest cannot print a Kind: it finds troth::toString, whose result it cannot add to.)
-inline std::string kindName(const Exception& e) { return std::string(toString(e.kind())); }
+inline std::string kindName(const Exception& e) { return std::string(troth::kindName(e.kind())); }
 
 /// The name of the file in `where`, without its folders.
 inline std::string_view fileOf(const Exception& e) {

@@ -5,6 +5,7 @@
 #include <troth/runtime/pool_detail.h>
 
 #include <cstring>
+#include <initializer_list>
 #include <set>
 #include <thread>
 #include <vector>
@@ -35,7 +36,7 @@ std::size_t freeBlocks() {
 TEST_CASE("blocks of every size are writable to their last byte, aligned and distinct") {
   NothingLeft nothingLeft;
   std::vector<std::pair<void*, std::size_t>> blocks;
-  for (const std::size_t size : {0, 1, 8, 63, 64, 65, 128, 1000, 4095, 4096, 4097, 65535, 65536, 65537, 1'000'000}) {
+  for (const auto size : std::initializer_list<std::size_t>{0, 1, 8, 63, 64, 65, 128, 1000, 4095, 4096, 4097, 65535, 65536, 65537, 1'000'000}) {
     CAPTURE(size);
     void* block = allocate(size);
     REQUIRE(block != nullptr);
@@ -89,7 +90,7 @@ TEST_CASE("free blocks are bounded for each class") {
 }
 
 TEST_CASE("trimPool gives every free block back to the heap") {
-  for (const std::size_t size : {64, 500, 4096}) deallocate(allocate(size), size);
+  for (const auto size : std::initializer_list<std::size_t>{64, 500, 4096}) deallocate(allocate(size), size);
   deallocate(allocate(BUFFER_SIZE), BUFFER_SIZE);
   if (KEEPS) CHECK(freeBlocks() > 0);
   const auto live = liveBlocks();

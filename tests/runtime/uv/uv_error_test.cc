@@ -23,20 +23,20 @@ TEST_CASE("libuv's codes compare equal to the conditions that they stand for") {
 TEST_CASE("libuv's codes have the kind that says what the caller may do") {
   const auto kind = [](int status) { return kindName(uvException(status, "test")); };
   for (const int status : {UV_EMFILE, UV_ENFILE, UV_ENOBUFS, UV_ENOMEM, UV_ENOSPC, UV_EAGAIN, UV_ETIMEDOUT, UV_EAI_AGAIN, UV_EAI_MEMORY}) {
-    CAPTURE(uv_err_name(status));
+    CAPTURE(std::string(uv_err_name(status)));
     CHECK(kind(status) == "OVERLOADED");
   }
   for (const int status : {UV_EOF, UV_ECONNRESET, UV_ECONNREFUSED, UV_ECONNABORTED, UV_EPIPE, UV_ENOTCONN, UV_EHOSTUNREACH, UV_EHOSTDOWN,
                            UV_ENETDOWN, UV_ENETUNREACH}) {
-    CAPTURE(uv_err_name(status));
+    CAPTURE(std::string(uv_err_name(status)));
     CHECK(kind(status) == "DISCONNECTED");
   }
   for (const int status : {UV_ENOSYS, UV_ENOTSUP, UV_ENOPROTOOPT, UV_EPROTONOSUPPORT, UV_EAFNOSUPPORT}) {
-    CAPTURE(uv_err_name(status));
+    CAPTURE(std::string(uv_err_name(status)));
     CHECK(kind(status) == "UNIMPLEMENTED");
   }
   for (const int status : {UV_EINVAL, UV_EADDRINUSE, UV_EACCES, UV_ECANCELED, UV_EAI_NONAME, UV_ENOENT}) {
-    CAPTURE(uv_err_name(status));
+    CAPTURE(std::string(uv_err_name(status)));
     CHECK(kind(status) == "FAILED");
   }
 }

@@ -2,7 +2,7 @@
 // Tests of SocketAddress: both families, their ports and their text.
 #include "loopback.h"
 
-#include <troth/net/socket_address_detail.h>
+#include <troth/net/uv_socket_address_detail.h>
 
 using namespace troth;
 using namespace troth::test;

@@ -9,7 +9,7 @@
 // drops the waiting connections, and none for ENOMEM and others). The only way out of that loop is to close
 // the handle, so then the handle is closed while a duplicate of its descriptor keeps the socket listening;
 // after a pause a new handle takes over. The duplicate is made at the start, when descriptors are at hand.
-#include <troth/net/tcp_listener_detail.h>
+#include <troth/net/uv_tcp_listener_detail.h>
 
 #include <troth/io/uv_stream.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Conversions of SocketAddress, all by libuv.
-#include <troth/net/socket_address_detail.h>
+#include <troth/net/uv_socket_address_detail.h>
 
 #include <troth/net/address_detail.h>
 #include <troth/runtime/uv/uv_error.h>

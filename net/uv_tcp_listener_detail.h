@@ -3,7 +3,7 @@
 #pragma once
 
 #include <troth/net/network.h>
-#include <troth/net/socket_address_detail.h>
+#include <troth/net/uv_socket_address_detail.h>
 
 #include <memory>
 #include <source_location>
