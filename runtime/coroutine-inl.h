@@ -45,10 +45,14 @@ public:
 protected:
   explicit CoroutineNode(std::coroutine_handle<> frame)
       : Event(EventLoop::current()), SourceNode(std::source_location()), frame_(frame) {}
+  ~CoroutineNode() override {
+    if (dying_) *static_cast<bool*>(frame_.address()) = true;
+  }
 
 private:
-  std::coroutine_handle<> frame_;
+  std::coroutine_handle<> frame_; // while dying: the address of a bool that is set when this object goes
   bool hasSuspended_ = false;
+  bool dying_ = false;
 
   bool awaitedIsReady() noexcept;
   void fire() noexcept final { frame_.resume(); }
@@ -70,10 +74,16 @@ public:
       coroutine_.throwAwaited(result);
     if constexpr (std::is_void_v<U>) {
       coroutine_.endAwait();
-    } else {
+    } else if constexpr (std::is_nothrow_move_constructible_v<U>) {
       U value = std::move(*static_cast<Result<U>&>(result).value);
       coroutine_.endAwait();
       return value;
+    } else {
+      struct End {
+        CoroutineNode& coroutine;
+        ~End() { coroutine.endAwait(); }
+      } end{coroutine_};
+      return U(std::move(*static_cast<Result<U>&>(result).value));
     }
   }
 

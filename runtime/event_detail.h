@@ -41,6 +41,7 @@ public:
     if (next == nullptr) return;
     if (loop_.depthAfter_ == this) loop_.depthAfter_ = prev;
     unlink();
+    loop_.noticeDisarmed();
   }
 
   bool isArmed() const noexcept { return next != nullptr; }

@@ -100,6 +100,19 @@ std::size_t EventLoop::run(std::size_t maxTurns) {
   return turns;
 }
 
+namespace {
+
+[[noreturn]] void throwDeadlock(bool hasPort, std::source_location where) {
+  detail::throwMisuse(hasPort
+                          ? "deadlock: the promise cannot become ready, since nothing is queued and no I/O, timer or "
+                            "signal is pending"
+                          : "deadlock: the promise cannot become ready, since nothing is queued and this loop has no "
+                            "event port",
+                      where);
+}
+
+} // namespace
+
 void EventLoop::runUntil(const bool& done, std::source_location where) {
   for (std::size_t turns = 0; !done;) {
     running_ = true;
@@ -111,12 +124,8 @@ void EventLoop::runUntil(const bool& done, std::source_location where) {
       if (port_ != nullptr) port_->poll();
     } else {
       settleRunnable();
-      if (port_ == nullptr)
-        detail::throwMisuse(
-            "deadlock: the promise cannot become ready, since nothing is queued and this loop has no event port",
-            where);
       turns = 0;
-      port_->wait();
+      if (port_ == nullptr || !port_->wait()) throwDeadlock(port_ != nullptr, where);
     }
   }
   settleRunnable();

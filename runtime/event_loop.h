@@ -33,9 +33,9 @@ class EventPort {
 public:
   virtual ~EventPort() = default;
 
-  /// Blocks until something has happened that may have armed an event, or wake() was called.
-  /// Throws FAILED if nothing can ever happen (a deadlock).
-  virtual void wait() = 0;
+  /// Blocks until something has happened that may have armed an event, or wake() was called. Returns false if
+  /// nothing can ever happen (a deadlock).
+  virtual bool wait() = 0;
 
   /// Takes notice, without blocking, of what has happened.
   virtual void poll() = 0;
@@ -103,6 +103,10 @@ private:
   bool running_ = false;      // user code is on the stack: no wait() may nest in it
   bool entered_ = false;
 
+  void noticeDisarmed() noexcept {
+    // Inside run() and wait() the port is told at the end.
+    if (runnable_ && !running_) settleRunnable();
+  }
   bool turn() noexcept;
   void becameRunnable() noexcept;
   void settleRunnable() noexcept;

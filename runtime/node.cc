@@ -119,9 +119,13 @@ bool listenToSlowly(PromiseNode*& slot, Event* event) {
   }
 }
 
-void SourceNode::requireThread(std::string_view what) const {
+bool SourceNode::isOnOwnThread() const noexcept {
   EventLoop* loop = owner();
-  if (loop != nullptr && loop != EventLoop::currentOrNull()) throwWrongThread(what, where_);
+  return loop == nullptr || loop == EventLoop::currentOrNull();
+}
+
+void SourceNode::requireThread(std::string_view what) const {
+  if (!isOnOwnThread()) throwWrongThread(what, where_);
 }
 
 // ----------------------------------------------------------------------------------------- ChainNode
@@ -186,10 +190,9 @@ void ChainNode::fire() noexcept {
 
 // --------------------------------------------------------------------------------- ExclusiveJoinNode
 
-ExclusiveJoinNode::ExclusiveJoinNode(OwnNode left, OwnNode right, std::source_location where)
-    : PromiseNode(where), left_(*this, std::move(left)), right_(*this, std::move(right)) {
-  if (left_.node.listen(&left_)) left_.armBreadthFirst();
-  if (right_.node.listen(&right_)) right_.armBreadthFirst();
+void ExclusiveJoinNode::start() {
+  if (listenTo(dependency_, &leftReady_)) leftReady_.armBreadthFirst();
+  if (right_.listen(&rightReady_)) rightReady_.armBreadthFirst();
 }
 
 bool ExclusiveJoinNode::onReady(Event* event) {
@@ -197,11 +200,15 @@ bool ExclusiveJoinNode::onReady(Event* event) {
   return false;
 }
 
-void ExclusiveJoinNode::decide(Branch& winner) noexcept {
-  Branch& loser = &winner == &left_ ? right_ : left_;
-  loser.disarm();
-  loser.node = OwnNode();
-  dependency_ = winner.node.release();
+void ExclusiveJoinNode::decide(BranchReady& winner) noexcept {
+  if (&winner == &leftReady_) {
+    rightReady_.disarm();
+    right_ = OwnNode();
+  } else {
+    leftReady_.disarm();
+    destroyChain(std::exchange(dependency_, nullptr));
+    dependency_ = right_.release();
+  }
   lazy_ = true;
   if (waiter_ != nullptr) waiter_->armDepthFirst();
 }

@@ -231,6 +231,9 @@ public:
 
   bool isReady() const noexcept { return state_ == READY; }
 
+  /// Whether this thread is the one whose loop the node belongs to, as far as that is known.
+  bool isOnOwnThread() const noexcept;
+
 protected:
   explicit SourceNode(std::source_location where, EventLoop* loop = EventLoop::currentOrNull()) noexcept
       : PromiseNode(where), state_(unwaited(loop)) {
@@ -329,7 +332,9 @@ extern constinit SharedNode lastNode;
 /// tail calls (`return loop();`) stays as long as one step.
 class ChainNode final : public PromiseNode, private Event {
 public:
-  explicit ChainNode(std::source_location where) : PromiseNode(where), Event(EventLoop::current()) { chain_ = true; }
+  explicit ChainNode(std::source_location where) : PromiseNode(where), Event(EventLoop::current(where)) {
+    chain_ = true;
+  }
 
   /// After construction, when the dependency (which gives a Result<OwnNode>) is set.
   void start();
@@ -347,30 +352,36 @@ private:
   static void settle(PromiseNode*& slot, OwnNode inner, Event* waiter) noexcept;
 };
 
-/// The first of two promises of the same type to be ready; the other is destroyed before anybody hears.
+/// The first of two promises of the same type to be ready; the other is destroyed before anybody hears. The left
+/// one is the node's dependency, so that a tower of joins (a time-out around a time-out …) is a chain like others.
 class ExclusiveJoinNode final : public PromiseNode {
 public:
-  ExclusiveJoinNode(OwnNode left, OwnNode right, std::source_location where);
+  ExclusiveJoinNode(OwnNode right, std::source_location where)
+      : PromiseNode(where), leftReady_(*this, where), rightReady_(*this, where), right_(std::move(right)) {}
+
+  /// After construction, when the dependency is set.
+  void start();
+
   bool onReady(Event* event) override;
   ResultBase& get(ResultBase* in) noexcept override { return *in; }
   void destroy() noexcept override { NodeAccess::destroy(this); }
 
 private:
-  class Branch final : public Event {
+  class BranchReady final : public Event {
   public:
-    Branch(ExclusiveJoinNode& join, OwnNode n) : Event(EventLoop::current()), node(std::move(n)), join_(join) {}
-    OwnNode node;
+    BranchReady(ExclusiveJoinNode& join, std::source_location where) : Event(EventLoop::current(where)), join_(join) {}
 
   private:
     ExclusiveJoinNode& join_;
     void fire() noexcept override { join_.decide(*this); }
   };
 
-  Branch left_;
-  Branch right_;
+  BranchReady leftReady_;
+  BranchReady rightReady_;
+  OwnNode right_; // destroyed before the events that it may know
   Event* waiter_ = nullptr;
 
-  void decide(Branch& winner) noexcept;
+  void decide(BranchReady& winner) noexcept;
 };
 
 } // namespace detail

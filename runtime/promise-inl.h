@@ -41,18 +41,29 @@ struct PromiseAccess {
   }
 };
 
-/// Moves a resolved promise's result out and destroys the promise.
+/// Moves a value; if its constructor throws, that is the result.
 template <typename T>
-Result<FixVoid<T>> takeResult(OwnNode node) noexcept {
-  Result<FixVoid<T>> out;
-  ResultBase& in = resolve(*node);
-  if (in.exception)
-    out.exception = std::move(in.exception);
+void moveInto(std::optional<T>& to, ExceptionRef& exception, T& from) noexcept {
+  if constexpr (std::is_nothrow_move_constructible_v<T>) {
+    to.emplace(std::move(from));
+  } else {
+    try {
+      to.emplace(std::move(from));
+    } catch (...) {
+      exception = Exception::fromCurrent().ref();
+    }
+  }
+}
+
+/// Moves a resolved promise's result.
+template <typename T>
+void moveResult(Result<FixVoid<T>>& to, ResultBase& from) noexcept {
+  if (from.exception)
+    to.exception = std::move(from.exception);
   else if constexpr (std::is_void_v<T>)
-    out.value.emplace();
+    to.value.emplace();
   else
-    out.value = std::move(static_cast<Result<T>&>(in).value);
-  return out;
+    moveInto(to.value, to.exception, *static_cast<Result<T>&>(from).value);
 }
 
 template <typename T>
@@ -110,9 +121,10 @@ public:
       dropDependency();
       callInto(result_, func_);
     } else {
-      In value = std::move(*static_cast<Result<In>*>(in)->value);
+      std::optional<In> value;
+      moveInto(value, result_.exception, *static_cast<Result<In>*>(in)->value);
       dropDependency();
-      callInto(result_, func_, std::move(value));
+      if (value) callInto(result_, func_, std::move(*value));
     }
     return result_;
   }
@@ -128,7 +140,7 @@ private:
 
   void handle(Exception exception) noexcept {
     using Handled = std::invoke_result_t<OnError, Exception>;
-    if constexpr (std::is_void_v<Handled> && !std::is_void_v<Returned>) {
+    if constexpr (std::is_void_v<Handled> && !std::is_void_v<typename UnwrapPromise<Returned>::Type>) {
       // A handler that returns nothing where a value is wanted can only throw.
       callOnly(std::move(exception));
     } else if constexpr (std::is_same_v<Out, OwnNode> && !UnwrapPromise<std::remove_cvref_t<Handled>>::IS_PROMISE) {
@@ -209,7 +221,7 @@ private:
 template <typename T>
 class EagerNode final : public SourceNode, private Event {
 public:
-  explicit EagerNode(std::source_location where) : SourceNode(where), Event(EventLoop::current()) {}
+  explicit EagerNode(std::source_location where) : SourceNode(where), Event(EventLoop::current(where)) {}
 
   void start() {
     if (listenTo(this->dependency_, this)) armBreadthFirst();
@@ -224,13 +236,7 @@ private:
   void fire() noexcept override {
     // The dependency stays in its place while it is resolved, so that user code that destroys this
     // promise meets the firing event.
-    ResultBase& in = resolve(*dependency_);
-    if (in.exception)
-      result_.exception = std::move(in.exception);
-    else if constexpr (std::is_void_v<T>)
-      result_.value.emplace();
-    else
-      result_.value = std::move(static_cast<Result<T>&>(in).value);
+    moveResult<T>(result_, resolve(*dependency_));
     destroyChain(std::exchange(dependency_, nullptr));
     setReady();
   }
@@ -309,6 +315,9 @@ class PairFulfillerBase : public PromiseFulfiller<T>, public Pooled {
 public:
   ~PairFulfillerBase() override {
     if (node_ == nullptr) return;
+    if (!node_->isOnOwnThread())
+      fatal("the fulfiller of a promise was destroyed on another thread than the one whose loop the promise belongs to",
+            node_->where());
     node_->fulfiller_ = nullptr;
     if (!node_->isReady())
       node_->reject(Exception(Exception::Kind::FAILED, "the fulfiller of a promise was destroyed without fulfilling it",
@@ -416,7 +425,7 @@ template <typename... Attachments>
 Promise<T> Promise<T>::attach(Attachments&&... attachments) && {
   using Node = detail::AttachNode<std::decay_t<Attachments>...>;
   return detail::PromiseAccess::wrap<T>(detail::NodeAccess::append<Node>(
-      detail::PromiseAccess::take(*this, std::source_location::current()), std::forward<Attachments>(attachments)...));
+      detail::PromiseAccess::take(*this, std::source_location()), std::forward<Attachments>(attachments)...));
 }
 
 template <typename T>
@@ -435,8 +444,12 @@ Promise<T> Promise<T>::eagerlyEvaluate(std::nullptr_t, std::source_location wher
 
 template <typename T>
 Promise<T> Promise<T>::exclusiveJoin(Promise<T>&& other, std::source_location where) && {
-  return detail::PromiseAccess::wrap<T>(detail::NodeAccess::make<detail::ExclusiveJoinNode>(
-      detail::PromiseAccess::take(*this, where), detail::PromiseAccess::take(other, where), where));
+  detail::OwnNode left = detail::PromiseAccess::take(*this, where);
+  auto* node = detail::NodeAccess::append<detail::ExclusiveJoinNode>(std::move(left),
+                                                                     detail::PromiseAccess::take(other, where), where);
+  detail::OwnNode own(node);
+  node->start();
+  return detail::PromiseAccess::wrap<T>(std::move(own));
 }
 
 template <typename T>
@@ -446,7 +459,8 @@ T Promise<T>::wait(WaitScope& scope, std::source_location where) && {
   detail::Result<detail::FixVoid<T>> result;
   {
     WaitScope::Evaluating evaluating(scope);
-    result = detail::takeResult<T>(std::move(node));
+    detail::moveResult<T>(result, detail::resolve(*node));
+    node = detail::OwnNode();
   }
   if (result.exception) result.exception.rethrow();
   if constexpr (!std::is_void_v<T>) return std::move(*result.value);

@@ -22,12 +22,20 @@ void CoroutineNode::throwAwaited(ResultBase& result) {
   exception.rethrow();
 }
 
+// When the destructor of a local throws, the coroutine takes it for an exception of its body and ends at its final
+// suspension: then it is destroyed once more. A cancelled coroutine has nobody to tell of the exception.
 void CoroutineNode::destroy() noexcept {
   if (isFiring()) destroyedWhileFiring();
+  resetSource(nullptr); // nobody may hear of that end
+  const std::coroutine_handle<> frame = frame_;
+  bool gone = false;
+  frame_ = std::coroutine_handle<>::from_address(&gone);
+  dying_ = true;
   try {
-    frame_.destroy();
+    frame.destroy();
+    if (!gone) frame.destroy();
   } catch (...) {
-    // A cancelled coroutine has nobody to tell that the destructor of a local threw.
+    // The destructor of a parameter threw.
   }
 }
 

@@ -7,7 +7,8 @@ inline namespace v0 {
 
 class TaskSet::Task final : public detail::Event, public detail::Pooled {
 public:
-  Task(TaskSet& set, detail::OwnNode node) : Event(EventLoop::current()), set_(set), node_(std::move(node)) {}
+  Task(TaskSet& set, detail::OwnNode node, std::source_location where)
+      : Event(EventLoop::current(where)), set_(set), node_(std::move(node)) {}
 
   void start() {
     if (node_.listen(this)) armBreadthFirst();
@@ -47,7 +48,7 @@ TaskSet::~TaskSet() {
 void TaskSet::add(Promise<void> task, std::source_location where) {
   detail::OwnNode node = detail::PromiseAccess::take(task, where);
   if (closing_) return;
-  auto* added = new Task(*this, std::move(node));
+  auto* added = new Task(*this, std::move(node), where);
   added->next = first_;
   added->link = &first_;
   if (first_ != nullptr) first_->link = &added->next;

@@ -6,7 +6,10 @@ namespace troth {
 inline namespace v0 {
 
 Promise<void> ManualTimer::atTime(TimePoint time, std::source_location where) {
-  if (time <= now_) return evalLater([] {}, where);
+  if (time <= now_) {
+    if (!due_) due_.emplace(*this);
+    due_->armLast(); // what is ready already comes first
+  }
   return queue_.add(time, where);
 }
 

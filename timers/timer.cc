@@ -20,6 +20,13 @@ std::string toText(Duration delay) {
 
 } // namespace
 
+// The difference, as far as it can be said.
+Duration Timer::untilFrom(TimePoint now, TimePoint time) noexcept {
+  if (time <= now) return Duration::zero();
+  if (now < TimePoint() && time > TimePoint::max() + now.time_since_epoch()) return Duration::max();
+  return time - now;
+}
+
 void Timer::throwTimedOut(Duration delay, std::source_location where) {
   throw Exception(Exception::Kind::OVERLOADED, fmt::format("timed out after {}", toText(delay)),
                   std::make_error_code(std::errc::timed_out), where);

@@ -52,13 +52,14 @@ public:
   template <typename T>
   Promise<T> timeoutAt(TimePoint time, Promise<T> promise,
                        std::source_location where = std::source_location::current()) {
-    const Duration delay = time - now();
+    const Duration delay = untilFrom(now(), time);
     return std::move(promise).exclusiveJoin(
         atTime(time, where).then([delay, where]() -> T { throwTimedOut(delay, where); }), where);
   }
 
 private:
   [[noreturn]] static void throwTimedOut(Duration delay, std::source_location where);
+  static Duration untilFrom(TimePoint now, TimePoint time) noexcept;
 };
 
 } // namespace v0

@@ -25,7 +25,7 @@ TimePoint UvTimer::now() const {
 
 Promise<void> UvTimer::atTime(TimePoint time, std::source_location where) {
   Promise<void> promise = add(time, where);
-  if (time < armedFor_) arm();
+  if (!armedFor_ || time < *armedFor_) arm();
   return promise;
 }
 
@@ -37,12 +37,11 @@ Promise<void> UvTimer::afterDelay(Duration delay, std::source_location where) {
 // the deadline on the clock's own scale makes the age of the cache irrelevant.
 void UvTimer::arm() noexcept {
   const std::optional<TimePoint> next = nextDeadline();
+  armedFor_ = next;
   if (!next) {
-    armedFor_ = TimePoint::max();
     uv_timer_stop(handle_.get());
     return;
   }
-  armedFor_ = *next;
   const auto due = std::chrono::ceil<std::chrono::milliseconds>(next->time_since_epoch()).count();
   const auto cached = static_cast<std::int64_t>(uv_now(port_.uvLoop()));
   const auto timeout = due > cached ? static_cast<std::uint64_t>(due - cached) : 0;

@@ -25,7 +25,7 @@ public:
 private:
   UvEventPort& port_;
   UvHandle<uv_timer_t> handle_;
-  TimePoint armedFor_ = TimePoint::max(); // max: not armed
+  std::optional<TimePoint> armedFor_;
   mutable TimePoint now_;
   mutable std::uint64_t nowBatch_ = UINT64_MAX;
 

@@ -35,7 +35,7 @@ std::error_code uvErrorCode(int status) noexcept { return std::error_code(status
 Exception uvException(int status, std::string_view operation, std::source_location where) {
   const std::error_code code = uvErrorCode(status);
   Exception::Kind kind = Exception::kindOf(code);
-  if (status == UV_EOF) kind = Exception::Kind::DISCONNECTED;
+  if (status == UV_EOF || status == UV_EHOSTDOWN) kind = Exception::Kind::DISCONNECTED;
   if (status == UV_EAI_AGAIN || status == UV_EAI_MEMORY) kind = Exception::Kind::OVERLOADED;
   return Exception(kind, fmt::format("{}: {} ({})", operation, uv_strerror(status), uv_err_name(status)), code, where);
 }

@@ -117,14 +117,13 @@ void UvEventPort::wake() const {
 
 // ------------------------------------------------------------------------------------------- driving
 
-void UvEventPort::wait() {
+bool UvEventPort::wait() {
   if (!isDriving())
     detail::throwMisuse("wait() on a loop that is driven by its host: only the host may block, in uv_run()");
-  if (exhausted_ && uv_loop_alive(uvLoop_) == 0)
-    detail::throwMisuse(
-        "deadlock: the promise cannot become ready, since nothing is queued and no I/O, timer or signal is pending");
+  if (exhausted_ && uv_loop_alive(uvLoop_) == 0) return false;
   exhausted_ = uv_run(uvLoop_, UV_RUN_ONCE) == 0;
   ++batch_;
+  return true;
 }
 
 void UvEventPort::poll() {

@@ -51,7 +51,7 @@ public:
   /// Changes whenever the outside world was looked at: what was read before, such as the time, is old.
   std::uint64_t batch() const noexcept { return batch_; }
 
-  void wait() override;
+  bool wait() override;
   void poll() override;
   void wake() const override;
   void setRunnable(bool runnable) noexcept override;

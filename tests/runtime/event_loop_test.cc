@@ -27,12 +27,13 @@ public:
   std::size_t polls = 0;
   std::size_t waits = 0;
 
-  void wait() override {
+  bool wait() override {
     ++waits;
     if (script.empty()) throw std::runtime_error("the script is over");
     auto next = std::move(script.front());
     script.erase(script.begin());
     next();
+    return true;
   }
   void poll() override {
     ++polls;

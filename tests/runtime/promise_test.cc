@@ -22,8 +22,8 @@ using Kind = Exception::Kind;
 int twice(int x) { return 2 * x; }
 
 struct Point {
-  int x;
-  int next() { return x + 1; }
+  std::int64_t x;
+  std::int64_t next() { return x + 1; }
 };
 
 } // namespace
@@ -873,12 +873,12 @@ TEST_CASE_FIXTURE(LoopTest, "a consumed promise refuses every use and names the 
   CHECK(std::move(taken).wait(scope) == 1);
 }
 
-TEST_CASE_FIXTURE(LoopTest, "attach to a consumed promise throws and names the caller") {
+TEST_CASE_FIXTURE(LoopTest, "attach to a consumed promise throws, and names no place rather than a wrong one") {
   Promise<int> promise = 1;
   Promise<int> taken = std::move(promise);
   const Exception e = thrownBy([&] { (void)std::move(promise).attach(1); });
   CHECK(contains(e.description(), "consumed"));
-  CHECK(fileOf(e) == "promise_test.cc");
+  CHECK(e.where().line() == 0);
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a promise that was waited for is consumed") {
