@@ -50,7 +50,7 @@ int main(int argc, char** argv) try {
   TaskSet clients(log);
   // Destroying a promise cancels its work: the signal ends the accept loop.
   acceptAll(*receiver, clients, io.timer(), idleTimeout)
-      .exclusiveJoin(io.onSignal({SIGINT, SIGTERM}).ignoreResult())
+      .exclusiveJoin(io.onSignal(SIGINT, SIGTERM).ignoreResult())
       .wait(io.waitScope());
   receiver.reset();
   clients.onEmpty().exclusiveJoin(io.timer().afterDelay(grace)).wait(io.waitScope());

@@ -58,7 +58,7 @@ namespace {
 /// One uv_signal_t for each signal; they are closed with the promise.
 class SignalAdapter {
 public:
-  SignalAdapter(PromiseFulfiller<int>& fulfiller, uv_loop_t* loop, std::initializer_list<int> signals)
+  SignalAdapter(PromiseFulfiller<int>& fulfiller, uv_loop_t* loop, std::span<const int> signals)
       : fulfiller_(fulfiller) {
     for (const int signal : signals) {
       UvHandle<uv_signal_t>& handle = handles_.emplace_back(
@@ -82,9 +82,7 @@ private:
 
 } // namespace
 
-Promise<int> AsyncIo::onSignal(std::initializer_list<int> signals, std::source_location where) {
-  if (signals.size() == 0)
-    detail::throwMisuse("onSignal: the list of signals is empty, so the promise could never become ready", where);
+Promise<int> AsyncIo::onSignals(std::span<const int> signals) {
   return evalNow([&] { return newAdaptedPromise<int, SignalAdapter>(parts_->port.uvLoop(), signals); });
 }
 

@@ -5,9 +5,10 @@
 #include <troth/runtime/event_loop.h>
 #include <troth/runtime/promise.h>
 
-#include <initializer_list>
+#include <concepts>
 #include <memory>
 #include <source_location>
+#include <span>
 
 struct uv_loop_s; // libuv's uv_loop_t
 
@@ -26,13 +27,19 @@ class AsyncIo {
 public:
   Timer& timer() noexcept;
 
-  /// Completes:    when the process gets one of `signals` (such as SIGINT); never inside this call.
+  /// Waits for one of some signals: `onSignal(SIGINT, SIGTERM)`.
+  ///
+  /// Completes:    when the process gets one of them; never inside this call.
   /// Result:       the signal's number.
   /// Errors:       FAILED for a signal that cannot be caught.
   /// Cancellation: clean. When no promise waits for a signal any more it has its default action (SIGINT ends the
   ///               process), whatever it had before: so libuv leaves it. To catch a second one, ask again.
-  Promise<int> onSignal(std::initializer_list<int> signals,
-                        std::source_location where = std::source_location::current());
+  template <std::same_as<int>... More>
+  Promise<int> onSignal(int signal, More... more) {
+    // Not a list in braces: g++ 12 refuses one inside of a co_await ("array used as initializer").
+    const int signals[] = {signal, more...};
+    return onSignals(signals);
+  }
 
   EventLoop& eventLoop() noexcept;
   /// The port, for adapters to libuv. `uvEventPort().uvLoop()` is the loop.
@@ -46,6 +53,8 @@ protected:
   ~AsyncIo();
 
   std::unique_ptr<Parts> parts_;
+
+  Promise<int> onSignals(std::span<const int> signals);
 
   friend class AsyncIoContext setupAsyncIo(std::source_location where);
   friend class HostedAsyncIoContext setupAsyncIo(uv_loop_s* hostLoop, std::source_location where);

@@ -87,6 +87,7 @@ inline bool EventLoop::turn() noexcept {
   firing_ = &event;
   event.fire();
   firing_ = nullptr;
+  depthAfter_ = &start_; // what is armed from outside of turns runs next, too
   return true;
 }
 

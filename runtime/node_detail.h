@@ -206,7 +206,7 @@ private:
         if (memory != nullptr) deallocate(memory, size);
       }
     } block{size};
-    static_assert(sizeof(Node) <= UINT16_MAX, "a value or continuation of 64 KiB or more belongs behind a pointer");
+    static_assert(sizeof(Node) + ALIGNMENT <= UINT16_MAX, "a value or continuation of 64 KiB belongs behind a pointer");
     Node* node = new (block.memory) Node(std::forward<Args>(args)...);
     block.memory = nullptr;
     PromiseNode& base = *node;

@@ -4,6 +4,8 @@
 
 #include <troth/runtime/pool_detail.h>
 
+#include <algorithm>
+#include <any>
 #include <array>
 #include <cstdio>
 #include <new>
@@ -1327,4 +1329,24 @@ TEST_CASE_FIXTURE(LoopTest, "a steady state of chains and pairs takes nothing fr
   CHECK(heapAllocations() == allocations);
   CHECK(detail::poolState.fromHeap == fromHeap);
   CHECK(sum == 4000);
+}
+
+// ------------------------------------------------------------------------------------- odd types
+
+TEST_CASE_FIXTURE(LoopTest, "a promise for a type that can be made from anything may be NEVER_DONE") {
+  Promise<std::any> promise = NEVER_DONE;
+  CHECK(!promise.poll(scope));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a value of nearly 64 KiB keeps its bytes through a chain") {
+  struct Large {
+    std::array<unsigned char, 65000> bytes;
+  };
+  auto large = std::make_unique<Large>();
+  large->bytes.fill(0x5a);
+  Promise<Large> promise(*large);
+  const auto wrong = std::move(promise)
+                         .then([](const Large& value) { return std::ranges::count_if(value.bytes, [](unsigned char b) { return b != 0x5a; }); })
+                         .wait(scope);
+  CHECK(wrong == 0);
 }
