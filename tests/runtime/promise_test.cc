@@ -842,7 +842,7 @@ TEST_CASE_FIXTURE(LoopTest, "an adapter whose constructor throws leaves nothing 
   struct Throws {
     explicit Throws(PromiseFulfiller<void>&) { throw std::out_of_range("x"); }
   };
-  CHECK_THROWS_AS((newAdaptedPromise<void, Throws>()), std::out_of_range);
+  CHECK_THROWS_AS(static_cast<void>((newAdaptedPromise<void, Throws>())), std::out_of_range);
   CHECK_THROWS_AS(evalLater([] { return newAdaptedPromise<void, Throws>(); }).wait(scope), std::out_of_range);
 }
 
@@ -1237,7 +1237,7 @@ TEST_CASE_FIXTURE(LoopTest, "a tail-recursive loop with values or through error 
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a tail-recursive loop can be cancelled after any step (R5)") {
-  for (const std::size_t steps : {0, 1, 2, 3, 10, 1000}) {
+  for (const std::size_t steps : std::initializer_list<std::size_t>{0, 1, 2, 3, 10, 1000}) {
     Loops loops{SIZE_MAX, SIZE_MAX, {}};
     Promise<void> promise = loops.later().then([]() -> Promise<void> { return NEVER_DONE; });
     loop.run(steps);
