@@ -39,6 +39,7 @@ public:
 
   /// For implementers of streams: a copy of `bytes`, at most CAPACITY. Throws std::bad_alloc.
   static Chunk copyOf(std::span<const std::byte> bytes) {
+    if (bytes.empty()) return Chunk();
     auto* block = static_cast<std::byte*>(detail::allocate(bytes.size()));
     std::memcpy(block, bytes.data(), bytes.size());
     return Chunk(block, bytes.size(), bytes.size());

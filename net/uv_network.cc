@@ -78,6 +78,7 @@ private:
 
   void onAnswer(int status, const addrinfo* answer) noexcept {
     lookup_ = nullptr;
+    if (EventLoop::currentOrNull() == nullptr) return; // the context is being destroyed: nobody can wait any more
     fulfiller_.rejectIfThrows([&] {
       if (status < 0) throw exceptionFor(status);
       std::vector<SocketAddress> addresses;

@@ -19,25 +19,24 @@ namespace detail {
 /// happening behind its back. Later awaits of ready promises go on in place, within the turn's budget.
 class CoroutineNode : private Event, public SourceNode {
 public:
-  /// Takes over the promise to wait for.
-  void beginAwait(OwnNode awaited) noexcept { dependency_ = awaited.release(); }
-  /// Whether the awaited promise is ready to be taken in place; otherwise the coroutine will be resumed.
-  bool awaitReady() {
-    if (dependency_ == &readyNode && hasSuspended_ && takeInlineBudget()) return true;
-    return listenTo(dependency_, this) && awaitedIsReady();
+  /// Whether the promise in `slot` is ready to be taken in place; otherwise the coroutine suspends, holds the
+  /// promise as its dependency meanwhile, and will be resumed.
+  bool awaitReady(PromiseNode*& slot) {
+    if (slot == &readyNode && hasSuspended_ && takeInlineBudget()) return true;
+    if (listenTo(slot, this) && awaitedIsReady()) return true;
+    dependency_ = slot;
+    slot_ = &slot;
+    hasSuspended_ = true;
+    return false;
   }
-  /// The awaited result; valid until endAwait().
-  ResultBase& awaitedResult() noexcept { return resolve(*dependency_); }
-  /// Whether the awaited promise was READY_NOW, which needs no taking; it is dropped then.
-  bool wasReadyNow() noexcept {
-    if (dependency_ != &readyNode) return false;
-    dependency_ = nullptr;
-    return true;
-  }
-  void endAwait() noexcept { destroyChain(std::exchange(dependency_, nullptr)); }
-  [[noreturn]] void throwAwaited(ResultBase& result);
 
-  void suspended() noexcept { hasSuspended_ = true; }
+  /// Gives an awaited promise back to its awaiter, to be taken and destroyed there.
+  void endAwait(PromiseNode* node) noexcept {
+    if (dependency_ != node) return;
+    dependency_ = nullptr;
+    slot_ = nullptr;
+  }
+
   void finish() noexcept { setReady(); }
 
   void destroy() noexcept final;
@@ -51,6 +50,7 @@ protected:
 
 private:
   std::coroutine_handle<> frame_; // while dying: the address of a bool that is set when this object goes
+  PromiseNode** slot_ = nullptr;  // the awaiter's pointer to the dependency
   bool hasSuspended_ = false;
   bool dying_ = false;
 
@@ -58,37 +58,58 @@ private:
   void fire() noexcept final { frame_.resume(); }
 };
 
+/// Owns a promise from the co_await until its result is taken, but for the time in which the coroutine is
+/// suspended on it. There may be several at a time: of `co_await a + co_await b` g++ 12 makes both awaiters
+/// before it waits for either, and takes the results after both.
 template <typename U>
 class PromiseAwaiter {
 public:
-  explicit PromiseAwaiter(CoroutineNode& coroutine) noexcept : coroutine_(coroutine) {}
+  PromiseAwaiter(CoroutineNode& coroutine, OwnNode promise) noexcept
+      : coroutine_(coroutine), node_(promise.release()) {}
+  PromiseAwaiter(const PromiseAwaiter&) = delete;
+  PromiseAwaiter& operator=(const PromiseAwaiter&) = delete;
+  ~PromiseAwaiter() {
+    if (node_ != nullptr) drop();
+  }
 
-  bool await_ready() { return coroutine_.awaitReady(); }
-  void await_suspend(std::coroutine_handle<>) noexcept { coroutine_.suspended(); }
+  bool await_ready() { return coroutine_.awaitReady(node_); }
+  void await_suspend(std::coroutine_handle<>) noexcept {}
   U await_resume() {
     if constexpr (std::is_void_v<U>) {
-      if (coroutine_.wasReadyNow()) return;
+      if (node_ == &readyNode) {
+        coroutine_.endAwait(node_);
+        node_ = nullptr;
+        return;
+      }
     }
-    ResultBase& result = coroutine_.awaitedResult();
+    ResultBase& result = resolve(*node_);
     if (result.exception) [[unlikely]]
-      coroutine_.throwAwaited(result);
+      fail(result);
     if constexpr (std::is_void_v<U>) {
-      coroutine_.endAwait();
+      drop();
     } else if constexpr (std::is_nothrow_move_constructible_v<U>) {
       U value = std::move(*static_cast<Result<U>&>(result).value);
-      coroutine_.endAwait();
+      drop();
       return value;
     } else {
-      struct End {
-        CoroutineNode& coroutine;
-        ~End() { coroutine.endAwait(); }
-      } end{coroutine_};
-      return U(std::move(*static_cast<Result<U>&>(result).value));
+      return U(std::move(*static_cast<Result<U>&>(result).value)); // the destructor drops the promise
     }
   }
 
 private:
   CoroutineNode& coroutine_;
+  PromiseNode* node_;
+
+  void drop() noexcept {
+    coroutine_.endAwait(node_);
+    destroyChain(std::exchange(node_, nullptr));
+  }
+
+  [[noreturn, gnu::noinline, gnu::cold]] void fail(ResultBase& result) {
+    const ExceptionRef exception = std::move(result.exception);
+    drop();
+    exception.rethrow();
+  }
 };
 
 template <typename T>
@@ -115,19 +136,16 @@ public:
   template <typename U>
   PromiseAwaiter<U> await_transform(Promise<U>&& promise,
                                     std::source_location where = std::source_location::current()) {
-    beginAwait(PromiseAccess::take(promise, where));
-    return PromiseAwaiter<U>(*this);
+    return PromiseAwaiter<U>(*this, PromiseAccess::take(promise, where));
   }
   template <typename U>
   PromiseAwaiter<U> await_transform(Promise<U>&) = delete; // a promise is consumed: co_await std::move(promise)
 
   PromiseAwaiter<void> await_transform(ReadyNowConstant) noexcept {
-    beginAwait(OwnNode(&readyNode));
-    return PromiseAwaiter<void>(*this);
+    return PromiseAwaiter<void>(*this, OwnNode(&readyNode));
   }
   PromiseAwaiter<void> await_transform(NeverDoneConstant) noexcept {
-    beginAwait(OwnNode(&neverNode));
-    return PromiseAwaiter<void>(*this);
+    return PromiseAwaiter<void>(*this, OwnNode(&neverNode));
   }
 
   ResultBase& get(ResultBase*) noexcept override { return result_; }

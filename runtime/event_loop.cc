@@ -46,6 +46,7 @@ EventLoop::EventLoop() noexcept : depthAfter_(&start_), port_(nullptr) {
 EventLoop::EventLoop(EventPort& port) noexcept : EventLoop() { port_ = &port; }
 
 EventLoop::~EventLoop() {
+  if (running_) detail::fatal("an EventLoop was destroyed from inside one of its events");
   if (entered_) detail::fatal("an EventLoop was destroyed while it is the thread's current loop");
   if (liveEvents_ != 0)
     detail::fatal(fmt::format("an EventLoop was destroyed while {} promise(s) or coroutine(s) still wait on it; "
@@ -178,6 +179,19 @@ void requireOutside(bool running, EventLoop& loop, std::string_view what, std::s
 
 } // namespace
 
+namespace {
+
+// Whatever ends the waiting (a port may throw), the promise must not keep the address of an event on the stack.
+struct StopListening {
+  detail::OwnNode& node;
+  const bool& fired;
+  ~StopListening() {
+    if (!fired) detail::listen(*node, nullptr);
+  }
+};
+
+} // namespace
+
 std::size_t WaitScope::poll(std::size_t maxTurns, std::source_location where) {
   EventLoop& l = loop();
   requireOutside(l.running_, l, "WaitScope::poll()", where);
@@ -200,12 +214,8 @@ void WaitScope::waitFor(detail::OwnNode& node, std::source_location where) {
     if (!l.isRunnable()) return; // nothing could run before it anyway
     event.armBreadthFirst();
   }
-  try {
-    l.runUntil(event.fired, where);
-  } catch (...) {
-    detail::listen(*node, nullptr);
-    throw;
-  }
+  const StopListening stop{node, event.fired};
+  l.runUntil(event.fired, where);
 }
 
 bool WaitScope::pollFor(detail::OwnNode& node, std::source_location where) {
@@ -213,8 +223,8 @@ bool WaitScope::pollFor(detail::OwnNode& node, std::source_location where) {
   requireOutside(l.running_, l, "poll()", where);
   FlagEvent event(l);
   if (node.listen(&event)) event.armBreadthFirst();
+  const StopListening stop{node, event.fired};
   l.runWhileReady(event.fired);
-  if (!event.fired) detail::listen(*node, nullptr);
   return event.fired;
 }
 

@@ -58,10 +58,10 @@ namespace {
 
 } // namespace
 
-constinit SharedNode readyNode(SharedNode::Kind::READY);
-constinit SharedNode neverNode(SharedNode::Kind::NEVER);
-constinit SharedNode yieldNode(SharedNode::Kind::YIELD);
-constinit SharedNode lastNode(SharedNode::Kind::LAST);
+constinit ImmortalNode readyImmortal(SharedNode::Kind::READY);
+constinit ImmortalNode neverImmortal(SharedNode::Kind::NEVER);
+constinit ImmortalNode yieldImmortal(SharedNode::Kind::YIELD);
+constinit ImmortalNode lastImmortal(SharedNode::Kind::LAST);
 
 bool SharedNode::onReady(Event* event) {
   switch (kind_) {
@@ -202,11 +202,11 @@ bool ExclusiveJoinNode::onReady(Event* event) {
 
 void ExclusiveJoinNode::decide(BranchReady& winner) noexcept {
   if (&winner == &leftReady_) {
-    rightReady_.disarm();
     right_ = OwnNode();
+    rightReady_.disarm(); // after: a dying operation may still have settled
   } else {
-    leftReady_.disarm();
     destroyChain(std::exchange(dependency_, nullptr));
+    leftReady_.disarm();
     dependency_ = right_.release();
   }
   lazy_ = true;

@@ -322,10 +322,21 @@ private:
   Result<Void> result_; // consumers do not write to a Void, nor to an exception that is null
 };
 
-extern constinit SharedNode readyNode;
-extern constinit SharedNode neverNode;
-extern constinit SharedNode yieldNode;
-extern constinit SharedNode lastNode;
+/// Never destroyed: a promise may be the last thing to go in a program.
+union ImmortalNode {
+  SharedNode node;
+  explicit constexpr ImmortalNode(SharedNode::Kind kind) noexcept : node(kind) {}
+  ~ImmortalNode() {}
+};
+
+extern constinit ImmortalNode readyImmortal;
+extern constinit ImmortalNode neverImmortal;
+extern constinit ImmortalNode yieldImmortal;
+extern constinit ImmortalNode lastImmortal;
+inline constexpr SharedNode& readyNode = readyImmortal.node;
+inline constexpr SharedNode& neverNode = neverImmortal.node;
+inline constexpr SharedNode& yieldNode = yieldImmortal.node;
+inline constexpr SharedNode& lastNode = lastImmortal.node;
 
 /// Waits for a promise for a promise and then becomes a lazy stand-in for the inner one. A chain that is
 /// itself the inner one of another puts its own inner promise in its place and goes, so that a loop by

@@ -16,16 +16,12 @@ bool CoroutineNode::awaitedIsReady() noexcept {
   return false;
 }
 
-void CoroutineNode::throwAwaited(ResultBase& result) {
-  ExceptionRef exception = std::move(result.exception);
-  endAwait();
-  exception.rethrow();
-}
-
 // When the destructor of a local throws, the coroutine takes it for an exception of its body and ends at its final
 // suspension: then it is destroyed once more. A cancelled coroutine has nobody to tell of the exception.
 void CoroutineNode::destroy() noexcept {
   if (isFiring()) destroyedWhileFiring();
+  if (slot_ != nullptr) *slot_ = nullptr; // the dependency has been destroyed already
+  slot_ = nullptr;
   resetSource(nullptr); // nobody may hear of that end
   const std::coroutine_handle<> frame = frame_;
   bool gone = false;

@@ -59,7 +59,7 @@ struct NeverDoneConstant;
 /// What a Promise<T> can be made from as a value.
 template <typename U, typename T>
 concept ValueOf =
-    !std::is_void_v<T> && std::constructible_from<T, U> && !std::same_as<std::remove_cvref_t<U>, Exception> &&
+    !std::is_void_v<T> && std::convertible_to<U, T> && !std::same_as<std::remove_cvref_t<U>, Exception> &&
     !std::same_as<std::remove_cvref_t<U>, Promise<T>> && !std::same_as<std::remove_cvref_t<U>, NeverDoneConstant>;
 
 /// The default error handler: passes the error on.

@@ -1299,8 +1299,8 @@ TEST_CASE("nodes keep their size") {
   CHECK(sizeof(detail::Event) <= 32);
   CHECK(sizeof(detail::ChainNode) <= 88);
   CHECK(sizeof(detail::ImmediateNode<int>) <= 64);
-  CHECK(sizeof(detail::CoroutineNode) <= 96);
-  CHECK(sizeof(detail::CoroutinePromise<void>) <= 112);
+  CHECK(sizeof(detail::CoroutineNode) <= 104);
+  CHECK(sizeof(detail::CoroutinePromise<void>) <= 120);
   CHECK(sizeof(detail::Result<detail::Void>) <= 16);
 }
 
