@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 
 
 def run(*command: str, env: dict[str, str] | None = None, cwd: str | None = None) -> str:
@@ -40,9 +39,11 @@ def connect(port: int, process: subprocess.Popen) -> socket.socket:
         try:
             return socket.create_connection(("127.0.0.1", port), timeout=10)
         except ConnectionRefusedError:
-            if process.poll() is not None:
+            try:
+                process.wait(timeout=0.02)  # it says nothing when it listens; its end would be an answer, too
                 break
-            time.sleep(0.02)
+            except subprocess.TimeoutExpired:
+                continue
     print("README: the program does not listen")
     sys.exit(1)
 
