@@ -15,7 +15,7 @@
 using namespace troth;
 using std::chrono::seconds;
 
-// What nobody else sees. Clients that leave or fall silent are no news.
+// What nobody else sees. Clients that leave, fall silent or do not read are no news.
 struct Log : TaskSet::ErrorHandler {
   void taskFailed(Exception e) override {
     if (e.kind() == Exception::Kind::FAILED) std::fprintf(stderr, "echo_server: %s\n", e.what());
@@ -28,7 +28,9 @@ Promise<void> echo(std::unique_ptr<AsyncIoStream> client, Timer& timer, seconds 
     if (idleTimeout > seconds(0)) next = timer.timeoutAfter(idleTimeout, std::move(next));
     const Chunk chunk = co_await std::move(next);
     if (chunk.empty()) co_return;
-    co_await client->write(chunk);
+    Promise<void> sent = client->write(chunk);
+    if (idleTimeout > seconds(0)) sent = timer.timeoutAfter(idleTimeout, std::move(sent));
+    co_await std::move(sent);
   }
 }
 
@@ -38,11 +40,10 @@ Promise<void> acceptAll(ConnectionReceiver& receiver, TaskSet& clients, Timer& t
 
 int main(int argc, char** argv) try {
   Options options(argc, argv, {{"address", "127.0.0.1"}, {"port", "7000"}, {"idle-timeout", "0"}, {"grace", "5"}});
-  const seconds idleTimeout(options.number("idle-timeout", 1'000'000));
-  const seconds grace(options.number("grace", 1'000'000));
+  const seconds idleTimeout(options.number("idle-timeout", 1'000'000)), grace(options.number("grace", 1'000'000));
   AsyncIoContext io = setupAsyncIo();
-  auto address = newNetwork(io)->parseAddress(options.text("address"), options.port("port")).wait(io.waitScope());
-  auto receiver = address->listen();
+  auto network = newNetwork(io);
+  auto receiver = network->parseAddress(options.text("address"), options.port("port")).wait(io.waitScope())->listen();
   std::printf("listening on %s\n", receiver->toString().c_str());
   std::fflush(stdout);
 

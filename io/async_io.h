@@ -83,8 +83,9 @@ class HostedAsyncIoContext : public AsyncIo {
 AsyncIoContext setupAsyncIo(std::source_location where = std::source_location::current());
 
 /// Sets up this thread inside `hostLoop` (a `uv_loop_t*`), which the host goes on running, and which must
-/// outlive the context. The host's loop stays alive exactly while troth has work on it. Signal
-/// dispositions are the host's: it must ignore SIGPIPE if troth writes to sockets.
+/// outlive the context. The host's loop stays alive exactly while troth has work on it; an open stream that has been
+/// read from, and an open receiver that has accepted, are such work, as open sockets are in libuv. Signal dispositions
+/// are the host's: it must ignore SIGPIPE if troth writes to sockets.
 HostedAsyncIoContext setupAsyncIo(uv_loop_s* hostLoop, std::source_location where = std::source_location::current());
 
 } // namespace v0

@@ -5,17 +5,17 @@
 namespace troth {
 inline namespace v0 {
 
-void Chunk::takeScratchSlowly() noexcept {
-  if (size_ <= detail::POOL_CLASSES * detail::POOL_GRAIN) {
+void Chunk::takeScratch(std::size_t size) noexcept {
+  if (size <= detail::POOL_CLASSES * detail::POOL_GRAIN) {
     try {
-      data_ = static_cast<std::byte*>(detail::allocate(size_));
-      std::memcpy(data_, detail::scratchBuffer(), size_);
+      *this = copyOf({detail::scratchBuffer(), size});
       return;
     } catch (...) {
       // Without memory for a block, the buffer that holds the bytes already does as well.
     }
   }
   data_ = detail::takeScratchBuffer();
+  size_ = static_cast<std::uint32_t>(size);
   allocated_ = detail::BUFFER_SIZE;
 }
 

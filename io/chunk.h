@@ -48,14 +48,13 @@ public:
   /// For implementers of streams: the first `size` bytes (1 to CAPACITY) of detail::scratchBuffer(), which the
   /// caller has just filled. A few are copied into a block of their size, so that chunks that wait are small
   /// and the next read finds the scratch buffer in the cache; many take the buffer along.
-  struct FromScratch {};
-  Chunk(FromScratch, std::size_t size) noexcept : size_(static_cast<std::uint32_t>(size)) {
-    data_ = static_cast<std::byte*>(detail::allocateFromList(size));
-    allocated_ = size_;
-    if (data_ != nullptr) [[likely]]
-      std::memcpy(data_, detail::scratchBuffer(), size);
-    else
-      takeScratchSlowly();
+  /// The chunk must be empty.
+  void fillFromScratch(std::size_t size) noexcept {
+    void* block = detail::allocateFromList(size);
+    if (block == nullptr) [[unlikely]]
+      return takeScratch(size);
+    data_ = static_cast<std::byte*>(std::memcpy(block, detail::scratchBuffer(), size));
+    size_ = allocated_ = static_cast<std::uint32_t>(size);
   }
 
   std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
@@ -70,7 +69,7 @@ private:
   std::uint32_t size_ = 0;
   std::uint32_t allocated_ = 0;
 
-  void takeScratchSlowly() noexcept;
+  void takeScratch(std::size_t size) noexcept;
 
   Chunk(std::byte* data, std::size_t size, std::size_t allocated) noexcept
       : data_(data), size_(static_cast<std::uint32_t>(size)), allocated_(static_cast<std::uint32_t>(allocated)) {}

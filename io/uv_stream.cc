@@ -24,6 +24,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <vector>
 
@@ -66,7 +67,9 @@ private:
 class ReadOp final : public detail::SourceNode {
 public:
   explicit ReadOp(UvStreamState& state) noexcept
-      : SourceNode(std::source_location()), state_(state), loop_(EventLoop::currentOrNull()) {}
+      : SourceNode(std::source_location()), state_(state), loop_(EventLoop::currentOrNull()) {
+    chunkResult_.value.emplace();
+  }
 
   bool isFree() const noexcept { return mode_ == Mode::FREE; }
   bool isPending() const noexcept { return mode_ != Mode::FREE && !isReady(); }
@@ -74,10 +77,12 @@ public:
   void beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) noexcept;
   void beginChunk(std::source_location where) noexcept { begin(Mode::CHUNK, where); }
 
-  /// Serves the read from bytes that an earlier one gave back. Throws std::bad_alloc.
-  void takeGivenBack(std::vector<std::byte>& bytes);
+  /// Serves the read from bytes that an earlier one gave back, and returns how many it took. Throws std::bad_alloc.
+  std::size_t takeGivenBack(std::span<const std::byte> bytes);
 
-  /// Says where the next bytes go: nowhere if there is no memory for them (the read has failed then).
+  /// The usual case: says that the next bytes go to the thread's scratch buffer, if they can.
+  bool giveScratch(uv_buf_t& buffer) const noexcept;
+  /// Says where the next bytes of this pending read go: nowhere if there is no memory for them (it has failed then).
   void giveSpace(uv_buf_t& buffer) noexcept;
   /// `count` bytes have come there.
   void received(std::size_t count) noexcept;
@@ -102,13 +107,42 @@ private:
   std::size_t minBytes_ = 0;
   std::size_t filled_ = 0;
   detail::Result<std::size_t> sizeResult_; // the result of a SPAN read, empty otherwise
-  detail::Result<Chunk> chunkResult_;      // the result of a CHUNK read, empty otherwise
+  detail::Result<Chunk> chunkResult_;      // the result of a CHUNK read; otherwise its chunk is empty
 
   ResultBase& result() noexcept { return mode_ == Mode::CHUNK ? static_cast<ResultBase&>(chunkResult_) : sizeResult_; }
   void begin(Mode mode, std::source_location where) noexcept;
-  [[gnu::noinline, gnu::cold]] void makeSpace(uv_buf_t& buffer) noexcept;
   void giveBack() noexcept;
   [[gnu::noinline, gnu::cold]] void clear() noexcept;
+};
+
+/// Bytes that cancelled reads have given back; the next reads begin with them.
+class GivenBack {
+public:
+  bool empty() const noexcept { return taken_ == bytes_.size(); }
+  std::span<const std::byte> bytes() const noexcept { return std::span(bytes_).subspan(taken_); }
+
+  /// Puts `bytes` in front. Throws std::bad_alloc.
+  void putBack(std::span<const std::byte> bytes) {
+    if (bytes.size() <= taken_) {
+      taken_ -= bytes.size();
+      std::memcpy(bytes_.data() + taken_, bytes.data(), bytes.size());
+    } else {
+      bytes_.erase(bytes_.begin(), bytes_.begin() + static_cast<std::ptrdiff_t>(std::exchange(taken_, 0)));
+      bytes_.insert(bytes_.begin(), bytes.begin(), bytes.end());
+    }
+  }
+
+  /// Takes the first `count` bytes away.
+  void drop(std::size_t count) noexcept {
+    taken_ += count;
+    if (!empty()) return;
+    bytes_ = std::vector<std::byte>();
+    taken_ = 0;
+  }
+
+private:
+  std::vector<std::byte> bytes_;
+  std::size_t taken_ = 0; // of bytes_, from its front
 };
 
 /// Bytes on their way that nobody else keeps alive.
@@ -179,8 +213,10 @@ private:
   int writeError_ = 0;
   WriteNode* writer_ = nullptr; // the write that waits, if its promise is still there
   ReadOp readOp_;
-  std::vector<std::byte> givenBack_;
+  GivenBack givenBack_;
   UvHandle<uv_stream_t> handle_;
+
+  static constexpr int NOT_TRIED = INT_MIN; // no status of libuv
 
   void dropReference() noexcept {
     if (--references_ == 0) [[unlikely]]
@@ -189,6 +225,7 @@ private:
   [[gnu::noinline, gnu::cold]] void destroy() noexcept;
   void startRead();
   [[gnu::noinline, gnu::cold]] void startReadSlowly();
+  [[gnu::noinline]] static void giveSpace(UvStreamState* state, uv_buf_t& buffer) noexcept;
   void onRead(ssize_t count) noexcept;
   [[gnu::noinline, gnu::cold]] void onNothingRead(int count) noexcept;
   int hiddenReset() const noexcept;
@@ -196,7 +233,8 @@ private:
   WriteNode* endWriter() noexcept;
   void failWrite(int status) noexcept;
   void openWrite() noexcept { writeOpen_ = writer_ == nullptr && !spilling_ && !writeEnded_ && writeError_ == 0; }
-  [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, std::size_t written,
+  [[gnu::noinline]] Promise<void> writeOneSlowly(uv_buf_t buffer, int status, std::source_location where);
+  [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, int status,
                                               std::source_location where);
   int tryWrite(std::vector<uv_buf_t>& rest) noexcept;
   void spill() noexcept;
@@ -229,39 +267,48 @@ void ReadOp::beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::s
   filled_ = 0;
 }
 
-void ReadOp::takeGivenBack(std::vector<std::byte>& bytes) {
+std::size_t ReadOp::takeGivenBack(std::span<const std::byte> bytes) {
   const std::size_t count = std::min(bytes.size(), mode_ == Mode::CHUNK ? Chunk::CAPACITY : buffer_.size());
   if (mode_ == Mode::CHUNK) {
-    chunkResult_.value.emplace(Chunk::copyOf(std::span(bytes).first(count)));
+    *chunkResult_.value = Chunk::copyOf(bytes.first(count));
     setReady();
   } else {
     std::memcpy(buffer_.data(), bytes.data(), count);
     received(count);
   }
-  bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count));
+  return count;
 }
 
-inline void ReadOp::giveSpace(uv_buf_t& buffer) noexcept {
-  if (mode_ == Mode::CHUNK) {
-    buffer.base = reinterpret_cast<char*>(detail::scratchBuffer());
-    buffer.len = Chunk::CAPACITY;
-    if (buffer.base == nullptr) [[unlikely]]
-      makeSpace(buffer);
-  } else {
+inline bool ReadOp::giveScratch(uv_buf_t& buffer) const noexcept {
+  std::byte* scratch = detail::scratchBuffer();
+  if (mode_ != Mode::CHUNK || isReady() || scratch == nullptr) [[unlikely]]
+    return false;
+  buffer.base = reinterpret_cast<char*>(scratch);
+  buffer.len = Chunk::CAPACITY;
+  return true;
+}
+
+void ReadOp::giveSpace(uv_buf_t& buffer) noexcept {
+  if (mode_ == Mode::SPAN) {
     buffer = asUvBuffer(buffer_.subspan(filled_).first(std::min(buffer_.size() - filled_, MOST_AT_ONCE)));
+  } else if (std::byte* scratch = detail::makeScratch()) {
+    buffer = asUvBuffer({scratch, Chunk::CAPACITY});
+  } else {
+    buffer = asUvBuffer({});
+    failed(uvException(UV_ENOMEM, "read", where_));
   }
 }
 
-void ReadOp::makeSpace(uv_buf_t& buffer) noexcept {
-  buffer.base = reinterpret_cast<char*>(detail::makeScratch());
-  if (buffer.base != nullptr) return;
-  buffer.len = 0;
-  failed(uvException(UV_ENOMEM, "read", where_));
+void UvStreamState::giveSpace(UvStreamState* state, uv_buf_t& buffer) noexcept {
+  if (state != nullptr && state->readOp_.isPending())
+    state->readOp_.giveSpace(buffer);
+  else
+    buffer = asUvBuffer({});
 }
 
 inline void ReadOp::received(std::size_t count) noexcept {
   if (mode_ == Mode::CHUNK) {
-    chunkResult_.value.emplace(Chunk::FromScratch(), count);
+    chunkResult_.value->fillFromScratch(count);
     setReady();
     return;
   }
@@ -273,10 +320,7 @@ inline void ReadOp::received(std::size_t count) noexcept {
 }
 
 void ReadOp::ended() noexcept {
-  if (mode_ == Mode::CHUNK)
-    chunkResult_.value.emplace();
-  else
-    sizeResult_.value.emplace(filled_);
+  if (mode_ == Mode::SPAN) sizeResult_.value.emplace(filled_);
   setReady();
 }
 
@@ -291,11 +335,11 @@ void ReadOp::giveBack() noexcept {
   std::span<const std::byte> bytes;
   if (mode_ == Mode::SPAN)
     bytes = buffer_.first(std::exchange(filled_, 0));
-  else if (chunkResult_.value)
+  else
     bytes = chunkResult_.value->bytes();
   if (bytes.empty()) return;
   try {
-    state_.givenBack_.insert(state_.givenBack_.begin(), bytes.begin(), bytes.end());
+    state_.givenBack_.putBack(bytes);
   } catch (...) {
     // Bytes would be lost without notice: the stream must not go on as if nothing were missing.
     state_.readError_ = UV_ENOMEM;
@@ -306,7 +350,7 @@ void ReadOp::clear() noexcept {
   giveBack();
   sizeResult_.value.reset();
   sizeResult_.exception = {};
-  chunkResult_.value.reset();
+  *chunkResult_.value = Chunk();
   chunkResult_.exception = {};
 }
 
@@ -361,8 +405,7 @@ int UvStreamState::hiddenReset() const noexcept {
 
 void UvStreamState::startReadSlowly() {
   if (!givenBack_.empty()) {
-    readOp_.takeGivenBack(givenBack_);
-    if (givenBack_.empty()) givenBack_.shrink_to_fit();
+    givenBack_.drop(readOp_.takeGivenBack(givenBack_.bytes()));
     if (readOp_.isReady()) return;
   }
   if (readError_ != 0) return readOp_.failed(uvException(readError_, "read", readOp_.where()));
@@ -372,10 +415,8 @@ void UvStreamState::startReadSlowly() {
       handle_.get(),
       [](uv_handle_t* handle, std::size_t, uv_buf_t* buffer) {
         auto* state = static_cast<UvStreamState*>(handle->data);
-        if (state != nullptr && state->readOp_.isPending()) [[likely]]
-          state->readOp_.giveSpace(*buffer);
-        else
-          *buffer = asUvBuffer({});
+        if (state == nullptr || !state->readOp_.giveScratch(*buffer)) [[unlikely]]
+          giveSpace(state, *buffer);
       },
       [](uv_stream_t* handle, ssize_t count, const uv_buf_t*) {
         if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onRead(count);
@@ -447,23 +488,24 @@ int UvStreamState::tryWrite(std::vector<uv_buf_t>& rest) noexcept {
 
 // The usual case: the socket takes it all. Everything else is left to writeSlowly.
 Promise<void> UvStreamState::write(std::span<const std::byte> bytes, std::source_location where) {
-  std::size_t written = 0;
+  int status = NOT_TRIED;
+  const uv_buf_t buffer = asUvBuffer(bytes);
   if (writeOpen_ && !bytes.empty() && bytes.size() <= MOST_AT_ONCE) [[likely]] {
-    const uv_buf_t buffer = asUvBuffer(bytes);
-    const int status = uv_try_write(handle_.get(), &buffer, 1);
-    if (status == static_cast<int>(bytes.size())) [[likely]]
+    status = uv_try_write(handle_.get(), &buffer, 1);
+    if (status == static_cast<int>(buffer.len)) [[likely]]
       return READY_NOW;
-    if (status >= 0)
-      written = static_cast<std::size_t>(status);
-    else if (status != UV_EAGAIN)
-      failWrite(status);
   }
-  return writeSlowly(std::span(&bytes, 1), written, where);
+  return writeOneSlowly(buffer, status, where);
+}
+
+Promise<void> UvStreamState::writeOneSlowly(uv_buf_t buffer, int status, std::source_location where) {
+  const std::span piece(reinterpret_cast<const std::byte*>(buffer.base), buffer.len);
+  return writeSlowly({&piece, 1}, status, where);
 }
 
 Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
   std::array<uv_buf_t, 16> buffers;
-  std::size_t written = 0;
+  int status = NOT_TRIED;
   if (writeOpen_ && pieces.size() <= buffers.size()) [[likely]] {
     unsigned count = 0;
     std::size_t total = 0;
@@ -473,26 +515,25 @@ Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> p
       total += piece.size();
     }
     if (total > 0 && total <= MOST_AT_ONCE) {
-      const int status = uv_try_write(handle_.get(), buffers.data(), count);
+      status = uv_try_write(handle_.get(), buffers.data(), count);
       if (status == static_cast<int>(total)) return READY_NOW;
-      if (status >= 0)
-        written = static_cast<std::size_t>(status);
-      else if (status != UV_EAGAIN)
-        failWrite(status);
     }
   }
-  return writeSlowly(pieces, written, where);
+  return writeSlowly(pieces, status, where);
 }
 
-// Refuses a misuse, reports a failed direction, or waits for the socket to take what is left.
-Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::byte>> pieces, std::size_t written,
+// Refuses a misuse, reports a failed direction, or waits for the socket to take what is left. `status` is what an
+// attempt to write it all at once has given, or NOT_TRIED.
+Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::byte>> pieces, int status,
                                          std::source_location where) {
+  if (status < 0 && status != UV_EAGAIN && status != NOT_TRIED) failWrite(status);
   if (writer_ != nullptr) detail::throwMisuse("write: another write to this stream is pending", where);
   if (writeEnded_) detail::throwMisuse("write: the stream was shut down for writing", where);
   if (writeError_ != 0) return Promise<void>(writeException(where), where);
 
   auto* node = detail::NodeAccess::makeAlone<WriteNode>(*this, where);
   Promise<void> promise = detail::PromiseAccess::wrap<void>(node);
+  std::size_t written = status > 0 ? static_cast<std::size_t>(status) : 0;
   for (std::span<const std::byte> piece : pieces) {
     const std::size_t skip = std::min(written, piece.size());
     written -= skip;
@@ -506,7 +547,11 @@ Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::by
   if (node->rest.empty()) return READY_NOW;
   writer_ = node;
   writeOpen_ = false;
-  if (!spilling_) spill();
+  if (spilling_) return promise;
+  if (status == NOT_TRIED)
+    continueWrite();
+  else
+    spill();
   return promise;
 }
 
@@ -581,8 +626,7 @@ void WriteNode::destroy() noexcept {
 
 void UvStreamState::shutdownWrite(std::source_location where) {
   if (writer_ != nullptr) detail::throwMisuse("shutdownWrite: a write to this stream is pending", where);
-  if (std::exchange(writeEnded_, true)) return;
-  writeOpen_ = false;
+  if (writeEnded_) return;
   struct Shutdown : detail::Pooled {
     uv_shutdown_t request;
   };
@@ -591,9 +635,12 @@ void UvStreamState::shutdownWrite(std::source_location where) {
   const int status = uv_shutdown(&shutdown->request, handle_.get(),
                                  [](uv_shutdown_t* request, int) { delete static_cast<Shutdown*>(request->data); });
   // A peer that has gone needs no end of stream; reading reports it.
-  if (status == UV_ENOTCONN) return;
-  uvCheck(status, "shutdownWrite", where);
-  shutdown.release();
+  if (status != UV_ENOTCONN) {
+    uvCheck(status, "shutdownWrite", where);
+    shutdown.release();
+  }
+  writeEnded_ = true;
+  writeOpen_ = false;
 }
 
 void UvStreamState::close() noexcept {

@@ -25,6 +25,8 @@ public:
 
   ParsedAddress parse(std::uint16_t defaultPort) const {
     if (text_.empty()) fail("it is empty");
+    if (isBlank(text_.front()) || isBlank(text_.back())) fail("it begins or ends with a blank");
+    if (text_.starts_with("unix:")) fail("this network reaches IP addresses and host names only");
     std::string_view host;
     std::string_view port;
     bool hasPort = false;
@@ -66,6 +68,7 @@ private:
   }
 
   std::uint16_t parsePort(std::string_view digits) const {
+    if (digits.empty()) fail("there is no port after the colon");
     unsigned long value = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (error == std::errc::result_out_of_range || (error == std::errc() && value > 65535))
@@ -105,6 +108,7 @@ private:
                                [](char c) { return isDigit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); });
   }
 
+  static bool isBlank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
   static bool isDigit(char c) { return c >= '0' && c <= '9'; }
 
   static bool isNameCharacter(char c) {

@@ -54,6 +54,7 @@ public:
   ///               if it was refused or cannot be reached, OVERLOADED if it did not answer in time.
   /// Cancellation: clean for this side: the attempt is closed. The peer may see a connection come and go.
   /// Lifetime:     the address may be destroyed at any time.
+  /// Misuse:       throws FAILED at once for "*", which is no address to connect to, and for port 0.
   virtual Promise<std::unique_ptr<AsyncIoStream>>
   connect(std::source_location where = std::source_location::current()) = 0;
 

@@ -19,10 +19,12 @@ namespace detail {
 /// happening behind its back. Later awaits of ready promises go on in place, within the turn's budget.
 class CoroutineNode : private Event, public SourceNode {
 public:
+  /// Whether READY_NOW may be taken in place.
+  bool awaitReadyNow() noexcept { return hasSuspended_ && takeInlineBudget(); }
+
   /// Whether the promise in `slot` is ready to be taken in place; otherwise the coroutine suspends, holds the
   /// promise as its dependency meanwhile, and will be resumed.
   bool awaitReady(PromiseNode*& slot) {
-    if (slot == &readyNode && hasSuspended_ && takeInlineBudget()) return true;
     if (listenTo(slot, this) && awaitedIsReady()) return true;
     dependency_ = slot;
     slot_ = &slot;
@@ -72,15 +74,19 @@ public:
     if (node_ != nullptr) drop();
   }
 
-  bool await_ready() { return coroutine_.awaitReady(node_); }
+  bool await_ready() {
+    if constexpr (std::is_void_v<U>) {
+      if (node_ == &readyNode && coroutine_.awaitReadyNow()) {
+        node_ = nullptr;
+        return true;
+      }
+    }
+    return coroutine_.awaitReady(node_);
+  }
   void await_suspend(std::coroutine_handle<>) noexcept {}
   U await_resume() {
     if constexpr (std::is_void_v<U>) {
-      if (node_ == &readyNode) {
-        coroutine_.endAwait(node_);
-        node_ = nullptr;
-        return;
-      }
+      if (node_ == nullptr) return;
     }
     ResultBase& result = resolve(*node_);
     if (result.exception) [[unlikely]]
@@ -101,8 +107,9 @@ private:
   PromiseNode* node_;
 
   void drop() noexcept {
-    coroutine_.endAwait(node_);
-    destroyChain(std::exchange(node_, nullptr));
+    PromiseNode* node = std::exchange(node_, nullptr);
+    coroutine_.endAwait(node);
+    destroyChain(node);
   }
 
   [[noreturn, gnu::noinline, gnu::cold]] void fail(ResultBase& result) {
@@ -114,6 +121,8 @@ private:
 
 template <typename T>
 class CoroutinePromiseBase : public CoroutineNode {
+  static_assert(alignof(FixVoid<T>) <= alignof(std::max_align_t), "an over-aligned value cannot be held by a promise");
+
 public:
   explicit CoroutinePromiseBase(std::coroutine_handle<> frame) : CoroutineNode(frame) {}
 

@@ -50,10 +50,11 @@ void destroyLongChain(PromiseNode* node) noexcept {
 
 namespace {
 
-[[noreturn]] void throwWrongThread(std::string_view what, const std::source_location& where) {
-  throwMisuse(
+Exception wrongThread(std::string_view what, const std::source_location& where) {
+  return Exception(
+      Exception::Kind::FAILED,
       fmt::format("{} on another thread than the one whose loop it belongs to; a promise stays on its thread", what),
-      where);
+      {}, where);
 }
 
 } // namespace
@@ -63,7 +64,7 @@ constinit ImmortalNode neverImmortal(SharedNode::Kind::NEVER);
 constinit ImmortalNode yieldImmortal(SharedNode::Kind::YIELD);
 constinit ImmortalNode lastImmortal(SharedNode::Kind::LAST);
 
-bool SharedNode::onReady(Event* event) {
+bool SharedNode::onReady(Event* event) noexcept {
   switch (kind_) {
   case Kind::READY:
     return true;
@@ -92,40 +93,31 @@ void NodeAccess::takeBlock(PromiseNode& node, PromiseNode& below, std::size_t si
 
 // ---------------------------------------------------------------------------------------- SourceNode
 
-EventLoop* SourceNode::owner() const noexcept {
+EventLoop* SourceNode::loop() const noexcept {
   if (state_ == READY) return nullptr;
   if ((state_ & NO_WAITER) != 0) return reinterpret_cast<EventLoop*>(state_ & ~NO_WAITER);
   return &reinterpret_cast<Event*>(state_)->loop();
 }
 
-bool SourceNode::onReady(Event* event) {
+bool SourceNode::onReady(Event* event) noexcept {
   if (state_ == READY) return true;
-  EventLoop* loop = owner();
-  if (event == nullptr) {
-    state_ = unwaited(loop);
-    return false;
-  }
-  if (loop != nullptr && loop != &event->loop()) throwWrongThread("a promise was awaited", where_);
-  state_ = reinterpret_cast<std::uintptr_t>(event);
+  state_ = event != nullptr ? reinterpret_cast<std::uintptr_t>(event) : unwaited(loop());
   return false;
 }
 
 bool listenToSlowly(PromiseNode*& slot, Event* event) {
-  try {
-    return listen(*slot, event);
-  } catch (...) {
-    slot = nullptr;
-    throw;
-  }
+  if (isForeign(*slot, event->loop()))
+    throw wrongThread("a promise was awaited", std::exchange(slot, nullptr)->where());
+  return listen(*slot, event);
 }
 
 bool SourceNode::isOnOwnThread() const noexcept {
-  EventLoop* loop = owner();
-  return loop == nullptr || loop == EventLoop::currentOrNull();
+  EventLoop* own = loop();
+  return own == nullptr || own == EventLoop::currentOrNull();
 }
 
 void SourceNode::requireThread(std::string_view what) const {
-  if (!isOnOwnThread()) throwWrongThread(what, where_);
+  if (!isOnOwnThread()) throw wrongThread(what, where_);
 }
 
 // ----------------------------------------------------------------------------------------- ChainNode
@@ -134,7 +126,7 @@ void ChainNode::start() {
   if (listenTo(dependency_, this)) armBreadthFirst();
 }
 
-bool ChainNode::onReady(Event* event) {
+bool ChainNode::onReady(Event* event) noexcept {
   waiter_ = event;
   return false;
 }
@@ -145,11 +137,19 @@ OwnNode ChainNode::takeInner() noexcept {
   ExceptionRef exception = std::move(outer.exception);
   if (!exception) inner = std::move(*static_cast<Result<OwnNode>&>(outer).value);
   destroyChain(std::exchange(dependency_, nullptr));
-  if (inner) return inner;
-  if (!exception)
-    exception =
+  if (exception) return broken(std::move(exception));
+  if (!inner)
+    return broken(
         Exception(Exception::Kind::FAILED, "a continuation returned a promise that was consumed already", {}, where_)
-            .ref();
+            .ref());
+  if (isForeign(*inner, Event::loop())) {
+    // It could be destroyed only on its thread.
+    return broken(wrongThread("a promise was returned by a continuation", inner.release()->where()).ref());
+  }
+  return inner;
+}
+
+OwnNode ChainNode::broken(ExceptionRef exception) const noexcept {
   try {
     return OwnNode(NodeAccess::makeAlone<BrokenNode>(std::move(exception), where_));
   } catch (...) {
@@ -166,18 +166,13 @@ void ChainNode::settle(PromiseNode*& slot, OwnNode inner, Event* waiter) noexcep
   }
   slot = inner.release();
   if (slot->chain_) static_cast<ChainNode*>(slot)->place_ = &slot;
-  if (waiter == nullptr) return;
-  try {
-    if (listen(*slot, waiter)) waiter->armBreadthFirst();
-  } catch (const Exception& e) {
-    fatal(e.description(), slot->where());
-  }
+  if (waiter != nullptr && listen(*slot, waiter)) waiter->armBreadthFirst();
 }
 
 void ChainNode::fire() noexcept {
   OwnNode inner = takeInner();
   if (place_ == nullptr) {
-    lazy_ = true;
+    lazy_ = through_ = true;
     settle(dependency_, std::move(inner), waiter_);
     return;
   }
@@ -195,7 +190,8 @@ void ExclusiveJoinNode::start() {
   if (right_.listen(&rightReady_)) rightReady_.armBreadthFirst();
 }
 
-bool ExclusiveJoinNode::onReady(Event* event) {
+bool ExclusiveJoinNode::onReady(Event* event) noexcept {
+  if (lazy_) return true; // the winner may be one that is ready once only, such as evalLater's
   waiter_ = event;
   return false;
 }

@@ -51,10 +51,12 @@ public:
   PromiseNode(const PromiseNode&) = delete;
   PromiseNode& operator=(const PromiseNode&) = delete;
 
-  /// Sources only. If the result is there, returns true and forgets the event; otherwise arms `event`
-  /// once it is (null: no event any more) and returns false. Throws FAILED if this node belongs to
-  /// another loop than the event.
-  virtual bool onReady(Event* event) = 0;
+  /// Asked of what sourceOf() gives. If the result is there, returns true and forgets the event; otherwise arms
+  /// `event`, which is of the same loop, once it is (null: no event any more) and returns false.
+  virtual bool onReady(Event* event) noexcept = 0;
+
+  /// The loop that this node belongs to; null if that does not matter, since it is ready or shared by all.
+  virtual EventLoop* loop() const noexcept = 0;
 
   /// The result, which the caller moves out before it destroys the node. Called once, when ready. For a
   /// lazy node `in` is its dependency's result.
@@ -71,9 +73,10 @@ protected:
 
   PromiseNode* dependency_ = nullptr; // owned
   std::source_location where_;        // where the promise was made
-  bool lazy_ = false;
-  bool chain_ = false;  // is a ChainNode
-  bool source_ = false; // is a SourceNode
+  bool lazy_ = false;                 // the result is made from the dependency's
+  bool through_ = false;              // ready when the dependency is: set only together with lazy_
+  bool chain_ = false;                // is a ChainNode
+  bool source_ = false;               // is a SourceNode
 
   friend class OwnNode;
   friend class NodeAccess;
@@ -83,7 +86,6 @@ protected:
   friend void destroyChain(PromiseNode* node) noexcept;
   friend void destroyLongChain(PromiseNode* node) noexcept;
   friend PromiseNode& sourceOf(PromiseNode& node) noexcept;
-  friend bool listen(PromiseNode& node, Event* event);
   friend bool listenTo(PromiseNode*& slot, Event* event);
 
 private:
@@ -92,14 +94,22 @@ private:
   std::uint16_t blockSize_ = 0;   // 0: not the owner
 };
 
+/// The node that tells when the promise is ready.
 inline PromiseNode& sourceOf(PromiseNode& node) noexcept {
   PromiseNode* n = &node;
-  while (n->lazy_) n = n->dependency_;
+  while (n->through_) n = n->dependency_;
   return *n;
 }
 
-/// Asks for `event` to be armed when the promise is ready; true if it is already (nothing is armed then).
-bool listen(PromiseNode& node, Event* event);
+/// Asks for `event` to be armed when the promise, which is of the event's loop, is ready; true if it is already
+/// (nothing is armed then).
+inline bool listen(PromiseNode& node, Event* event) noexcept { return sourceOf(node).onReady(event); }
+
+/// Whether the promise belongs to another loop.
+inline bool isForeign(PromiseNode& node, EventLoop& loop) noexcept {
+  EventLoop* own = sourceOf(node).loop();
+  return own != nullptr && own != &loop;
+}
 
 ResultBase& resolveChain(PromiseNode& node) noexcept;
 void destroyLongChain(PromiseNode* node) noexcept;
@@ -220,7 +230,8 @@ private:
 /// nobody does, then the event, then that it is ready.
 class SourceNode : public PromiseNode {
 public:
-  bool onReady(Event* event) final;
+  bool onReady(Event* event) noexcept final;
+  EventLoop* loop() const noexcept final;
 
   /// The usual case of onReady: not ready, nobody waits yet, and `event` is of the same loop.
   bool listenFirst(Event* event) noexcept {
@@ -260,18 +271,12 @@ private:
   static std::uintptr_t unwaited(EventLoop* loop) noexcept {
     return reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER;
   }
-  EventLoop* owner() const noexcept;
 };
-
-inline bool listen(PromiseNode& node, Event* event) {
-  PromiseNode& source = sourceOf(node);
-  return source.onReady(event);
-}
 
 bool listenToSlowly(PromiseNode*& slot, Event* event);
 
-/// listen() for the owner of a promise. A promise of another thread, which could be destroyed only there, is
-/// let go of before the exception that says so is thrown.
+/// listen() for the owner of a promise of unknown loop. Throws FAILED if that is another one than the event's: then
+/// the promise, which could be destroyed only on its thread, has been let go of.
 inline bool listenTo(PromiseNode*& slot, Event* event) {
   PromiseNode& node = *slot;
   if (node.source_ && static_cast<SourceNode&>(node).listenFirst(event)) [[likely]]
@@ -284,10 +289,12 @@ inline bool OwnNode::listen(Event* event) { return listenTo(node_, event); }
 /// A node that is ready when its dependency is, and computes when asked.
 class LazyNode : public PromiseNode {
 public:
-  bool onReady(Event* event) final { return listen(*this, event); } // listen() goes past it to the source
+  // listen() goes past it to the source.
+  bool onReady(Event* event) noexcept final { return listen(*this, event); }
+  EventLoop* loop() const noexcept final { return nullptr; }
 
 protected:
-  explicit LazyNode(std::source_location where) noexcept : PromiseNode(where) { lazy_ = true; }
+  explicit LazyNode(std::source_location where) noexcept : PromiseNode(where) { lazy_ = through_ = true; }
 };
 
 /// A failed promise of any type.
@@ -313,7 +320,8 @@ public:
   explicit constexpr SharedNode(Kind kind) noexcept : PromiseNode(std::source_location()), kind_(kind) {
     result_.value.emplace();
   }
-  bool onReady(Event* event) override;
+  bool onReady(Event* event) noexcept override;
+  EventLoop* loop() const noexcept override { return nullptr; }
   ResultBase& get(ResultBase*) noexcept override { return result_; }
   void destroy() noexcept override {}
 
@@ -350,7 +358,8 @@ public:
   /// After construction, when the dependency (which gives a Result<OwnNode>) is set.
   void start();
 
-  bool onReady(Event* event) override;
+  bool onReady(Event* event) noexcept override;
+  EventLoop* loop() const noexcept override { return &Event::loop(); }
   ResultBase& get(ResultBase* in) noexcept override { return *in; }
   void destroy() noexcept override { NodeAccess::destroy(this); }
 
@@ -360,6 +369,7 @@ private:
 
   void fire() noexcept override;
   OwnNode takeInner() noexcept;
+  OwnNode broken(ExceptionRef exception) const noexcept;
   static void settle(PromiseNode*& slot, OwnNode inner, Event* waiter) noexcept;
 };
 
@@ -373,7 +383,8 @@ public:
   /// After construction, when the dependency is set.
   void start();
 
-  bool onReady(Event* event) override;
+  bool onReady(Event* event) noexcept override;
+  EventLoop* loop() const noexcept override { return &leftReady_.loop(); }
   ResultBase& get(ResultBase* in) noexcept override { return *in; }
   void destroy() noexcept override { NodeAccess::destroy(this); }
 

@@ -92,7 +92,9 @@ void callInto(Result<Stored>& out, Func& func, Args&&... args) noexcept {
       std::invoke(std::forward<Func>(func), std::forward<Args>(args)...);
       out.value.emplace();
     } else if constexpr (std::is_same_v<Stored, OwnNode>) {
-      out.value.emplace(PromiseAccess::release(std::invoke(std::forward<Func>(func), std::forward<Args>(args)...)));
+      PromiseOf<std::invoke_result_t<Func, Args...>> promise =
+          std::invoke(std::forward<Func>(func), std::forward<Args>(args)...);
+      out.value.emplace(PromiseAccess::release(std::move(promise)));
     } else {
       out.value.emplace(std::invoke(std::forward<Func>(func), std::forward<Args>(args)...));
     }
@@ -181,15 +183,18 @@ struct Identity<void> {
 
 template <typename T, typename Func, typename OnError>
 auto transform(OwnNode dependency, Func&& func, OnError&& onError, std::source_location where) {
-  using Returned = ReturnOf<Func, T>;
-  using Unwrapped = UnwrapPromise<std::remove_cvref_t<Returned>>;
-  using Stored = std::conditional_t<Unwrapped::IS_PROMISE, OwnNode, FixVoid<std::remove_cvref_t<Returned>>>;
+  using Bare = std::remove_cvref_t<ReturnOf<Func, T>>;
+  using Unwrapped = UnwrapPromise<Bare>;
+  using Returned = std::conditional_t<Unwrapped::IS_PROMISE, PromiseOf<Bare>, Bare>;
+  using Stored = std::conditional_t<Unwrapped::IS_PROMISE, OwnNode, FixVoid<Returned>>;
+  static_assert(std::is_nothrow_destructible_v<std::decay_t<Func>> && std::is_nothrow_destructible_v<Stored>,
+                "the destructors of a continuation's captures and of its result must not throw");
   if constexpr (!std::is_same_v<std::decay_t<OnError>, PropagateException>) {
     using Handled = std::invoke_result_t<std::decay_t<OnError>, Exception>;
     static_assert(std::is_void_v<Handled> || std::is_convertible_v<Handled, Returned>,
                   "the error handler must return what the continuation returns (or nothing, if it always throws)");
   }
-  using Node = TransformNode<Stored, T, std::decay_t<Func>, std::decay_t<OnError>, std::remove_cvref_t<Returned>>;
+  using Node = TransformNode<Stored, T, std::decay_t<Func>, std::decay_t<OnError>, Returned>;
   OwnNode node(
       NodeAccess::append<Node>(std::move(dependency), where, std::forward<Func>(func), std::forward<OnError>(onError)));
   if constexpr (Unwrapped::IS_PROMISE) {
@@ -198,7 +203,7 @@ auto transform(OwnNode dependency, Func&& func, OnError&& onError, std::source_l
     chain->start();
     return PromiseAccess::wrap<typename Unwrapped::Type>(std::move(own));
   } else {
-    return PromiseAccess::wrap<std::remove_cvref_t<Returned>>(std::move(node));
+    return PromiseAccess::wrap<Returned>(std::move(node));
   }
 }
 
@@ -206,6 +211,9 @@ auto transform(OwnNode dependency, Func&& func, OnError&& onError, std::source_l
 
 template <typename... Attachments>
 class AttachNode final : public LazyNode {
+  static_assert((std::is_nothrow_destructible_v<Attachments> && ...),
+                "the destructor of what is attached must not throw");
+
 public:
   template <typename... A>
   explicit AttachNode(A&&... attachments)

@@ -36,6 +36,14 @@ struct UnwrapPromise<Promise<T>> {
   static constexpr bool IS_PROMISE = true;
 };
 
+struct ReadyNowConstant;
+struct NeverDoneConstant;
+/// A function that returns one of the constants gives a Promise<void>.
+template <>
+struct UnwrapPromise<ReadyNowConstant> : UnwrapPromise<Promise<void>> {};
+template <>
+struct UnwrapPromise<NeverDoneConstant> : UnwrapPromise<Promise<void>> {};
+
 template <typename T>
 using FixVoid = std::conditional_t<std::is_void_v<T>, Void, T>;
 
@@ -53,8 +61,6 @@ template <typename Func, typename T>
 using ReturnOf = typename ContinuationResult<Func, T>::Type;
 template <typename R>
 using PromiseOf = Promise<typename UnwrapPromise<std::remove_cvref_t<R>>::Type>;
-
-struct NeverDoneConstant;
 
 /// What a Promise<T> can be made from as a value.
 template <typename U, typename T>
@@ -77,7 +83,9 @@ struct PromiseAccess;
 ///
 /// A promise is consumed by awaiting it or chaining to it (`&&` functions: `std::move(p).then(…)`);
 /// using a consumed promise throws FAILED. Promises belong to the thread (the EventLoop) that they were
-/// made on. Most chains and results cost no heap allocation: nodes come from a per-thread pool.
+/// made on. Most chains and results cost no heap allocation: nodes come from a per-thread pool. A value, and the
+/// captures of a continuation, may have up to 64 KiB each and the alignment of `std::max_align_t`; their destructors
+/// must not throw.
 ///
 /// Any function that returns a Promise may be a coroutine: it starts at once, and the promise owns it.
 template <typename T>

@@ -987,6 +987,24 @@ def idle_silent_and_talking():
     server.stop()
 
 
+@case("idle.client-does-not-read")
+def idle_client_does_not_read():
+    """--idle-timeout 1 closes a client that sends and sends and takes nothing back."""
+    server = Server("--idle-timeout", 1)
+    client = connect(server, buffers=4096)
+    client.settimeout(10)
+    start = time.monotonic()
+    try:
+        while time.monotonic() < start + 20:
+            client.send(pattern(65536))
+        raise Failure("the client is still served after 20 s")
+    except ConnectionError:
+        note(f"closed after {time.monotonic() - start:.2f} s")
+    client.close()
+    server.expect_descriptors_back()
+    server.stop()
+
+
 @case("idle.off-by-default")
 def idle_off_by_default():
     """Without the option a silent client stays."""

@@ -23,7 +23,11 @@ void fillScratch(std::string_view text) {
   std::memcpy(detail::scratchBuffer(), text.data(), text.size());
 }
 
-Chunk fromScratch(std::size_t size) { return Chunk(Chunk::FromScratch(), size); }
+Chunk fromScratch(std::size_t size) {
+  Chunk chunk;
+  chunk.fillFromScratch(size);
+  return chunk;
+}
 
 } // namespace
 

@@ -186,6 +186,28 @@ TEST_CASE_FIXTURE(IoTest, "more bytes than a chunk holds, given back, come in se
   CHECK((got == data));
 }
 
+TEST_CASE_FIXTURE(IoTest, "bytes that were given back, taken one by one and given back in between, come in their order") {
+  Pair pair = newPair(io);
+  const std::string data = numberedBytes(3000);
+  pair.peer.send(data);
+  {
+    std::array<std::byte, 3000> all;
+    Promise<std::size_t> read = pair.stream->tryRead(all, all.size());
+    REQUIRE(read.poll(scope));
+  }
+  std::string got;
+  while (got.size() < data.size()) {
+    std::array<std::byte, 7> some;
+    if (got.size() % 3 == 0) {
+      Promise<std::size_t> cancelled = pair.stream->tryRead(some, 1);
+      REQUIRE(cancelled.poll(scope));
+    }
+    const std::size_t size = pair.stream->tryRead(some, 1).wait(scope);
+    got.append(reinterpret_cast<const char*>(some.data()), size);
+  }
+  CHECK((got == data));
+}
+
 TEST_CASE_FIXTURE(IoTest, "the end of the stream comes after bytes that were given back") {
   for (const bool takeEnd : {false, true}) {
     CAPTURE(takeEnd);

@@ -74,6 +74,17 @@ TEST_CASE_FIXTURE(IoTest, "any number of pieces arrives in order, also more than
   }
 }
 
+TEST_CASE_FIXTURE(IoTest, "any number of pieces that the system takes is with the peer at once") {
+  for (const std::size_t count : {std::size_t(2), std::size_t(16), std::size_t(17), std::size_t(3000)}) {
+    CAPTURE(count);
+    Pair pair = newPair(io);
+    const std::string data = numberedBytes(count * 3);
+    Promise<void> write = pair.stream->write(cut(data, 3));
+    CHECK((pair.peer.receive(data.size()) == data)); // the loop has not run
+    std::move(write).wait(scope);
+  }
+}
+
 TEST_CASE_FIXTURE(IoTest, "pieces that the socket takes only in parts arrive in order") {
   for (const std::size_t size : {std::size_t(100), std::size_t(5000), std::size_t(70'000), std::size_t(300'000)}) {
     CAPTURE(size);

@@ -618,6 +618,16 @@ TEST_CASE_FIXTURE(LoopTest, "exclusiveJoin of two that are ready takes the left 
   CHECK(ran == 0);
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a decided exclusiveJoin is ready, and does not queue behind all else a second time") {
+  std::string log;
+  Promise<void> joined = evalLast([&] { log += "won "; }).exclusiveJoin(NEVER_DONE);
+  CHECK(joined.poll(scope));
+  Promise<void> later = evalLater([&] { log += "later "; }).eagerlyEvaluate(nullptr);
+  Promise<void> last = evalLast([&] { log += "last "; }).eagerlyEvaluate(nullptr);
+  std::move(joined).wait(scope);
+  CHECK(log == "later won ");
+}
+
 TEST_CASE_FIXTURE(LoopTest, "exclusiveJoin takes the one that was ready first when both are by the time it runs") {
   auto left = newPromiseAndFulfiller<int>();
   auto right = newPromiseAndFulfiller<int>();
@@ -978,6 +988,49 @@ TEST_CASE("awaiting another thread's promise throws, names the mistake and the p
     });
     CHECK_MESSAGE(end.finished, end.errors);
   }
+}
+
+TEST_CASE("another thread's promise that a continuation returns, or a join gives, fails and names the mistake") {
+  for (const bool waited : {false, true}) {
+    CAPTURE(waited);
+    const ChildEnd end = runInChild([waited] {
+      EventLoop loop;
+      WaitScope scope(loop);
+      auto first = newPromiseAndFulfiller<int>();
+      auto second = newPromiseAndFulfiller<int>();
+      Promise<int> joined = std::move(second.promise).exclusiveJoin(NEVER_DONE);
+      std::string problem;
+      std::thread([&] {
+        EventLoop other;
+        WaitScope otherScope(other);
+        for (Promise<int>* foreign : {&first.promise, &joined}) {
+          Promise<int> outer = evalLater([&]() -> Promise<int> { return std::move(*foreign); });
+          if (!waited) (void)outer.poll(otherScope);
+          try {
+            std::move(outer).wait(otherScope);
+            problem = "nothing was thrown";
+          } catch (const Exception& e) {
+            if (!contains(e.description(), "another thread")) problem = e.what();
+            if (fileOf(e) != "promise_test.cc" && foreign == &first.promise) problem = e.what();
+          }
+        }
+      }).join();
+      if (!problem.empty()) throw std::logic_error(problem);
+      _exit(0); // the promises were let go of, so the loop could not be destroyed
+    });
+    CHECK_MESSAGE(end.finished, end.errors);
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a continuation may return the constants READY_NOW and NEVER_DONE") {
+  int ran = 0;
+  Promise<void> ready = Promise<int>(1).then([](int) { return READY_NOW; });
+  std::move(ready).then([&] { ++ran; }).wait(scope);
+  CHECK(ran == 1);
+  Promise<void> never = evalLater([] { return NEVER_DONE; });
+  CHECK_FALSE(never.poll(scope));
+  Promise<void> handled = evalNow([]() -> Promise<void> { throw std::runtime_error("x"); }).catch_([](Exception) { return READY_NOW; });
+  std::move(handled).wait(scope);
 }
 
 TEST_CASE_FIXTURE(LoopTest, "using another thread's WaitScope throws") {
