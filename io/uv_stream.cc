@@ -95,6 +95,7 @@ public:
     return result();
   }
   void destroy() noexcept override;
+  const char* name() const noexcept override { return "read"; }
 
 private:
   enum class Mode : std::uint8_t { FREE, SPAN, CHUNK };
@@ -170,11 +171,11 @@ public:
     setReady();
   }
   void fail(const Exception& exception) noexcept {
-    result_.exception = exception.ref();
-    setReady();
+    setFailed(result_, exception);
   }
   ResultBase& get(ResultBase*) noexcept override { return result_; }
   void destroy() noexcept override;
+  const char* name() const noexcept override { return "write"; }
 
 private:
   StateRef state_;
@@ -326,8 +327,7 @@ void ReadOp::ended() noexcept {
 
 void ReadOp::failed(const Exception& exception) noexcept {
   giveBack();
-  result().exception = exception.ref();
-  setReady();
+  setFailed(result(), exception);
 }
 
 // Puts what has arrived, and nobody has taken, in front of what the stream holds already.

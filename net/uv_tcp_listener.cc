@@ -79,12 +79,12 @@ public:
   }
   void connectionIsReady() noexcept { setReady(); }
   void fail(const Exception& exception) noexcept {
-    result_.exception = exception.ref();
-    setReady();
+    setFailed(result_, exception);
   }
 
   ResultBase& get(ResultBase*) noexcept override;
   void destroy() noexcept override;
+  const char* name() const noexcept override { return "accept"; }
 
 private:
   ListenerState& state_;

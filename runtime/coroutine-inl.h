@@ -41,6 +41,11 @@ public:
 
   void finish() noexcept { setReady(); }
 
+  /// Notes where the coroutine waits, for traces.
+  void waitAt(std::source_location where) noexcept { where_ = where; }
+
+  const char* name() const noexcept final { return "coroutine"; }
+
   void destroy() noexcept final;
 
 protected:
@@ -58,6 +63,8 @@ private:
 
   bool awaitedIsReady() noexcept;
   void fire() noexcept final { frame_.resume(); }
+  const PromiseNode* computes() const noexcept final { return this; }
+  const PromiseNode* awaits() const noexcept final { return dependency_; }
 };
 
 /// Owns a promise from the co_await until its result is taken, but for the time in which the coroutine is
@@ -119,6 +126,21 @@ private:
   }
 };
 
+/// Awaits a fork by a branch in the coroutine's frame.
+template <typename U>
+class ForkAwaiter {
+public:
+  ForkAwaiter(CoroutineNode& coroutine, TypedForkHub<U>& hub, std::source_location where) noexcept
+      : branch_(hub, where), awaiter_(coroutine, OwnNode(&branch_)) {}
+  bool await_ready() { return awaiter_.await_ready(); }
+  void await_suspend(std::coroutine_handle<>) noexcept {}
+  U await_resume() { return awaiter_.await_resume(); }
+
+private:
+  FrameBranch<U> branch_;
+  PromiseAwaiter<U> awaiter_;
+};
+
 template <typename T>
 class CoroutinePromiseBase : public CoroutineNode {
   static_assert(alignof(FixVoid<T>) <= alignof(std::max_align_t), "an over-aligned value cannot be held by a promise");
@@ -131,7 +153,7 @@ public:
 
   Promise<T> get_return_object() noexcept { return PromiseAccess::wrap<T>(static_cast<PromiseNode*>(this)); }
   std::suspend_never initial_suspend() noexcept { return {}; }
-  void unhandled_exception() noexcept { result_.exception = Exception::fromCurrent().ref(); }
+  void unhandled_exception() noexcept { result_.exception = failureFromCurrent(); }
 
   struct FinalAwaiter {
     CoroutineNode& coroutine;
@@ -145,15 +167,26 @@ public:
   template <typename U>
   PromiseAwaiter<U> await_transform(Promise<U>&& promise,
                                     std::source_location where = std::source_location::current()) {
+    waitAt(where);
     return PromiseAwaiter<U>(*this, PromiseAccess::take(promise, where));
   }
   template <typename U>
   PromiseAwaiter<U> await_transform(Promise<U>&) = delete; // a promise is consumed: co_await std::move(promise)
 
+  /// Waits for a fork; others may, too.
+  template <typename U>
+  ForkAwaiter<U> await_transform(const ForkedPromise<U>& fork,
+                                 std::source_location where = std::source_location::current()) {
+    waitAt(where);
+    return ForkAwaiter<U>(*this, PromiseAccess::hub(fork, where), where);
+  }
+
   PromiseAwaiter<void> await_transform(ReadyNowConstant) noexcept {
     return PromiseAwaiter<void>(*this, OwnNode(&readyNode));
   }
-  PromiseAwaiter<void> await_transform(NeverDoneConstant) noexcept {
+  PromiseAwaiter<void> await_transform(NeverDoneConstant,
+                                       std::source_location where = std::source_location::current()) noexcept {
+    waitAt(where);
     return PromiseAwaiter<void>(*this, OwnNode(&neverNode));
   }
 

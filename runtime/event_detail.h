@@ -3,15 +3,21 @@
 #pragma once
 
 #include <troth/runtime/event_loop.h>
+#include <troth/runtime/trace_detail.h>
 
 namespace troth {
 inline namespace v0 {
 namespace detail {
 
 /// Non-template, intrusive: arming never allocates. Belongs to the loop that was current when it was made.
-class Event : private EventLinks {
+class Event : private EventLinks, private LiveLinks {
 public:
-  explicit Event(EventLoop& loop) noexcept : loop_(loop) { ++loop_.liveEvents_; }
+  explicit Event(EventLoop& loop) noexcept : loop_(loop) {
+    nextLive = loop.live_.nextLive;
+    prevLive = &loop.live_;
+    nextLive->prevLive = this;
+    loop.live_.nextLive = this;
+  }
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
 
@@ -37,6 +43,13 @@ public:
     if (!loop_.runnable_) loop_.becameRunnable();
   }
 
+  /// Runs this event when nothing else is queued and a look at the outside world has found nothing.
+  void armWhenWouldSleep() noexcept {
+    if (next != nullptr) return;
+    insertAfter(*loop_.sleepers_.prev);
+    if (!loop_.runnable_) loop_.becameRunnable();
+  }
+
   void disarm() noexcept {
     if (next == nullptr) return;
     if (loop_.depthAfter_ == this) loop_.depthAfter_ = prev;
@@ -47,12 +60,20 @@ public:
   bool isArmed() const noexcept { return next != nullptr; }
   EventLoop& loop() const noexcept { return loop_; }
 
+  /// The promise that this event computes, if it does.
+  virtual const PromiseNode* computes() const noexcept { return nullptr; }
+  /// The promise that this event waits for, if it is the owner.
+  virtual const PromiseNode* awaits() const noexcept { return nullptr; }
+  /// What a trace says of an event that computes no promise, such as a wait() or a task.
+  virtual void describe(Trace& trace) const noexcept { (void)trace; }
+
 protected:
   virtual ~Event() {
     if (isFiring()) [[unlikely]]
       destroyedWhileFiring();
     disarm();
-    --loop_.liveEvents_;
+    prevLive->nextLive = nextLive;
+    nextLive->prevLive = prevLive;
   }
 
   /// Whether this event's fire() is on the stack.

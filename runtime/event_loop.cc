@@ -7,11 +7,14 @@
 #include <troth/runtime/event_loop.h>
 
 #include <troth/runtime/event_detail.h>
+#include <troth/runtime/event_loop_local.h>
 #include <troth/runtime/node_detail.h>
+#include <troth/runtime/task_set.h>
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <vector>
 
 namespace troth {
 inline namespace v0 {
@@ -27,20 +30,41 @@ constexpr unsigned INLINE_AWAITS_PER_TURN = 64;
 // An event that notes that it fired: what wait() and poll() wait with.
 class FlagEvent final : public detail::Event {
 public:
-  explicit FlagEvent(EventLoop& loop) noexcept : Event(loop) {}
+  FlagEvent(EventLoop& loop, detail::OwnNode& node, std::source_location where) noexcept
+      : Event(loop), node_(node), where_(where) {}
   bool fired = false;
 
 private:
+  detail::OwnNode& node_;
+  std::source_location where_;
+
   void fire() noexcept override { fired = true; }
+  const detail::PromiseNode* awaits() const noexcept override { return node_.get(); }
+  void describe(detail::Trace& trace) const noexcept override { trace.add("wait", where_); }
 };
 
 } // namespace
+
+namespace detail {
+
+/// What few loops have: detached promises, and locals in the order in which they were made.
+struct LoopExtras {
+  struct Failures : TaskSet::ErrorHandler {
+    void taskFailed(Exception exception) override;
+  };
+  Failures failures;
+  TaskSet detached{failures};
+  std::vector<LoopLocal> locals;
+};
+
+} // namespace detail
 
 constinit thread_local EventLoop* EventLoop::current_ = nullptr;
 
 EventLoop::EventLoop() noexcept : depthAfter_(&start_), port_(nullptr) {
   start_.next = start_.prev = &lastStart_;
   lastStart_.next = lastStart_.prev = &start_;
+  sleepers_.next = sleepers_.prev = &sleepers_;
 }
 
 EventLoop::EventLoop(EventPort& port) noexcept : EventLoop() { port_ = &port; }
@@ -48,10 +72,21 @@ EventLoop::EventLoop(EventPort& port) noexcept : EventLoop() { port_ = &port; }
 EventLoop::~EventLoop() {
   if (running_) detail::fatal("an EventLoop was destroyed from inside one of its events");
   if (entered_) detail::fatal("an EventLoop was destroyed while it is the thread's current loop");
-  if (liveEvents_ != 0)
+  if (extras_ != nullptr) destroyExtras();
+  if (const std::size_t live = liveEvents(); live != 0) {
+    detail::Trace trace;
+    trace.addEvent(static_cast<const detail::Event&>(*live_.nextLive));
     detail::fatal(fmt::format("an EventLoop was destroyed while {} promise(s) or coroutine(s) still wait on it; "
-                              "destroy them first",
-                              liveEvents_));
+                              "destroy them first; the newest:\n{}",
+                              live, trace.toString()),
+                  trace.isEmpty() ? std::source_location() : trace.begin()->where);
+  }
+}
+
+std::size_t EventLoop::liveEvents() const noexcept {
+  std::size_t count = 0;
+  for (const detail::LiveLinks* live = live_.nextLive; live != &live_; live = live->nextLive) ++count;
+  return count;
 }
 
 EventLoop& EventLoop::current(std::source_location where) {
@@ -61,7 +96,63 @@ EventLoop& EventLoop::current(std::source_location where) {
   return *current_;
 }
 
-bool EventLoop::isRunnable() const noexcept { return start_.next != &lastStart_ || lastStart_.next != &start_; }
+bool EventLoop::isRunnable() const noexcept { return hasTurns() || sleepers_.next != &sleepers_; }
+
+bool EventLoop::wakeSleepers() noexcept {
+  if (sleepers_.next == &sleepers_) return false;
+  detail::EventLinks& last = *lastStart_.prev;
+  last.next = sleepers_.next;
+  last.next->prev = &last;
+  lastStart_.prev = sleepers_.prev;
+  lastStart_.prev->next = &lastStart_;
+  sleepers_.next = sleepers_.prev = &sleepers_;
+  return true;
+}
+
+// -------------------------------------------------------------------------- detached promises, locals
+
+detail::LoopExtras& EventLoop::extras() {
+  if (extras_ == nullptr) extras_ = std::make_unique<detail::LoopExtras>();
+  return *extras_;
+}
+
+void EventLoop::cancelAllDetached() {
+  if (extras_ != nullptr) extras_->detached.clear();
+}
+
+// Destructors may want the loop, and may make new locals and detach more promises.
+void EventLoop::destroyExtras() noexcept {
+  EventLoop* const outer = std::exchange(current_, this);
+  extras_->detached.clear();
+  while (!extras_->locals.empty()) {
+    const detail::LoopLocal local = extras_->locals.back();
+    extras_->locals.pop_back();
+    local.destroy(local.object);
+  }
+  extras_.reset();
+  current_ = outer;
+}
+
+namespace detail {
+
+void LoopExtras::Failures::taskFailed(Exception exception) {
+  fatal(fmt::format("the error handler of a detached promise has thrown: {}", exception.what()), exception.where());
+}
+
+} // namespace detail
+
+void* EventLoop::findLocal(const void* key) const noexcept {
+  if (extras_ == nullptr) return nullptr;
+  for (const detail::LoopLocal& local : extras_->locals)
+    if (local.key == key) return local.object;
+  return nullptr;
+}
+
+void EventLoop::addLocal(const detail::LoopLocal& local) { extras().locals.push_back(local); }
+
+void EventLoop::detach(Promise<void> promise, std::source_location where) {
+  extras().detached.add(std::move(promise), where);
+}
 
 void EventLoop::becameRunnable() noexcept {
   runnable_ = true;
@@ -124,11 +215,20 @@ void EventLoop::runUntil(const bool& done, std::source_location where) {
     if (turns == TURNS_PER_POLL) {
       turns = 0;
       if (port_ != nullptr) port_->poll();
-    } else {
-      settleRunnable();
-      turns = 0;
-      if (port_ == nullptr || !port_->wait()) throwDeadlock(port_ != nullptr, where);
+      continue;
     }
+    turns = 0;
+    if (sleepers_.next != &sleepers_) {
+      if (port_ != nullptr) port_->poll();
+      if (!hasTurns()) wakeSleepers();
+      continue;
+    }
+    settleRunnable();
+    if (port_ == nullptr) throwDeadlock(false, where);
+    if (observer_ != nullptr) observer_->onWaitStart();
+    const bool possible = port_->wait();
+    if (observer_ != nullptr) observer_->onWaitEnd();
+    if (!possible) throwDeadlock(true, where);
   }
   settleRunnable();
 }
@@ -142,7 +242,7 @@ void EventLoop::runWhileReady(const bool& done) {
     running_ = false;
     if (done) break;
     if (port_ != nullptr) port_->poll();
-    if (turns < TURNS_PER_POLL && !isRunnable()) break;
+    if (turns < TURNS_PER_POLL && !hasTurns() && !wakeSleepers()) break;
   }
   settleRunnable();
 }
@@ -201,7 +301,7 @@ std::size_t WaitScope::poll(std::size_t maxTurns, std::source_location where) {
     turns += ran;
     if (turns >= maxTurns) break;
     if (l.port_ != nullptr) l.port_->poll();
-    if (!l.isRunnable()) break;
+    if (!l.hasTurns() && !l.wakeSleepers()) break;
   }
   return turns;
 }
@@ -209,9 +309,9 @@ std::size_t WaitScope::poll(std::size_t maxTurns, std::source_location where) {
 void WaitScope::waitFor(detail::OwnNode& node, std::source_location where) {
   EventLoop& l = loop();
   requireOutside(l.running_, l, "wait()", where);
-  FlagEvent event(l);
+  FlagEvent event(l, node, where);
   if (node.listen(&event)) {
-    if (!l.isRunnable()) return; // nothing could run before it anyway
+    if (!l.hasTurns()) return; // nothing could run before it anyway
     event.armBreadthFirst();
   }
   const StopListening stop{node, event.fired};
@@ -221,7 +321,7 @@ void WaitScope::waitFor(detail::OwnNode& node, std::source_location where) {
 bool WaitScope::pollFor(detail::OwnNode& node, std::source_location where) {
   EventLoop& l = loop();
   requireOutside(l.running_, l, "poll()", where);
-  FlagEvent event(l);
+  FlagEvent event(l, node, where);
   if (node.listen(&event)) event.armBreadthFirst();
   const StopListening stop{node, event.fired};
   l.runWhileReady(event.fired);

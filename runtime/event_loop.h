@@ -6,22 +6,35 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <source_location>
+#include <string>
 
 namespace troth {
 inline namespace v0 {
 
 class EventLoop;
+template <typename T>
+class Promise;
 
 namespace detail {
 
 class Event;
 class OwnNode;
+class Trace;
 
 struct EventLinks {
   EventLinks* next = nullptr;
   EventLinks* prev = nullptr;
 };
+
+struct LiveLinks {
+  LiveLinks* nextLive = this;
+  LiveLinks* prevLive = this;
+};
+
+struct LoopExtras;
+struct LoopLocal;
 
 } // namespace detail
 
@@ -48,6 +61,15 @@ public:
   virtual void setRunnable(bool runnable) noexcept { (void)runnable; }
 };
 
+/// Hears when a loop waits for the world and when it goes on: the time in between is idle time, the rest is work.
+/// Called on the loop's thread; must not throw, and must not touch the loop.
+class EventLoopObserver {
+public:
+  virtual ~EventLoopObserver() = default;
+  virtual void onWaitStart() noexcept = 0;
+  virtual void onWaitEnd() noexcept = 0;
+};
+
 /// One thread's queue of events. Everything made on a thread while the loop is entered (by a WaitScope,
 /// or by a hosted loop for all its life) belongs to it and must be destroyed before it.
 ///
@@ -60,7 +82,8 @@ public:
   EventLoop() noexcept;
   /// A loop that gets its events from `port`, which must outlive it.
   explicit EventLoop(EventPort& port) noexcept;
-  /// Aborts, with a message, if a promise that waits on this loop is still alive: it would dangle.
+  /// Cancels detached promises, destroys the loop's locals, and aborts, with a message that says where it was made,
+  /// if a promise that waits on this loop is still alive: it would dangle.
   ~EventLoop();
 
   EventLoop(const EventLoop&) = delete;
@@ -73,6 +96,28 @@ public:
   /// Whether an event is queued.
   bool isRunnable() const noexcept;
 
+  /// Of a port that has looked at the outside world and found nothing: runs what waits for that moment
+  /// (yieldUntilWouldSleep) next. Returns whether there was any.
+  bool wakeSleepers() noexcept;
+
+  /// Destroys the promises that were given away with Promise::detach().
+  void cancelAllDetached();
+
+  /// `observer`, which must outlive the loop (null: none), is told when the loop waits.
+  void setObserver(EventLoopObserver* observer) noexcept { observer_ = observer; }
+  EventLoopObserver* observer() const noexcept { return observer_; }
+
+  /// For Promise::detach(): the loop owns `promise` from now on.
+  void detach(Promise<void> promise, std::source_location where);
+
+  /// For EventLoopLocal: objects that the loop destroys when it is destroyed, the newest first.
+  void* findLocal(const void* key) const noexcept;
+  void addLocal(const detail::LoopLocal& local);
+
+  /// What runs in the background on this loop: a paragraph for each task of its TaskSets, and for what else nobody
+  /// waits for.
+  std::string traceTasks() const;
+
   /// Whether an event is being run: user code of this loop is on the stack.
   bool isRunning() const noexcept { return running_; }
 
@@ -82,10 +127,11 @@ public:
   static EventLoop* currentOrNull() noexcept { return current_; }
 
   /// Events that exist on this loop, queued or not: what waits, and each coroutine. For tests.
-  std::size_t liveEvents() const noexcept { return liveEvents_; }
+  std::size_t liveEvents() const noexcept;
 
 private:
   friend class detail::Event;
+  friend class detail::Trace;
   friend class EventLoopScope;
   friend class WaitScope;
 
@@ -94,19 +140,26 @@ private:
   // The queue is a ring: start_, the normal events, lastStart_, the `evalLast` events, back to start_.
   detail::EventLinks start_;
   detail::EventLinks lastStart_;
+  detail::EventLinks sleepers_;    // a ring of their own: what waits until the loop would sleep
   detail::EventLinks* depthAfter_; // the next depth-first event goes behind this; reset every turn
   detail::Event* firing_ = nullptr;
   EventPort* port_;
-  std::size_t liveEvents_ = 0;
-  unsigned inlineBudget_ = 0; // awaits of ready promises that this turn may still complete in place
-  bool runnable_ = false;     // what the port was told last
-  bool running_ = false;      // user code is on the stack: no wait() may nest in it
+  EventLoopObserver* observer_ = nullptr;
+  std::unique_ptr<detail::LoopExtras> extras_; // made when needed
+  detail::LiveLinks live_;                     // a ring of all events
+  std::source_location evaluatingAt_;          // the wait() whose promise is being evaluated
+  unsigned inlineBudget_ = 0;                  // awaits of ready promises that this turn may still complete in place
+  bool runnable_ = false;                      // what the port was told last
+  bool running_ = false;                       // user code is on the stack: no wait() may nest in it
   bool entered_ = false;
 
   void noticeDisarmed() noexcept {
     // Inside run() and wait() the port is told at the end.
     if (runnable_ && !running_) settleRunnable();
   }
+  bool hasTurns() const noexcept { return start_.next != &lastStart_ || lastStart_.next != &start_; }
+  detail::LoopExtras& extras();
+  void destroyExtras() noexcept;
   bool turn() noexcept;
   void becameRunnable() noexcept;
   void settleRunnable() noexcept;
@@ -147,8 +200,14 @@ public:
   /// For Promise::wait: marks that user code runs, in which no wait() may nest.
   class Evaluating {
   public:
-    explicit Evaluating(WaitScope& scope) noexcept : loop_(scope.loop()) { loop_.running_ = true; }
-    ~Evaluating() { loop_.running_ = false; }
+    Evaluating(WaitScope& scope, std::source_location where) noexcept : loop_(scope.loop()) {
+      loop_.evaluatingAt_ = where;
+      loop_.running_ = true;
+    }
+    ~Evaluating() {
+      loop_.running_ = false;
+      loop_.evaluatingAt_ = {};
+    }
     Evaluating(const Evaluating&) = delete;
     Evaluating& operator=(const Evaluating&) = delete;
 

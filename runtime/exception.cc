@@ -2,6 +2,8 @@
 // Exception's shared body, and how foreign exceptions and error codes become kinds.
 #include <troth/runtime/exception.h>
 
+#include <troth/runtime/trace_detail.h>
+
 #include <fmt/format.h>
 
 #include <atomic>
@@ -9,6 +11,7 @@
 #include <cstdlib>
 #include <new>
 #include <typeinfo>
+#include <vector>
 
 #if defined(__GNUC__)
 #include <cxxabi.h>
@@ -18,7 +21,7 @@ namespace troth {
 inline namespace v0 {
 namespace detail {
 
-// Immutable once made, but for the count. `text` is "description [KIND, file:line]"; the description is
+// Immutable once shared, but for the count. `text` is "description [KIND, file:line]"; the description is
 // its first `descriptionSize` bytes, so that what() and description() share one allocation.
 struct ExceptionData {
   std::atomic<std::size_t> refs{1};
@@ -30,6 +33,7 @@ struct ExceptionData {
   std::source_location where;
   std::error_code code;
   std::exception_ptr original;
+  std::vector<TraceStep> trace;
 
   std::string_view fullText() const noexcept { return isStatic ? staticText : std::string_view(text); }
 };
@@ -101,13 +105,65 @@ void ExceptionRef::release() noexcept {
   if (data_->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete data_;
 }
 
+namespace {
+
+// What the library threw last on this thread, while the thrown object lives. The reference is not counted.
+struct Thrown {
+  ExceptionData* data = nullptr;
+  int depth = 0; // std::uncaught_exceptions() while it flies
+};
+
+constinit thread_local Thrown thrown;
+
+class ThrownException final : public Exception {
+public:
+  explicit ThrownException(ExceptionRef ref) noexcept : Exception(std::move(ref)) {
+    thrown = {this->ref().get(), std::uncaught_exceptions() + 1};
+  }
+  ThrownException(const ThrownException&) noexcept = default;
+  ThrownException& operator=(const ThrownException&) noexcept = default;
+  ~ThrownException() override {
+    if (thrown.data == ref().get()) thrown = {};
+  }
+};
+
+} // namespace
+
 void ExceptionRef::rethrow() const {
   if (data_->original != nullptr) std::rethrow_exception(data_->original);
-  throw Exception(*this);
+  throw ThrownException(*this);
+}
+
+ExceptionRef exceptionInFlight() noexcept {
+  if (thrown.data == nullptr || std::uncaught_exceptions() != thrown.depth) return {};
+  return ExceptionRef::share(thrown.data);
+}
+
+bool ExceptionRef::hasTrace() const noexcept { return !data_->trace.empty(); }
+
+void ExceptionRef::setTrace(const Trace& trace) noexcept {
+  if (trace.isEmpty() || data_->isStatic) return;
+  try {
+    std::vector<TraceStep> steps(trace.begin(), trace.end());
+    if (data_->refs.load(std::memory_order_acquire) != 1) {
+      ExceptionRef copy(new ExceptionData);
+      ExceptionData& data = *copy.get();
+      data.kind = data_->kind;
+      data.descriptionSize = data_->descriptionSize;
+      data.text = data_->text;
+      data.where = data_->where;
+      data.code = data_->code;
+      data.original = data_->original;
+      *this = std::move(copy);
+    }
+    data_->trace = std::move(steps);
+  } catch (...) {
+    // The trace is a courtesy.
+  }
 }
 
 void throwMisuse(std::string_view what, std::source_location where) {
-  throw Exception(Exception::Kind::FAILED, what, {}, where);
+  throw ThrownException(make(Exception::Kind::FAILED, what, {}, where, nullptr));
 }
 
 void fatal(std::string_view what, std::source_location where) noexcept {
@@ -201,6 +257,11 @@ std::string_view Exception::description() const noexcept {
 const std::source_location& Exception::where() const noexcept { return ref_.get()->where; }
 const std::error_code& Exception::code() const noexcept { return ref_.get()->code; }
 std::exception_ptr Exception::original() const noexcept { return ref_.get()->original; }
+
+std::string Exception::trace() const {
+  const std::vector<detail::TraceStep>& steps = ref_.get()->trace;
+  return detail::formatSteps(steps.data(), steps.size());
+}
 
 Exception Exception::withContext(std::string_view context) const {
   return Exception(detail::make(kind(), fmt::format("{}: {}", context, description()), code(), where(), nullptr));

@@ -15,6 +15,7 @@ inline namespace v0 {
 
 namespace detail {
 
+class Trace;
 struct ExceptionData;
 
 /// A nullable reference to the shared, immutable body of an Exception. 8 bytes; null means "no error",
@@ -23,6 +24,12 @@ class ExceptionRef {
 public:
   ExceptionRef() noexcept = default;
   explicit ExceptionRef(ExceptionData* owned) noexcept : data_(owned) {}
+  /// One more reference to `data`.
+  static ExceptionRef share(ExceptionData* data) noexcept {
+    ExceptionRef ref(data);
+    ref.addRef();
+    return ref;
+  }
   ExceptionRef(const ExceptionRef& other) noexcept : data_(other.data_) {
     if (data_ != nullptr) addRef();
   }
@@ -37,6 +44,10 @@ public:
 
   explicit operator bool() const noexcept { return data_ != nullptr; }
   ExceptionData* get() const noexcept { return data_; }
+
+  bool hasTrace() const noexcept;
+  /// Gives the exception a trace; one that others share is copied first.
+  void setTrace(const Trace& trace) noexcept;
 
   /// Throws the original object if a foreign exception was captured, else a troth::Exception.
   [[noreturn]] void rethrow() const;
@@ -55,7 +66,7 @@ private:
 /// A cheap-to-copy value: copies share one immutable body with an atomic count, so an Exception may be
 /// passed between threads. It is what `catch_` handlers receive, whatever was thrown; a foreign
 /// exception (`std::out_of_range`, …) travels inside and is what `wait()` and `co_await` throw again.
-class Exception final : public std::exception {
+class Exception : public std::exception {
 public:
   /// What a caller may do. (The four kinds are KJ's.)
   enum class Kind : std::uint8_t {
@@ -98,11 +109,16 @@ public:
   /// The foreign exception that was captured, or null.
   std::exception_ptr original() const noexcept;
 
+  /// What waited for the operation that failed, one step a line: continuations, joins and coroutines with their
+  /// places, up to the wait() or task at the end. Empty if the failure met nobody who waited.
+  std::string trace() const;
+
   /// The same error with `context` and ": " before its description; kind, code and place are kept,
   /// the original is not (its type says nothing of the context).
   Exception withContext(std::string_view context) const;
 
-  /// Throws the original object if there is one, else this.
+  /// Throws the original object if there is one, else this. What is destroyed while it flies, such as a
+  /// PromiseFulfiller, passes it on; of an exception that is thrown with `throw`, it cannot know.
   [[noreturn]] void rethrow() const { ref_.rethrow(); }
 
   /// "description [KIND, file:line]".
@@ -111,6 +127,7 @@ public:
   /// For the library: the shared body.
   explicit Exception(detail::ExceptionRef ref) noexcept : ref_(std::move(ref)) {}
   const detail::ExceptionRef& ref() const noexcept { return ref_; }
+  detail::ExceptionRef takeRef() && noexcept { return std::move(ref_); }
 
 private:
   detail::ExceptionRef ref_; // never null
@@ -120,6 +137,9 @@ private:
 std::string_view kindName(Exception::Kind kind) noexcept;
 
 namespace detail {
+
+/// The exception that is unwinding the stack of this thread, if the library threw it; else null.
+ExceptionRef exceptionInFlight() noexcept;
 
 /// Throws a FAILED exception that says how the caller misused the library.
 [[noreturn]] void throwMisuse(std::string_view what, std::source_location where = std::source_location::current());

@@ -4,9 +4,24 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace troth {
 inline namespace v0 {
 namespace detail {
+
+namespace {
+
+// The lazy node whose continuation is running, for traces; `above` leads up to the top of its chain.
+struct Resolving {
+  const PromiseNode* node = nullptr;
+  const PromiseNode* above = nullptr;
+  const Resolving* outer;
+};
+
+constinit thread_local const Resolving* resolving = nullptr;
+
+} // namespace
 
 // Down: each lazy node's dependency pointer is turned to its parent. Up: it is turned back just before the
 // node computes, because computing destroys the dependency. The source at the bottom is not written to,
@@ -21,21 +36,27 @@ ResultBase& resolveChain(PromiseNode& top) noexcept {
     node = below;
   }
   ResultBase* result = &node->get(nullptr);
-  while (parent != nullptr) {
+  Resolving now{.outer = resolving};
+  resolving = &now;
+  do {
     PromiseNode* above = parent->dependency_;
     parent->dependency_ = node;
+    now.node = parent;
+    now.above = above;
     result = &parent->get(result);
     node = parent;
     parent = above;
-  }
+  } while (parent != nullptr);
+  resolving = now.outer;
   return *result;
 }
 
 void destroyLongChain(PromiseNode* node) noexcept {
   PromiseNode* parent = nullptr;
   for (;;) {
-    while (node->dependency_ != nullptr) {
-      PromiseNode* below = node->dependency_;
+    for (;;) {
+      PromiseNode* below = node->several_ ? node->takeDependency() : node->dependency_;
+      if (below == nullptr) break;
       node->dependency_ = parent;
       parent = node;
       node = below;
@@ -44,11 +65,24 @@ void destroyLongChain(PromiseNode* node) noexcept {
     if (parent == nullptr) return;
     node = parent;
     parent = std::exchange(node->dependency_, nullptr);
-    // node has no dependency now: the next round destroys it.
+    // The next round goes down to the node's next dependency, or destroys it.
   }
 }
 
+constinit thread_local const char* destructorsDisallowed = nullptr;
+
+void destroyedWhileDisallowed(const PromiseNode& node) noexcept {
+  fatal(fmt::format("a promise was destroyed where that is not allowed: {}", destructorsDisallowed), node.where());
+}
+
 namespace {
+
+std::string formatStep(const TraceStep& step) {
+  if (step.where.line() == 0) return fmt::format("{}\n", step.what);
+  std::string_view path = step.where.file_name();
+  while (path.starts_with("../")) path.remove_prefix(3);
+  return fmt::format("{} at {}:{} in {}\n", step.what, path, step.where.line(), step.where.function_name());
+}
 
 Exception wrongThread(std::string_view what, const std::source_location& where) {
   return Exception(
@@ -63,6 +97,7 @@ constinit ImmortalNode readyImmortal(SharedNode::Kind::READY);
 constinit ImmortalNode neverImmortal(SharedNode::Kind::NEVER);
 constinit ImmortalNode yieldImmortal(SharedNode::Kind::YIELD);
 constinit ImmortalNode lastImmortal(SharedNode::Kind::LAST);
+constinit ImmortalNode wouldSleepImmortal(SharedNode::Kind::WOULD_SLEEP);
 
 bool SharedNode::onReady(Event* event) noexcept {
   switch (kind_) {
@@ -76,8 +111,27 @@ bool SharedNode::onReady(Event* event) noexcept {
   case Kind::LAST:
     if (event != nullptr) event->armLast();
     break;
+  case Kind::WOULD_SLEEP:
+    if (event != nullptr) event->armWhenWouldSleep();
+    break;
   }
   return false;
+}
+
+const char* SharedNode::name() const noexcept {
+  switch (kind_) {
+  case Kind::READY:
+    return "READY_NOW";
+  case Kind::NEVER:
+    return "NEVER_DONE";
+  case Kind::YIELD:
+    return "the end of the queue";
+  case Kind::LAST:
+    return "an empty queue";
+  case Kind::WOULD_SLEEP:
+    return "nothing left to do";
+  }
+  return "";
 }
 
 void* NodeAccess::roomBehind(PromiseNode& newest, std::size_t size) noexcept {
@@ -109,6 +163,26 @@ bool listenToSlowly(PromiseNode*& slot, Event* event) {
   if (isForeign(*slot, event->loop()))
     throw wrongThread("a promise was awaited", std::exchange(slot, nullptr)->where());
   return listen(*slot, event);
+}
+
+void SourceNode::setFailed(ResultBase& result, Exception exception) noexcept {
+  result.exception = std::move(exception).takeRef();
+  if (waiter() != nullptr && !result.exception.hasTrace()) {
+    Trace trace;
+    trace.addSource(*this);
+    result.exception.setTrace(trace);
+  }
+  setReady();
+}
+
+ExceptionRef failureFromCurrent() noexcept {
+  ExceptionRef exception = Exception::fromCurrent().takeRef();
+  if (!exception.hasTrace()) {
+    Trace trace;
+    trace.addCurrent();
+    exception.setTrace(trace);
+  }
+  return exception;
 }
 
 bool SourceNode::isOnOwnThread() const noexcept {
@@ -187,7 +261,11 @@ void ChainNode::fire() noexcept {
 
 void ExclusiveJoinNode::start() {
   if (listenTo(dependency_, &leftReady_)) leftReady_.armBreadthFirst();
-  if (right_.listen(&rightReady_)) rightReady_.armBreadthFirst();
+  if (listenTo(right_, &rightReady_)) rightReady_.armBreadthFirst();
+}
+
+const PromiseNode* ExclusiveJoinNode::BranchReady::awaits() const noexcept {
+  return this == &join_.leftReady_ ? join_.dependency_ : join_.right_;
 }
 
 bool ExclusiveJoinNode::onReady(Event* event) noexcept {
@@ -198,15 +276,98 @@ bool ExclusiveJoinNode::onReady(Event* event) noexcept {
 
 void ExclusiveJoinNode::decide(BranchReady& winner) noexcept {
   if (&winner == &leftReady_) {
-    right_ = OwnNode();
+    destroyChain(std::exchange(right_, nullptr));
     rightReady_.disarm(); // after: a dying operation may still have settled
   } else {
     destroyChain(std::exchange(dependency_, nullptr));
     leftReady_.disarm();
-    dependency_ = right_.release();
+    dependency_ = std::exchange(right_, nullptr);
   }
   lazy_ = true;
   if (waiter_ != nullptr) waiter_->armDepthFirst();
+}
+
+// -------------------------------------------------------------------------------------------- traces
+
+void Trace::add(const char* what, const std::source_location& where, unsigned depth) noexcept {
+  if (size_ == CAPACITY) {
+    ++left_;
+    return;
+  }
+  depths_[size_] = static_cast<unsigned char>(depth < MAX_DEPTH ? depth : MAX_DEPTH);
+  steps_[size_++] = {what, where};
+}
+
+// The lazy nodes between an event and the source that it listens to are pointed to from above: they are added from
+// the top, and then turned round.
+void Trace::addLazies(const PromiseNode* top, const PromiseNode* source) noexcept {
+  const std::size_t first = size_;
+  for (const PromiseNode* node = top; node != nullptr && node != source && node->lazy_ && !isOverfull();
+       node = node->dependency_)
+    addNode(*node);
+  std::reverse(steps_ + first, steps_ + size_);
+}
+
+// A lazy node without a place, such as `attach`, is not worth a line.
+void Trace::addNode(const PromiseNode& node, unsigned depth) noexcept {
+  if (!node.lazy_ || node.where_.line() != 0) add(node.name(), node.where_, depth);
+}
+
+void Trace::addSource(const PromiseNode& source) noexcept {
+  addNode(source);
+  const PromiseNode* node = &source;
+  for (const Event* event = node->waiter(); event != nullptr && !isOverfull(); event = node->waiter()) {
+    addLazies(event->awaits(), node);
+    node = event->computes();
+    if (node == nullptr) return event->describe(*this);
+    addNode(*node);
+  }
+}
+
+void Trace::addEvent(const Event& event) noexcept {
+  if (const PromiseNode* node = event.computes())
+    addSource(*node);
+  else
+    event.describe(*this);
+}
+
+void Trace::addCurrent() noexcept {
+  for (const Resolving* now = resolving; now != nullptr; now = now->outer) {
+    addNode(*now->node);
+    for (const PromiseNode* node = now->above; node != nullptr && !isOverfull(); node = node->dependency_)
+      addNode(*node);
+  }
+  const EventLoop* loop = EventLoop::currentOrNull();
+  if (loop == nullptr) return;
+  if (loop->firing_ != nullptr)
+    addEvent(*loop->firing_);
+  else if (loop->evaluatingAt_.line() != 0)
+    add("wait", loop->evaluatingAt_);
+}
+
+void Trace::addDependencies(const PromiseNode& top, unsigned depth) noexcept {
+  for (const PromiseNode* node = &top; node != nullptr && !isOverfull(); node = node->dependencyAt(0)) {
+    addNode(*node, depth);
+    if (node->dependencyAt(1) == nullptr || depth == MAX_DEPTH) continue;
+    for (std::size_t i = 0; const PromiseNode* branch = node->dependencyAt(i); ++i) addDependencies(*branch, depth + 1);
+    return;
+  }
+}
+
+std::string formatSteps(const TraceStep* steps, std::size_t count) {
+  std::string text;
+  for (std::size_t i = 0; i < count; ++i) text += formatStep(steps[i]);
+  return text;
+}
+
+std::string Trace::toString() const {
+  std::string text;
+  for (std::size_t i = 0; i < size_; ++i) {
+    text.append(2U * depths_[i], ' ');
+    text += formatStep(steps_[i]);
+  }
+  if (left_ != 0) text += "…\n";
+  return text;
 }
 
 } // namespace detail

@@ -65,8 +65,19 @@ public:
   /// Destroys and frees this node alone; its dependency is gone already.
   virtual void destroy() noexcept = 0;
 
+  /// Of a node with several dependencies: gives away the next one to be destroyed before the node is; null when there
+  /// is none left, or only what others own too.
+  virtual PromiseNode* takeDependency() noexcept { return nullptr; }
+
   bool isLazy() const noexcept { return lazy_; }
   const std::source_location& where() const noexcept { return where_; }
+
+  // For traces: what the node is, the event that waits for it, and its dependencies beginning at 0.
+  virtual const char* name() const noexcept = 0;
+  virtual const Event* waiter() const noexcept { return nullptr; }
+  virtual const PromiseNode* dependencyAt(std::size_t index) const noexcept {
+    return index == 0 ? dependency_ : nullptr;
+  }
 
 protected:
   virtual ~PromiseNode() = default; // virtual for the compilers' sake alone: destroy() is the way
@@ -77,10 +88,12 @@ protected:
   bool through_ = false;              // ready when the dependency is: set only together with lazy_
   bool chain_ = false;                // is a ChainNode
   bool source_ = false;               // is a SourceNode
+  bool several_ = false;              // takeDependency() tells what to destroy first
 
   friend class OwnNode;
   friend class NodeAccess;
   friend class ChainNode;
+  friend class Trace;
   friend ResultBase& resolve(PromiseNode& node) noexcept;
   friend ResultBase& resolveChain(PromiseNode& node) noexcept;
   friend void destroyChain(PromiseNode* node) noexcept;
@@ -117,9 +130,15 @@ void destroyLongChain(PromiseNode* node) noexcept;
 /// Evaluates a ready promise and gives its result. Runs user code.
 inline ResultBase& resolve(PromiseNode& node) noexcept { return node.lazy_ ? resolveChain(node) : node.get(nullptr); }
 
+/// Why promises must not be destroyed on this thread at present, if so.
+extern constinit thread_local const char* destructorsDisallowed;
+[[noreturn]] void destroyedWhileDisallowed(const PromiseNode& node) noexcept;
+
 /// Destroys a node and all that it waits for, the innermost first. Null is allowed.
 inline void destroyChain(PromiseNode* node) noexcept {
   if (node == nullptr) return;
+  if (destructorsDisallowed != nullptr) [[unlikely]]
+    destroyedWhileDisallowed(*node);
   if (node->dependency_ == nullptr)
     node->destroy();
   else
@@ -242,6 +261,10 @@ public:
 
   bool isReady() const noexcept { return state_ == READY; }
 
+  const Event* waiter() const noexcept override {
+    return (state_ & NO_WAITER) != 0 ? nullptr : reinterpret_cast<const Event*>(state_);
+  }
+
   /// Whether this thread is the one whose loop the node belongs to, as far as that is known.
   bool isOnOwnThread() const noexcept;
 
@@ -255,6 +278,9 @@ protected:
     const std::uintptr_t state = std::exchange(state_, READY);
     if ((state & NO_WAITER) == 0) reinterpret_cast<Event*>(state)->armDepthFirst();
   }
+
+  /// The result is an exception: as setReady(), and the exception learns what waited for it.
+  void setFailed(ResultBase& result, Exception exception) noexcept;
 
   /// Makes an embedded source usable again, as new.
   void resetSource(EventLoop* loop) noexcept { state_ = unwaited(loop); }
@@ -286,6 +312,9 @@ inline bool listenTo(PromiseNode*& slot, Event* event) {
 
 inline bool OwnNode::listen(Event* event) { return listenTo(node_, event); }
 
+/// The exception being handled, which learns, if it has not yet, what waits for the code that threw it.
+ExceptionRef failureFromCurrent() noexcept;
+
 /// A node that is ready when its dependency is, and computes when asked.
 class LazyNode : public PromiseNode {
 public:
@@ -306,6 +335,7 @@ public:
   }
   ResultBase& get(ResultBase*) noexcept override { return result_; }
   void destroy() noexcept override { NodeAccess::destroy(this); }
+  const char* name() const noexcept override { return "failed promise"; }
 
 private:
   ResultBase result_;
@@ -315,7 +345,7 @@ private:
 /// after all else. Any number of promises on any thread may hold it.
 class SharedNode final : public PromiseNode {
 public:
-  enum class Kind : std::uint8_t { READY, NEVER, YIELD, LAST };
+  enum class Kind : std::uint8_t { READY, NEVER, YIELD, LAST, WOULD_SLEEP };
 
   explicit constexpr SharedNode(Kind kind) noexcept : PromiseNode(std::source_location()), kind_(kind) {
     result_.value.emplace();
@@ -324,6 +354,7 @@ public:
   EventLoop* loop() const noexcept override { return nullptr; }
   ResultBase& get(ResultBase*) noexcept override { return result_; }
   void destroy() noexcept override {}
+  const char* name() const noexcept override;
 
 private:
   Kind kind_;
@@ -341,10 +372,12 @@ extern constinit ImmortalNode readyImmortal;
 extern constinit ImmortalNode neverImmortal;
 extern constinit ImmortalNode yieldImmortal;
 extern constinit ImmortalNode lastImmortal;
+extern constinit ImmortalNode wouldSleepImmortal;
 inline constexpr SharedNode& readyNode = readyImmortal.node;
 inline constexpr SharedNode& neverNode = neverImmortal.node;
 inline constexpr SharedNode& yieldNode = yieldImmortal.node;
 inline constexpr SharedNode& lastNode = lastImmortal.node;
+inline constexpr SharedNode& wouldSleepNode = wouldSleepImmortal.node;
 
 /// Waits for a promise for a promise and then becomes a lazy stand-in for the inner one. A chain that is
 /// itself the inner one of another puts its own inner promise in its place and goes, so that a loop by
@@ -362,12 +395,16 @@ public:
   EventLoop* loop() const noexcept override { return &Event::loop(); }
   ResultBase& get(ResultBase* in) noexcept override { return *in; }
   void destroy() noexcept override { NodeAccess::destroy(this); }
+  const char* name() const noexcept override { return "then, for a promise"; }
+  const Event* waiter() const noexcept override { return waiter_; }
 
 private:
   Event* waiter_ = nullptr;
   PromiseNode** place_ = nullptr; // the slot in the outer chain that holds this one, if one does
 
   void fire() noexcept override;
+  const PromiseNode* computes() const noexcept override { return this; }
+  const PromiseNode* awaits() const noexcept override { return dependency_; }
   OwnNode takeInner() noexcept;
   OwnNode broken(ExceptionRef exception) const noexcept;
   static void settle(PromiseNode*& slot, OwnNode inner, Event* waiter) noexcept;
@@ -378,7 +415,9 @@ private:
 class ExclusiveJoinNode final : public PromiseNode {
 public:
   ExclusiveJoinNode(OwnNode right, std::source_location where)
-      : PromiseNode(where), leftReady_(*this, where), rightReady_(*this, where), right_(std::move(right)) {}
+      : PromiseNode(where), leftReady_(*this, where), rightReady_(*this, where), right_(right.release()) {
+    several_ = true;
+  }
 
   /// After construction, when the dependency is set.
   void start();
@@ -386,7 +425,15 @@ public:
   bool onReady(Event* event) noexcept override;
   EventLoop* loop() const noexcept override { return &leftReady_.loop(); }
   ResultBase& get(ResultBase* in) noexcept override { return *in; }
-  void destroy() noexcept override { NodeAccess::destroy(this); }
+  PromiseNode* takeDependency() noexcept override {
+    return dependency_ != nullptr ? std::exchange(dependency_, nullptr) : std::exchange(right_, nullptr);
+  }
+  void destroy() noexcept override { right_ != nullptr ? destroyLongChain(this) : NodeAccess::destroy(this); }
+  const char* name() const noexcept override { return "exclusiveJoin"; }
+  const Event* waiter() const noexcept override { return waiter_; }
+  const PromiseNode* dependencyAt(std::size_t index) const noexcept override {
+    return index == 0 ? dependency_ : index == 1 ? right_ : nullptr;
+  }
 
 private:
   class BranchReady final : public Event {
@@ -396,11 +443,13 @@ private:
   private:
     ExclusiveJoinNode& join_;
     void fire() noexcept override { join_.decide(*this); }
+    const PromiseNode* computes() const noexcept override { return &join_; }
+    const PromiseNode* awaits() const noexcept override;
   };
 
   BranchReady leftReady_;
   BranchReady rightReady_;
-  OwnNode right_; // destroyed before the events that it may know
+  PromiseNode* right_; // owned
   Event* waiter_ = nullptr;
 
   void decide(BranchReady& winner) noexcept;

@@ -34,6 +34,15 @@ struct PromiseAccess {
     return std::move(promise.node_);
   }
   template <typename T>
+  static TypedForkHub<T>& hub(const ForkedPromise<T>& fork, std::source_location where) {
+    return fork.hub(where);
+  }
+  /// Where a promise was made; nowhere if it was consumed.
+  template <typename T, typename... Rest>
+  static std::source_location whereOfFirst(const Promise<T>& promise, const Rest&...) noexcept {
+    return promise.node_ ? promise.node_.get()->where() : std::source_location();
+  }
+  template <typename T>
   static OwnNode& peek(Promise<T>& promise, std::source_location where) {
     if (!promise.node_) [[unlikely]]
       throwConsumed(where);
@@ -50,7 +59,7 @@ void moveInto(std::optional<T>& to, ExceptionRef& exception, T& from) noexcept {
     try {
       to.emplace(std::move(from));
     } catch (...) {
-      exception = Exception::fromCurrent().ref();
+      exception = failureFromCurrent();
     }
   }
 }
@@ -76,10 +85,41 @@ public:
   }
   ResultBase& get(ResultBase*) noexcept override { return result_; }
   void destroy() noexcept override { NodeAccess::destroy(this); }
+  const char* name() const noexcept override { return "value"; }
 
 private:
   Result<T> result_;
 };
+
+/// A value that is part of the program, as the nodes of READY_NOW and its kin are.
+template <typename T, T VALUE>
+class ConstantNode final : public PromiseNode {
+  static_assert(std::is_trivially_copyable_v<T>, "who takes the value must leave it as it was");
+
+public:
+  constexpr ConstantNode() noexcept : PromiseNode(std::source_location()) { result_.value.emplace(VALUE); }
+  bool onReady(Event*) noexcept override { return true; }
+  EventLoop* loop() const noexcept override { return nullptr; }
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  void destroy() noexcept override {}
+  const char* name() const noexcept override { return "constPromise"; }
+
+private:
+  Result<T> result_;
+};
+
+/// Never destroyed, as ImmortalNode.
+template <typename T, T VALUE>
+union ConstantImmortal {
+  ConstantNode<T, VALUE> node;
+  constexpr ConstantImmortal() noexcept : node() {}
+  ~ConstantImmortal() {}
+};
+
+template <typename T, T VALUE>
+inline constinit ConstantImmortal<T, VALUE> constantImmortal;
+
+std::string traceOf(const PromiseNode* node);
 
 // ------------------------------------------------------------------------------------------ then()
 
@@ -99,7 +139,7 @@ void callInto(Result<Stored>& out, Func& func, Args&&... args) noexcept {
       out.value.emplace(std::invoke(std::forward<Func>(func), std::forward<Args>(args)...));
     }
   } catch (...) {
-    out.exception = Exception::fromCurrent().ref();
+    out.exception = failureFromCurrent();
   }
 }
 
@@ -132,6 +172,7 @@ public:
   }
 
   void destroy() noexcept override { NodeAccess::destroy(this); }
+  const char* name() const noexcept override { return "then"; }
 
 private:
   [[no_unique_address]] Func func_;
@@ -167,7 +208,7 @@ private:
       result_.exception =
           Exception(Exception::Kind::FAILED, "an error handler that gives no value must throw", {}, where_).ref();
     } catch (...) {
-      result_.exception = Exception::fromCurrent().ref();
+      result_.exception = failureFromCurrent();
     }
   }
 };
@@ -180,6 +221,15 @@ template <>
 struct Identity<void> {
   void operator()() const {}
 };
+
+/// A promise for what the promise that `node` gives (a Result<OwnNode>) comes to.
+template <typename T>
+Promise<T> chain(OwnNode node, std::source_location where) {
+  auto* made = NodeAccess::append<ChainNode>(std::move(node), where);
+  OwnNode own(made);
+  made->start();
+  return PromiseAccess::wrap<T>(std::move(own));
+}
 
 template <typename T, typename Func, typename OnError>
 auto transform(OwnNode dependency, Func&& func, OnError&& onError, std::source_location where) {
@@ -198,10 +248,7 @@ auto transform(OwnNode dependency, Func&& func, OnError&& onError, std::source_l
   OwnNode node(
       NodeAccess::append<Node>(std::move(dependency), where, std::forward<Func>(func), std::forward<OnError>(onError)));
   if constexpr (Unwrapped::IS_PROMISE) {
-    auto* chain = NodeAccess::append<ChainNode>(std::move(node), where);
-    OwnNode own(chain);
-    chain->start();
-    return PromiseAccess::wrap<typename Unwrapped::Type>(std::move(own));
+    return chain<typename Unwrapped::Type>(std::move(node), where);
   } else {
     return PromiseAccess::wrap<Returned>(std::move(node));
   }
@@ -220,14 +267,40 @@ public:
       : LazyNode(std::source_location()), attachments_(std::forward<A>(attachments)...) {}
   ResultBase& get(ResultBase* in) noexcept override { return *in; }
   void destroy() noexcept override { NodeAccess::destroy(this); }
+  const char* name() const noexcept override { return "attach"; }
 
 private:
   std::tuple<Attachments...> attachments_;
 };
 
+template <typename T>
+class AsResultNode final : public LazyNode {
+public:
+  AsResultNode() : LazyNode(std::source_location()) {}
+  ResultBase& get(ResultBase* in) noexcept override {
+    ExceptionRef exception = std::move(in->exception);
+    if constexpr (std::is_void_v<T>) {
+      if (!exception) result_.value.emplace();
+    } else if (!exception) {
+      try {
+        result_.value.emplace(std::move(*static_cast<detail::Result<T>*>(in)->value));
+      } catch (...) {
+        exception = failureFromCurrent();
+      }
+    }
+    if (exception) result_.value.emplace(Exception(std::move(exception)));
+    return result_;
+  }
+  void destroy() noexcept override { NodeAccess::destroy(this); }
+  const char* name() const noexcept override { return "asResult"; }
+
+private:
+  detail::Result<v0::Result<T>> result_;
+};
+
 /// Takes the result as soon as it is there, and destroys the work that made it.
 template <typename T>
-class EagerNode final : public SourceNode, private Event {
+class EagerNode : public SourceNode, protected Event {
 public:
   explicit EagerNode(std::source_location where) : SourceNode(where), Event(EventLoop::current(where)) {}
 
@@ -237,8 +310,9 @@ public:
 
   ResultBase& get(ResultBase*) noexcept override { return result_; }
   void destroy() noexcept override { NodeAccess::destroy(this); }
+  const char* name() const noexcept override { return "eagerlyEvaluate"; }
 
-private:
+protected:
   Result<FixVoid<T>> result_;
 
   void fire() noexcept override {
@@ -248,57 +322,64 @@ private:
     destroyChain(std::exchange(dependency_, nullptr));
     setReady();
   }
+
+private:
+  const PromiseNode* computes() const noexcept final { return this; }
+  const PromiseNode* awaits() const noexcept final { return dependency_; }
 };
 
 // ----------------------------------------------------------------------------------------- adapters
 
-/// The fulfilling half of a source with a typed result.
+/// What is kept of a T that a fulfiller is given: of a promise, its nodes.
 template <typename T>
-class FulfillableNode : public SourceNode, public PromiseFulfiller<T> {
-public:
-  explicit FulfillableNode(std::source_location where) : SourceNode(where) {}
+using StoredOf = std::conditional_t<UnwrapPromise<T>::IS_PROMISE, OwnNode, FixVoid<T>>;
 
-  void fulfill(T value) override {
-    if (isReady()) return;
-    requireThread("a promise was fulfilled");
-    result_.value.emplace(std::move(value));
-    setReady();
-  }
-  void reject(Exception exception) override {
+/// A source with a typed result that somebody fulfils.
+template <typename T>
+class FulfillableBase : public SourceNode, public PromiseFulfiller<T> {
+public:
+  explicit FulfillableBase(std::source_location where) : SourceNode(where) {}
+
+  void reject(Exception exception) final {
     if (isReady()) return;
     requireThread("a promise was rejected");
-    result_.exception = exception.ref();
-    setReady();
+    setFailed(result_, std::move(exception));
   }
-  bool isWaiting() const override { return !isReady(); }
-  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  bool isWaiting() const final { return !isReady(); }
+  ResultBase& get(ResultBase*) noexcept final { return result_; }
+  const char* name() const noexcept final { return "fulfiller"; }
 
-private:
-  Result<T> result_;
+protected:
+  Result<StoredOf<T>> result_;
+};
+
+template <typename T>
+class FulfillableNode : public FulfillableBase<T> {
+public:
+  using FulfillableBase<T>::FulfillableBase;
+
+  void fulfill(T value) final {
+    if (this->isReady()) return;
+    this->requireThread("a promise was fulfilled");
+    if constexpr (UnwrapPromise<T>::IS_PROMISE)
+      this->result_.value.emplace(PromiseAccess::release(std::move(value)));
+    else
+      this->result_.value.emplace(std::move(value));
+    this->setReady();
+  }
 };
 
 template <>
-class FulfillableNode<void> : public SourceNode, public PromiseFulfiller<void> {
+class FulfillableNode<void> : public FulfillableBase<void> {
 public:
-  explicit FulfillableNode(std::source_location where) : SourceNode(where) {}
+  using FulfillableBase<void>::FulfillableBase;
 
-  void fulfill() override {
+  void fulfill() final {
     if (isReady()) return;
     requireThread("a promise was fulfilled");
     result_.value.emplace();
     setReady();
   }
-  void reject(Exception exception) override {
-    if (isReady()) return;
-    requireThread("a promise was rejected");
-    result_.exception = exception.ref();
-    setReady();
-  }
-  bool isWaiting() const override { return !isReady(); }
-  ResultBase& get(ResultBase*) noexcept override { return result_; }
-
-private:
-  Result<Void> result_;
 };
 
 template <typename T, typename Adapter>
@@ -314,6 +395,18 @@ private:
   Adapter adapter_;
 };
 
+/// The promise of a new source of a T; of a promise, the promise that it comes to.
+template <typename T>
+auto wrapSource(PromiseNode* source, std::source_location where) -> Promise<typename UnwrapPromise<T>::Type> {
+  if constexpr (UnwrapPromise<T>::IS_PROMISE)
+    return chain<typename UnwrapPromise<T>::Type>(OwnNode(source), where);
+  else
+    return PromiseAccess::wrap<T>(source);
+}
+
+/// Why a promise fails whose fulfiller was destroyed.
+Exception droppedFulfiller(std::source_location where) noexcept;
+
 /// The two ends of newPromiseAndFulfiller know each other until one of them goes.
 template <typename T>
 class PairNode;
@@ -327,9 +420,7 @@ public:
       fatal("the fulfiller of a promise was destroyed on another thread than the one whose loop the promise belongs to",
             node_->where());
     node_->fulfiller_ = nullptr;
-    if (!node_->isReady())
-      node_->reject(Exception(Exception::Kind::FAILED, "the fulfiller of a promise was destroyed without fulfilling it",
-                              {}, node_->where()));
+    if (!node_->isReady()) node_->reject(droppedFulfiller(node_->where()));
   }
   void reject(Exception exception) final {
     if (node_ != nullptr) node_->reject(std::move(exception));
@@ -466,7 +557,7 @@ T Promise<T>::wait(WaitScope& scope, std::source_location where) && {
   scope.waitFor(node, where);
   detail::Result<detail::FixVoid<T>> result;
   {
-    WaitScope::Evaluating evaluating(scope);
+    WaitScope::Evaluating evaluating(scope, where);
     detail::moveResult<T>(result, detail::resolve(*node));
     node = detail::OwnNode();
   }
@@ -479,7 +570,70 @@ bool Promise<T>::poll(WaitScope& scope, std::source_location where) {
   return scope.pollFor(detail::PromiseAccess::peek(*this, where), where);
 }
 
+template <typename T>
+Promise<Result<T>> Promise<T>::asResult() && {
+  return detail::PromiseAccess::wrap<Result<T>>(
+      detail::NodeAccess::append<detail::AsResultNode<T>>(detail::PromiseAccess::take(*this, std::source_location())));
+}
+
+template <typename T>
+template <typename OnError>
+void Promise<T>::detach(OnError&& onError, std::source_location where) && {
+  EventLoop::current(where).detach(std::move(*this).ignoreResult(where).catch_(std::forward<OnError>(onError), where),
+                                   where);
+}
+
+template <typename T>
+std::string Promise<T>::trace() const {
+  return detail::traceOf(node_.get());
+}
+
 // ----------------------------------------------------------------------------------- free functions
+
+template <typename T, T VALUE>
+Promise<T> constPromise() noexcept {
+  return detail::PromiseAccess::wrap<T>(&detail::constantImmortal<T, VALUE>.node);
+}
+
+inline Promise<void> yield() noexcept { return detail::PromiseAccess::wrap<void>(&detail::yieldNode); }
+inline Promise<void> yieldUntilQueueEmpty() noexcept { return detail::PromiseAccess::wrap<void>(&detail::lastNode); }
+inline Promise<void> yieldUntilWouldSleep() noexcept {
+  return detail::PromiseAccess::wrap<void>(&detail::wouldSleepNode);
+}
+
+template <typename Func>
+auto retryOnDisconnect(Func func, std::source_location where) -> detail::PromiseOf<std::invoke_result_t<Func&>> {
+  using P = detail::PromiseOf<std::invoke_result_t<Func&>>;
+  auto shared = std::make_shared<Func>(std::move(func)); // a second try must not depend on the first one's life
+  auto attempt = [shared]() -> P {
+    if constexpr (std::is_void_v<std::invoke_result_t<Func&>>) {
+      (*shared)();
+      return READY_NOW;
+    } else {
+      return (*shared)();
+    }
+  };
+  return evalLater(attempt, where)
+      .catch_(
+          [attempt](Exception e) -> P {
+            if (e.kind() == Exception::Kind::DISCONNECTED) return attempt();
+            return e;
+          },
+          where);
+}
+
+template <typename Func>
+auto coCapture(Func func) {
+  struct Kept : detail::Pooled {
+    explicit Kept(Func&& f) : func(std::move(f)) {}
+    Func func;
+  };
+  return [kept = std::make_unique<Kept>(std::move(func))]<typename... Args>(Args&&... args) mutable {
+    if (kept == nullptr) detail::throwMisuse("what coCapture() gives was called a second time");
+    auto promise = std::invoke(kept->func, std::forward<Args>(args)...);
+    return std::move(promise).attach(std::move(kept));
+  };
+}
 
 template <typename Func>
 auto evalNow(Func&& func) noexcept -> detail::PromiseOf<std::invoke_result_t<Func>> {
@@ -512,13 +666,13 @@ template <typename T>
 PromiseFulfillerPair<T> newPromiseAndFulfiller(std::source_location where) {
   auto fulfiller = std::make_unique<detail::PairFulfiller<T>>();
   auto* node = detail::NodeAccess::make<detail::PairNode<T>>(where, *fulfiller);
-  return {detail::PromiseAccess::wrap<T>(node), std::move(fulfiller)};
+  return {detail::wrapSource<T>(node, where), std::move(fulfiller)};
 }
 
 template <typename T, typename Adapter, typename... Args>
-Promise<T> newAdaptedPromise(Args&&... args) {
-  return detail::PromiseAccess::wrap<T>(
-      detail::NodeAccess::make<detail::AdapterNode<T, Adapter>>(std::forward<Args>(args)...));
+detail::PromiseOf<T> newAdaptedPromise(Args&&... args) {
+  return detail::wrapSource<T>(detail::NodeAccess::make<detail::AdapterNode<T, Adapter>>(std::forward<Args>(args)...),
+                               std::source_location());
 }
 
 template <typename T>

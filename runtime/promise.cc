@@ -10,6 +10,60 @@ void throwConsumed(std::source_location where) {
   throwMisuse("a promise was used after it had been consumed (by co_await, then, wait or a move)", where);
 }
 
+Exception droppedFulfiller(std::source_location where) noexcept {
+  if (ExceptionRef cause = exceptionInFlight())
+    return Exception(std::move(cause)).withContext("the fulfiller of a promise was destroyed by an exception");
+  return Exception(Exception::Kind::FAILED,
+                   std::uncaught_exceptions() == 0
+                       ? "the fulfiller of a promise was destroyed without fulfilling it"
+                       : "the fulfiller of a promise was destroyed by an exception, without fulfilling it",
+                   {}, where);
+}
+
+// --------------------------------------------------------------------------------------------- forks
+
+ForkBranch::ForkBranch(ForkHub& hub, std::source_location where) noexcept
+    : SourceNode(where, &hub.Event::loop()), hub_(&hub) {
+  several_ = true;
+  hub.addOwner();
+  if (hub.ready_) {
+    setReady();
+  } else {
+    link_ = hub.last_;
+    *link_ = this;
+    hub.last_ = &next_;
+  }
+}
+
+PromiseNode* ForkBranch::takeDependency() noexcept {
+  ForkHub* hub = std::exchange(hub_, nullptr);
+  if (hub == nullptr) return nullptr;
+  if (link_ != nullptr) {
+    *link_ = next_;
+    if (next_ != nullptr)
+      next_->link_ = link_;
+    else
+      hub->last_ = link_;
+  }
+  return hub->dropOwner() ? hub : nullptr;
+}
+
+const PromiseNode* ForkBranch::dependencyAt(std::size_t index) const noexcept { return index == 0 ? hub_ : nullptr; }
+
+void ForkHub::fire() noexcept {
+  store(resolve(*dependency_));
+  destroyChain(std::exchange(dependency_, nullptr));
+  ready_ = true;
+  while (ForkBranch* branch = first_) {
+    first_ = branch->next_;
+    branch->link_ = nullptr;
+    branch->setReady();
+  }
+  last_ = &first_;
+}
+
+// ---------------------------------------------------------------------------------------- coroutines
+
 bool CoroutineNode::awaitedIsReady() noexcept {
   if (hasSuspended_ && takeInlineBudget()) return true;
   armBreadthFirst();
@@ -35,6 +89,20 @@ void CoroutineNode::destroy() noexcept {
   }
 }
 
+std::string traceOf(const PromiseNode* node) {
+  if (node == nullptr) return "a promise that was consumed\n";
+  Trace trace;
+  trace.addDependencies(*node);
+  return trace.toString();
+}
+
 } // namespace detail
+
+std::string getAsyncTrace() {
+  detail::Trace trace;
+  trace.addCurrent();
+  return trace.toString();
+}
+
 } // namespace v0
 } // namespace troth

@@ -6,6 +6,7 @@
 #include <troth/runtime/event_loop.h>
 #include <troth/runtime/exception.h>
 #include <troth/runtime/node_detail.h>
+#include <troth/runtime/result.h>
 
 #include <concepts>
 #include <functional>
@@ -22,8 +23,15 @@ template <typename T>
 class Promise;
 template <typename T>
 class PromiseFulfiller;
+template <typename T>
+class ForkedPromise;
+template <typename T>
+class Result;
 
 namespace detail {
+
+template <typename T>
+class TypedForkHub;
 
 template <typename T>
 struct UnwrapPromise {
@@ -138,6 +146,26 @@ public:
   Promise<T> eagerlyEvaluate(OnError&& onError, std::source_location where = std::source_location::current()) &&;
   Promise<T> eagerlyEvaluate(std::nullptr_t, std::source_location where = std::source_location::current()) &&;
 
+  /// The same work for several who wait, each of whom gets a copy of the value, or the exception. The work runs as
+  /// soon as it can; destroying the fork and all its branches cancels it.
+  ForkedPromise<T> fork(std::source_location where = std::source_location::current()) &&;
+
+  /// Of a promise for a std::tuple (or pair): a std::tuple of promises, one for each element. The work is cancelled
+  /// when all of them are destroyed.
+  auto split(std::source_location where = std::source_location::current()) &&;
+
+  /// The same work, but a failure is a value: `Result<T> result = co_await std::move(promise).asResult();`
+  Promise<Result<T>> asResult() &&;
+
+  /// Gives the work to the event loop, which cancels it when it is destroyed; `onError(Exception)` sees a failure, and
+  /// must not throw. Discouraged: nobody can cancel it before, and what it refers to must live as long as the loop.
+  /// A TaskSet that is a member of what the work refers to has neither fault.
+  template <typename OnError>
+  void detach(OnError&& onError, std::source_location where = std::source_location::current()) &&;
+
+  /// What this promise waits for, one step a line, the last step being what it began with.
+  std::string trace() const;
+
   /// The first of the two to be ready, successful or not; the other one is cancelled before the result
   /// is seen.
   Promise<T> exclusiveJoin(Promise<T>&& other, std::source_location where = std::source_location::current()) &&;
@@ -156,6 +184,37 @@ private:
 
   explicit Promise(detail::OwnNode node) noexcept : node_(std::move(node)) {}
 
+  friend struct detail::PromiseAccess;
+};
+
+/// A promise for several who wait (Promise::fork). Not for use after it was moved from: that throws FAILED.
+///
+/// A coroutine may also await the fork itself, `co_await fork`, without making a branch.
+template <typename T>
+class ForkedPromise {
+public:
+  ForkedPromise(ForkedPromise&& other) noexcept : hub_(std::exchange(other.hub_, nullptr)) {}
+  ForkedPromise& operator=(ForkedPromise&& other) noexcept {
+    release();
+    hub_ = std::exchange(other.hub_, nullptr);
+    return *this;
+  }
+  ~ForkedPromise() { release(); }
+
+  /// One more promise for the result; also when that is there already.
+  Promise<T> addBranch(std::source_location where = std::source_location::current()) const;
+
+  /// Whether any branch exists, or a coroutine awaits the fork: if not, nobody needs the result yet.
+  bool hasBranches() const noexcept;
+
+private:
+  detail::TypedForkHub<T>* hub_;
+
+  explicit ForkedPromise(detail::TypedForkHub<T>* hub) noexcept;
+  detail::TypedForkHub<T>& hub(std::source_location where) const;
+  void release() noexcept;
+
+  friend class Promise<T>;
   friend struct detail::PromiseAccess;
 };
 
@@ -191,8 +250,35 @@ template <typename Func>
 auto evalLast(Func&& func, std::source_location where = std::source_location::current())
     -> detail::PromiseOf<std::invoke_result_t<Func>>;
 
+/// A promise that is ready with the constant `VALUE`. Costs nothing.
+template <typename T, T VALUE>
+Promise<T> constPromise() noexcept;
+
+/// Ready when all that is queued now has run (as evalLater). Costs nothing.
+Promise<void> yield() noexcept;
+/// Ready when nothing else is queued, before the loop looks for I/O (as evalLast). Costs nothing.
+Promise<void> yieldUntilQueueEmpty() noexcept;
+/// Ready when nothing is queued and the loop, having looked, has found no I/O either. Costs nothing.
+Promise<void> yieldUntilWouldSleep() noexcept;
+
+/// Calls `func` as evalLater does and, should what it returns fail with DISCONNECTED, once more: for a request on a
+/// connection that may have been closed while it was idle.
+template <typename Func>
+auto retryOnDisconnect(Func func, std::source_location where = std::source_location::current())
+    -> detail::PromiseOf<std::invoke_result_t<Func&>>;
+
+/// For lambdas that are coroutines: gives a callable, to be called once, whose promise keeps the captures of `func`
+/// alive. Without it they die with the lambda, often before the coroutine has ended. A second call throws FAILED.
+template <typename Func>
+auto coCapture(Func func);
+
+/// What is being computed on this thread, one step a line: the continuation or coroutine that runs, what waits for it,
+/// and so on to the task or wait() at the end. Empty outside of the loop.
+std::string getAsyncTrace();
+
 /// The producer's end of a promise. Only the first of fulfill() and reject() counts. Destroying a
-/// fulfiller that did neither rejects the promise with FAILED. Belongs to the promise's thread; using it
+/// fulfiller that did neither rejects the promise with FAILED, or with the exception because of which it is
+/// destroyed (see Exception::rethrow). Belongs to the promise's thread; using it
 /// on another throws FAILED.
 template <typename T>
 class PromiseFulfiller {
@@ -224,11 +310,12 @@ public:
 
 template <typename T>
 struct PromiseFulfillerPair {
-  Promise<T> promise;
+  detail::PromiseOf<T> promise;
   std::unique_ptr<PromiseFulfiller<T>> fulfiller;
 };
 
-/// A promise and its fulfiller. Destroying the promise makes the fulfiller useless, nothing more.
+/// A promise and its fulfiller. Destroying the promise makes the fulfiller useless, nothing more. With
+/// `T` = `Promise<U>` the fulfiller takes a promise, and the other end is a Promise<U> for what that comes to.
 template <typename T>
 PromiseFulfillerPair<T> newPromiseAndFulfiller(std::source_location where = std::source_location::current());
 
@@ -236,12 +323,14 @@ PromiseFulfillerPair<T> newPromiseAndFulfiller(std::source_location where = std:
 /// constructor starts the operation, callbacks fulfil, and its destructor must undo or detach what is
 /// still running. The adapter is destroyed with the promise, or after the result was taken.
 template <typename T, typename Adapter, typename... Args>
-Promise<T> newAdaptedPromise(Args&&... args);
+detail::PromiseOf<T> newAdaptedPromise(Args&&... args);
 
 } // namespace v0
 } // namespace troth
 
 #include <troth/runtime/promise-inl.h> // IWYU pragma: export
+
+#include <troth/runtime/fork-inl.h> // IWYU pragma: export
 
 // On top of it:
 #include <troth/runtime/coroutine-inl.h> // IWYU pragma: export

@@ -25,11 +25,11 @@ public:
 
   void abandon(const Exception& exception) noexcept {
     queue_ = nullptr;
-    result_.exception = exception.ref();
-    setReady();
+    setFailed(result_, exception);
   }
 
   ResultBase& get(ResultBase*) noexcept override { return result_; }
+  const char* name() const noexcept override { return "timer"; }
 
   void destroy() noexcept override {
     TimerQueue* queue = queue_;

@@ -1349,11 +1349,11 @@ static_assert(std::is_nothrow_destructible_v<Promise<int>>);
 TEST_CASE("nodes keep their size") {
   CHECK(sizeof(detail::PromiseNode) <= 40);
   CHECK(sizeof(detail::SourceNode) <= 48);
-  CHECK(sizeof(detail::Event) <= 32);
-  CHECK(sizeof(detail::ChainNode) <= 88);
+  CHECK(sizeof(detail::Event) <= 48);
+  CHECK(sizeof(detail::ChainNode) <= 104);
   CHECK(sizeof(detail::ImmediateNode<int>) <= 64);
-  CHECK(sizeof(detail::CoroutineNode) <= 104);
-  CHECK(sizeof(detail::CoroutinePromise<void>) <= 120);
+  CHECK(sizeof(detail::CoroutineNode) <= 120);
+  CHECK(sizeof(detail::CoroutinePromise<void>) <= 136);
   CHECK(sizeof(detail::Result<detail::Void>) <= 16);
 }
 

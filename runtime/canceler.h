@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// Canceler: cancels promises that others hold.
+#pragma once
+
+#include <troth/runtime/promise.h>
+
+#include <source_location>
+#include <string_view>
+
+namespace troth {
+inline namespace v0 {
+
+namespace detail {
+
+/// A wrapped promise, as its Canceler knows it.
+class CancelerLink {
+public:
+  CancelerLink() noexcept = default;
+  CancelerLink(const CancelerLink&) = delete;
+  CancelerLink& operator=(const CancelerLink&) = delete;
+
+  /// Destroys the work, and rejects the promise.
+  virtual void cancel(const Exception& reason) noexcept = 0;
+
+  void linkBehind(CancelerLink*& head) noexcept {
+    next_ = head;
+    link_ = &head;
+    if (head != nullptr) head->link_ = &next_;
+    head = this;
+  }
+  /// The list whose first one this is has moved its head there.
+  void moveHead(CancelerLink*& head) noexcept { link_ = &head; }
+  void unlink() noexcept {
+    if (link_ == nullptr) return;
+    *link_ = next_;
+    if (next_ != nullptr) next_->link_ = link_;
+    link_ = nullptr;
+  }
+
+protected:
+  ~CancelerLink() { unlink(); }
+
+private:
+  CancelerLink* next_ = nullptr;
+  CancelerLink** link_ = nullptr; // what points to this one, while it can be cancelled
+};
+
+template <typename T>
+class CancelableNode final : public EagerNode<T>, public CancelerLink {
+public:
+  using EagerNode<T>::EagerNode;
+
+  void cancel(const Exception& reason) noexcept override {
+    if (this->isFiring()) Event::destroyedWhileFiring();
+    destroyChain(std::exchange(this->dependency_, nullptr));
+    this->disarm(); // after: a dying operation may still have settled
+    this->setFailed(this->result_, reason);
+  }
+  void destroy() noexcept override { NodeAccess::destroy(this); }
+  const char* name() const noexcept override { return "Canceler::wrap"; }
+
+private:
+  void fire() noexcept override {
+    EagerNode<T>::fire();
+    this->unlink();
+  }
+};
+
+} // namespace detail
+
+/// Cancels work whose promises others hold, for example because an object goes that the work refers to:
+///
+///     Promise<Reply> Client::ask() { return canceler_.wrap(doAsk()); }
+///
+/// When cancel(), or the destructor, returns, what was wrapped and had not ended *has been* destroyed, and whoever
+/// holds the promise sees the reason. A member of this type belongs at the end of its class, so that it is destroyed
+/// first. Belongs to one thread.
+class Canceler {
+public:
+  Canceler() noexcept = default;
+  /// As cancel(), with DISCONNECTED "operation canceled", or the exception because of which it is destroyed.
+  ~Canceler();
+  Canceler(const Canceler&) = delete;
+  Canceler& operator=(const Canceler&) = delete;
+
+  /// The same work, which runs as soon as it can and which this can cancel until it has ended. Destroying the
+  /// promise cancels it, too.
+  template <typename T>
+  Promise<T> wrap(Promise<T> promise, std::source_location where = std::source_location::current()) {
+    auto* node =
+        detail::NodeAccess::append<detail::CancelableNode<T>>(detail::PromiseAccess::take(promise, where), where);
+    detail::OwnNode owner(node);
+    node->start();
+    node->linkBehind(first_);
+    return detail::PromiseAccess::wrap<T>(std::move(owner));
+  }
+
+  /// Destroys the work of all that is wrapped, and rejects the promises with `reason`, or with DISCONNECTED and that
+  /// text. What is wrapped meanwhile, by destructors, is not cancelled.
+  void cancel(const Exception& reason);
+  void cancel(std::string_view reason, std::source_location where = std::source_location::current());
+
+  /// Leaves all that is wrapped to its holders.
+  void release() noexcept;
+
+  /// Whether there is nothing to cancel.
+  bool isEmpty() const noexcept { return first_ == nullptr; }
+
+private:
+  detail::CancelerLink* first_ = nullptr;
+};
+
+} // namespace v0
+} // namespace troth

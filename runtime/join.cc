@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+// Joins: one event for each promise, in a block of their own.
+#include <troth/runtime/join.h>
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+void JoinNode::expect(std::size_t count) {
+  capacity_ = count;
+  if (count != 0) branches_ = static_cast<Branch*>(allocate(count * sizeof(Branch)));
+}
+
+void JoinNode::add(OwnNode node) {
+  new (branches_ + count_) Branch(loop_, *this, node.release());
+  ++count_;
+}
+
+void JoinNode::start() {
+  pending_ = count_;
+  if (count_ == 0) return setReady();
+  for (Branch* branch = branches_; branch != branches_ + count_; ++branch)
+    if (listenTo(branch->node, branch)) branch->armBreadthFirst();
+}
+
+void JoinNode::branchReady(Branch& branch) noexcept {
+  --pending_;
+  if (mode_ == Mode::ALL) {
+    if (pending_ == 0) setReady();
+    return;
+  }
+  if (isReady()) return; // it has failed already
+  // The node stays in its place while it is evaluated, so that user code that destroys this promise meets the firing
+  // event.
+  ResultBase& part = resolve(*branch.node);
+  ExceptionRef exception = std::move(part.exception);
+  if (!exception) collect(static_cast<std::size_t>(&branch - branches_), part, exception);
+  destroyChain(std::exchange(branch.node, nullptr));
+  if (mode_ == Mode::FAIL_FAST) {
+    if (exception)
+      failure_ = std::move(exception);
+    else if (pending_ != 0)
+      return;
+  } else {
+    if (exception) {
+      failure_ = std::move(exception);
+      if (pending_ != 0) return;
+    } else {
+      failure_ = {};
+      for (Branch* other = branches_; other != branches_ + count_; ++other) {
+        destroyChain(std::exchange(other->node, nullptr));
+        other->disarm(); // after: a dying operation may still have settled
+      }
+    }
+  }
+  setReady();
+}
+
+ExceptionRef JoinNode::collectAll() noexcept {
+  if (mode_ == Mode::ALL) {
+    for (std::size_t i = 0; i < count_; ++i) {
+      PromiseNode*& node = branches_[i].node;
+      ResultBase& part = resolve(*node);
+      ExceptionRef exception = std::move(part.exception);
+      if (!exception && !failure_) collect(i, part, exception);
+      if (exception && !failure_) failure_ = std::move(exception);
+      destroyChain(std::exchange(node, nullptr));
+    }
+  }
+  return std::move(failure_);
+}
+
+ResultBase& VoidJoinNode::get(ResultBase*) noexcept {
+  result_.exception = collectAll();
+  if (!result_.exception) result_.value.emplace();
+  return result_;
+}
+
+PromiseNode* JoinNode::takeDependency() noexcept {
+  while (taken_ < count_)
+    if (PromiseNode* node = std::exchange(branches_[taken_++].node, nullptr)) return node;
+  return nullptr;
+}
+
+void JoinNode::destroy() noexcept {
+  if (taken_ < count_) return destroyLongChain(this);
+  for (std::size_t i = 0; i < count_; ++i) branches_[i].~Branch();
+  if (branches_ != nullptr) deallocate(branches_, capacity_ * sizeof(Branch));
+  destroyNode();
+}
+
+const PromiseNode* JoinNode::dependencyAt(std::size_t index) const noexcept {
+  for (std::size_t i = 0; i < count_; ++i)
+    if (branches_[i].node != nullptr && index-- == 0) return branches_[i].node;
+  return nullptr;
+}
+
+const char* JoinNode::name() const noexcept {
+  switch (mode_) {
+  case Mode::ALL:
+    return "joinPromises";
+  case Mode::FAIL_FAST:
+    return "joinPromisesFailFast";
+  case Mode::RACE:
+    return "raceSuccessful";
+  }
+  return "";
+}
+
+void throwEmptyRace(std::source_location where) {
+  throwMisuse("raceSuccessful() was given no promises, so that none can win", where);
+}
+
+} // namespace detail
+} // namespace v0
+} // namespace troth
