@@ -19,13 +19,16 @@ namespace detail {
 /// happening behind its back. Later awaits of ready promises go on in place, within the turn's budget.
 class CoroutineNode : private Event, public SourceNode {
 public:
-  /// Whether READY_NOW may be taken in place.
+  /// Whether something that is ready may be taken in place.
   bool awaitReadyNow() noexcept { return hasSuspended_ && takeInlineBudget(); }
 
   /// Whether the promise in `slot` is ready to be taken in place; otherwise the coroutine suspends, holds the
   /// promise as its dependency meanwhile, and will be resumed.
   bool awaitReady(PromiseNode*& slot) {
-    if (listenTo(slot, this) && awaitedIsReady()) return true;
+    if (listenTo(slot, this)) {
+      if (awaitReadyNow()) return true;
+      armBreadthFirst();
+    }
     dependency_ = slot;
     slot_ = &slot;
     hasSuspended_ = true;
@@ -46,13 +49,20 @@ public:
 
   const char* name() const noexcept final { return "coroutine"; }
 
-  void destroy() noexcept final;
+  void destroy() noexcept final {
+    if (isReady()) [[likely]]
+      destroyEnded();
+    else
+      cancel();
+  }
 
 protected:
-  explicit CoroutineNode(std::coroutine_handle<> frame)
-      : Event(EventLoop::current()), SourceNode(std::source_location()), frame_(frame) {}
+  explicit CoroutineNode(std::coroutine_handle<> frame) : CoroutineNode(frame, EventLoop::current()) {}
+  CoroutineNode(std::coroutine_handle<> frame, EventLoop& loop)
+      : Event(loop), SourceNode(std::source_location(), &loop), frame_(frame) {}
   ~CoroutineNode() override {
-    if (dying_) *static_cast<bool*>(frame_.address()) = true;
+    if (dying_) [[unlikely]]
+      *static_cast<bool*>(frame_.address()) = true;
   }
 
 private:
@@ -61,7 +71,14 @@ private:
   bool hasSuspended_ = false;
   bool dying_ = false;
 
-  bool awaitedIsReady() noexcept;
+  void destroyEnded() noexcept {
+    try {
+      frame_.destroy();
+    } catch (...) {
+      // The destructor of a parameter threw.
+    }
+  }
+  void cancel() noexcept;
   void fire() noexcept final { frame_.resume(); }
   const PromiseNode* computes() const noexcept final { return this; }
   const PromiseNode* awaits() const noexcept final { return dependency_; }

@@ -110,7 +110,7 @@ private:
   void unlink() noexcept {
     next->prev = prev;
     prev->next = next;
-    next = prev = nullptr;
+    next = nullptr;
   }
 };
 

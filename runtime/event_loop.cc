@@ -3,7 +3,8 @@
 //
 // Invariants: an event is in the ring exactly while its `next` is set; `depthAfter_` points to start_ or
 // to an event in front of lastStart_ that is still queued; `runnable_` is true whenever an event is
-// queued. One turn costs a pop, four stores and one virtual call; nothing here allocates.
+// queued (and always without a port, whom it is for). One turn costs a pop, four stores and one virtual call; nothing
+// here allocates.
 #include <troth/runtime/event_loop.h>
 
 #include <troth/runtime/event_detail.h>
@@ -67,7 +68,10 @@ EventLoop::EventLoop() noexcept : depthAfter_(&start_), port_(nullptr) {
   sleepers_.next = sleepers_.prev = &sleepers_;
 }
 
-EventLoop::EventLoop(EventPort& port) noexcept : EventLoop() { port_ = &port; }
+EventLoop::EventLoop(EventPort& port) noexcept : EventLoop() {
+  port_ = &port;
+  runnable_ = false;
+}
 
 EventLoop::~EventLoop() {
   if (running_) detail::fatal("an EventLoop was destroyed from inside one of its events");
@@ -89,11 +93,9 @@ std::size_t EventLoop::liveEvents() const noexcept {
   return count;
 }
 
-EventLoop& EventLoop::current(std::source_location where) {
-  if (current_ == nullptr)
-    detail::throwMisuse("no event loop on this thread: make an AsyncIoContext (setupAsyncIo) or a WaitScope first",
-                        where);
-  return *current_;
+void EventLoop::throwNoLoop(std::source_location where) {
+  detail::throwMisuse("no event loop on this thread: make an AsyncIoContext (setupAsyncIo) or a WaitScope first",
+                      where);
 }
 
 bool EventLoop::isRunnable() const noexcept { return hasTurns() || sleepers_.next != &sleepers_; }
@@ -156,14 +158,15 @@ void EventLoop::detach(Promise<void> promise, std::source_location where) {
 
 void EventLoop::becameRunnable() noexcept {
   runnable_ = true;
-  if (port_ != nullptr) port_->setRunnable(true);
+  port_->setRunnable(true);
 }
 
 void EventLoop::settleRunnable() noexcept {
+  if (port_ == nullptr) return;
   const bool runnable = isRunnable();
   if (runnable == runnable_) return;
   runnable_ = runnable;
-  if (port_ != nullptr) port_->setRunnable(runnable);
+  port_->setRunnable(runnable);
 }
 
 inline bool EventLoop::turn() noexcept {
@@ -178,9 +181,14 @@ inline bool EventLoop::turn() noexcept {
   inlineBudget_ = INLINE_AWAITS_PER_TURN;
   firing_ = &event;
   event.fire();
-  firing_ = nullptr;
-  depthAfter_ = &start_; // what is armed from outside of turns runs next, too
   return true;
+}
+
+// Turns have been run: what is armed from outside of them runs next, too.
+inline void EventLoop::endTurns() noexcept {
+  firing_ = nullptr;
+  depthAfter_ = &start_;
+  running_ = false;
 }
 
 std::size_t EventLoop::run(std::size_t maxTurns) {
@@ -188,7 +196,7 @@ std::size_t EventLoop::run(std::size_t maxTurns) {
   running_ = true;
   std::size_t turns = 0;
   while (turns < maxTurns && turn()) ++turns;
-  running_ = false;
+  endTurns();
   settleRunnable();
   return turns;
 }
@@ -206,11 +214,11 @@ namespace {
 
 } // namespace
 
-void EventLoop::runUntil(const bool& done, std::source_location where) {
+inline void EventLoop::runUntil(const bool& done, std::source_location where) {
   for (std::size_t turns = 0; !done;) {
     running_ = true;
     while (!done && turns < TURNS_PER_POLL && turn()) ++turns;
-    running_ = false;
+    endTurns();
     if (done) break;
     if (turns == TURNS_PER_POLL) {
       turns = 0;
@@ -239,7 +247,7 @@ void EventLoop::runWhileReady(const bool& done) {
     std::size_t turns = 0;
     running_ = true;
     while (!done && turns < TURNS_PER_POLL && turn()) ++turns;
-    running_ = false;
+    endTurns();
     if (done) break;
     if (port_ != nullptr) port_->poll();
     if (turns < TURNS_PER_POLL && !hasTurns() && !wakeSleepers()) break;
@@ -266,15 +274,20 @@ WaitScope::WaitScope(EventLoop& loop, std::source_location where) : EventLoopSco
 
 namespace {
 
-void requireOutside(bool running, EventLoop& loop, std::string_view what, std::source_location where) {
+[[noreturn, gnu::cold, gnu::noinline]] void throwNotOutside(bool running, std::string_view what,
+                                                            std::source_location where) {
   if (running)
     detail::throwMisuse(
         fmt::format("{} was called from inside a continuation or coroutine: only code outside of the loop, "
                     "such as main(), may block; return or co_await the promise instead",
                     what),
         where);
-  if (&loop != EventLoop::currentOrNull())
-    detail::throwMisuse(fmt::format("{} was called on another thread than the one of its WaitScope", what), where);
+  detail::throwMisuse(fmt::format("{} was called on another thread than the one of its WaitScope", what), where);
+}
+
+inline void requireOutside(bool running, EventLoop& loop, std::string_view what, std::source_location where) {
+  if (running || &loop != EventLoop::currentOrNull()) [[unlikely]]
+    throwNotOutside(running, what, where);
 }
 
 } // namespace

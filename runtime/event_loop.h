@@ -122,7 +122,11 @@ public:
   bool isRunning() const noexcept { return running_; }
 
   /// The loop that is entered on this thread. Throws FAILED if there is none.
-  static EventLoop& current(std::source_location where = std::source_location::current());
+  static EventLoop& current(std::source_location where = std::source_location::current()) {
+    if (current_ == nullptr) [[unlikely]]
+      throwNoLoop(where);
+    return *current_;
+  }
   /// The same, or null.
   static EventLoop* currentOrNull() noexcept { return current_; }
 
@@ -136,6 +140,7 @@ private:
   friend class WaitScope;
 
   static constinit thread_local EventLoop* current_;
+  [[noreturn]] static void throwNoLoop(std::source_location where);
 
   // The queue is a ring: start_, the normal events, lastStart_, the `evalLast` events, back to start_.
   detail::EventLinks start_;
@@ -149,7 +154,7 @@ private:
   detail::LiveLinks live_;                     // a ring of all events
   std::source_location evaluatingAt_;          // the wait() whose promise is being evaluated
   unsigned inlineBudget_ = 0;                  // awaits of ready promises that this turn may still complete in place
-  bool runnable_ = false;                      // what the port was told last
+  bool runnable_ = true;                       // what the port was told last; true without a port
   bool running_ = false;                       // user code is on the stack: no wait() may nest in it
   bool entered_ = false;
 
@@ -161,6 +166,7 @@ private:
   detail::LoopExtras& extras();
   void destroyExtras() noexcept;
   bool turn() noexcept;
+  void endTurns() noexcept;
   void becameRunnable() noexcept;
   void settleRunnable() noexcept;
   void runUntil(const bool& done, std::source_location where);
@@ -193,6 +199,12 @@ public:
   /// Returns how many ran. Throws FAILED when called from inside an event.
   std::size_t poll(std::size_t maxTurns = SIZE_MAX, std::source_location where = std::source_location::current());
 
+  /// For Promise::wait: whether this is the thread and the place to wait, and nothing is queued.
+  bool isIdle() const noexcept {
+    const EventLoop& l = loop();
+    return !l.running_ && EventLoop::current_ == &l && !l.hasTurns();
+  }
+
   /// For Promise::wait and Promise::poll.
   void waitFor(detail::OwnNode& node, std::source_location where);
   bool pollFor(detail::OwnNode& node, std::source_location where);
@@ -204,10 +216,7 @@ public:
       loop_.evaluatingAt_ = where;
       loop_.running_ = true;
     }
-    ~Evaluating() {
-      loop_.running_ = false;
-      loop_.evaluatingAt_ = {};
-    }
+    ~Evaluating() { loop_.running_ = false; }
     Evaluating(const Evaluating&) = delete;
     Evaluating& operator=(const Evaluating&) = delete;
 

@@ -35,7 +35,7 @@ private:
 /// The part of a fork that has no type. Its dependency is the forked promise, until that is ready.
 class ForkHub : public PromiseNode, private Event {
 public:
-  explicit ForkHub(std::source_location where) : PromiseNode(where), Event(EventLoop::current(where)) {}
+  explicit ForkHub(std::source_location where) : PromiseNode(where, 0), Event(EventLoop::current(where)) {}
 
   /// After construction, when the dependency is set.
   void start() {

@@ -33,27 +33,28 @@ void JoinNode::branchReady(Branch& branch) noexcept {
   // The node stays in its place while it is evaluated, so that user code that destroys this promise meets the firing
   // event.
   ResultBase& part = resolve(*branch.node);
-  ExceptionRef exception = std::move(part.exception);
-  if (!exception) collect(static_cast<std::size_t>(&branch - branches_), part, exception);
+  ExceptionRef failure;
+  if (part.exception)
+    failure = std::move(part.exception);
+  else if (hasValues_)
+    collect(static_cast<std::size_t>(&branch - branches_), part, failure);
   destroyChain(std::exchange(branch.node, nullptr));
-  if (mode_ == Mode::FAIL_FAST) {
-    if (exception)
-      failure_ = std::move(exception);
-    else if (pending_ != 0)
-      return;
-  } else {
-    if (exception) {
-      failure_ = std::move(exception);
-      if (pending_ != 0) return;
-    } else {
-      failure_ = {};
-      for (Branch* other = branches_; other != branches_ + count_; ++other) {
-        destroyChain(std::exchange(other->node, nullptr));
-        other->disarm(); // after: a dying operation may still have settled
-      }
-    }
+  if (mode_ == Mode::FAIL_FAST ? !failure && pending_ != 0 : failure && pending_ != 0) {
+    failure_ = std::move(failure); // of a race: perhaps the last one
+    return;
   }
+  failure_ = std::move(failure);
+  if (mode_ == Mode::RACE) cancelAll();
+  if (pending_ == 0 || mode_ == Mode::RACE) taken_ = count_;
   setReady();
+}
+
+void JoinNode::cancelAll() noexcept {
+  for (Branch* branch = branches_; branch != branches_ + count_; ++branch) {
+    if (branch->node == nullptr) continue;
+    destroyChain(std::exchange(branch->node, nullptr));
+    branch->disarm(); // after: a dying operation may still have settled
+  }
 }
 
 ExceptionRef JoinNode::collectAll() noexcept {

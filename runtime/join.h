@@ -100,9 +100,8 @@ protected:
     const PromiseNode* awaits() const noexcept override { return node; }
   };
 
-  JoinNode(Mode mode, std::source_location where) : SourceNode(where), mode_(mode), loop_(EventLoop::current(where)) {
-    several_ = true;
-  }
+  JoinNode(Mode mode, bool hasValues, std::source_location where)
+      : SourceNode(where, SEVERAL), mode_(mode), hasValues_(hasValues), loop_(EventLoop::current(where)) {}
 
   /// Moves the value of a part to where it belongs; sets `exception` if that fails.
   virtual void collect(std::size_t index, ResultBase& part, ExceptionRef& exception) noexcept = 0;
@@ -113,6 +112,7 @@ protected:
 
 private:
   const Mode mode_;
+  const bool hasValues_; // there is something to collect
   EventLoop& loop_;
   std::size_t capacity_ = 0;
   std::size_t count_ = 0;
@@ -122,12 +122,13 @@ private:
   ExceptionRef failure_;
 
   void branchReady(Branch& branch) noexcept;
+  void cancelAll() noexcept;
 };
 
 template <typename T>
 class VectorJoinNode final : public JoinNode {
 public:
-  VectorJoinNode(Mode mode, std::size_t count, std::source_location where) : JoinNode(mode, where) {
+  VectorJoinNode(Mode mode, std::size_t count, std::source_location where) : JoinNode(mode, true, where) {
     if (mode == Mode::FAIL_FAST)
       slots_ = std::vector<std::optional<T>>(count);
     else
@@ -165,7 +166,7 @@ private:
 
 class VoidJoinNode final : public JoinNode {
 public:
-  VoidJoinNode(Mode mode, std::source_location where) : JoinNode(mode, where) {}
+  VoidJoinNode(Mode mode, std::source_location where) : JoinNode(mode, false, where) {}
   ResultBase& get(ResultBase*) noexcept override;
 
 private:
@@ -178,7 +179,7 @@ private:
 template <typename T>
 class RaceNode final : public JoinNode {
 public:
-  explicit RaceNode(std::source_location where) : JoinNode(Mode::RACE, where) {}
+  explicit RaceNode(std::source_location where) : JoinNode(Mode::RACE, true, where) {}
   ResultBase& get(ResultBase*) noexcept override {
     if (ExceptionRef failure = collectAll()) result_.exception = std::move(failure);
     return result_;
@@ -197,7 +198,7 @@ private:
 template <typename... Ts>
 class TupleJoinNode final : public JoinNode {
 public:
-  TupleJoinNode(Mode mode, std::source_location where) : JoinNode(mode, where) {}
+  TupleJoinNode(Mode mode, std::source_location where) : JoinNode(mode, true, where) {}
   ResultBase& get(ResultBase*) noexcept override {
     result_.exception = collectAll();
     if (!result_.exception) gather(std::index_sequence_for<Ts...>());

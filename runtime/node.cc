@@ -12,16 +12,28 @@ namespace detail {
 
 namespace {
 
-// The lazy node whose continuation is running, for traces; `above` leads up to the top of its chain.
+// For traces: a chain that is being evaluated. By recursion: its top, from which dependencies lead down to the node
+// whose continuation is running, which has none any more. By the loop: that node, and what leads up to the top.
 struct Resolving {
+  const PromiseNode* top = nullptr;
   const PromiseNode* node = nullptr;
   const PromiseNode* above = nullptr;
   const Resolving* outer;
 };
 
+constexpr unsigned MAX_RECURSION = 32;
+
 constinit thread_local const Resolving* resolving = nullptr;
 
 } // namespace
+
+ResultBase& resolveLazy(PromiseNode& top) noexcept {
+  const Resolving now{.top = &top, .outer = resolving};
+  resolving = &now;
+  ResultBase& result = top.evaluate(MAX_RECURSION);
+  resolving = now.outer;
+  return result;
+}
 
 // Down: each lazy node's dependency pointer is turned to its parent. Up: it is turned back just before the
 // node computes, because computing destroys the dependency. The source at the bottom is not written to,
@@ -29,7 +41,7 @@ constinit thread_local const Resolving* resolving = nullptr;
 ResultBase& resolveChain(PromiseNode& top) noexcept {
   PromiseNode* parent = nullptr;
   PromiseNode* node = &top;
-  while (node->lazy_) {
+  while (node->is(PromiseNode::LAZY)) {
     PromiseNode* below = node->dependency_;
     node->dependency_ = parent;
     parent = node;
@@ -55,7 +67,7 @@ void destroyLongChain(PromiseNode* node) noexcept {
   PromiseNode* parent = nullptr;
   for (;;) {
     for (;;) {
-      PromiseNode* below = node->several_ ? node->takeDependency() : node->dependency_;
+      PromiseNode* below = node->is(PromiseNode::SEVERAL) ? node->takeDependency() : node->dependency_;
       if (below == nullptr) break;
       node->dependency_ = parent;
       parent = node;
@@ -93,16 +105,14 @@ Exception wrongThread(std::string_view what, const std::source_location& where) 
 
 } // namespace
 
-constinit ImmortalNode readyImmortal(SharedNode::Kind::READY);
-constinit ImmortalNode neverImmortal(SharedNode::Kind::NEVER);
-constinit ImmortalNode yieldImmortal(SharedNode::Kind::YIELD);
-constinit ImmortalNode lastImmortal(SharedNode::Kind::LAST);
-constinit ImmortalNode wouldSleepImmortal(SharedNode::Kind::WOULD_SLEEP);
+constinit Immortal<ReadyNode> readyImmortal;
+constinit Immortal<SharedNode> neverImmortal(SharedNode::Kind::NEVER);
+constinit Immortal<SharedNode> yieldImmortal(SharedNode::Kind::YIELD);
+constinit Immortal<SharedNode> lastImmortal(SharedNode::Kind::LAST);
+constinit Immortal<SharedNode> wouldSleepImmortal(SharedNode::Kind::WOULD_SLEEP);
 
 bool SharedNode::onReady(Event* event) noexcept {
   switch (kind_) {
-  case Kind::READY:
-    return true;
   case Kind::NEVER:
     break;
   case Kind::YIELD:
@@ -120,8 +130,6 @@ bool SharedNode::onReady(Event* event) noexcept {
 
 const char* SharedNode::name() const noexcept {
   switch (kind_) {
-  case Kind::READY:
-    return "READY_NOW";
   case Kind::NEVER:
     return "NEVER_DONE";
   case Kind::YIELD:
@@ -134,24 +142,7 @@ const char* SharedNode::name() const noexcept {
   return "";
 }
 
-void* NodeAccess::roomBehind(PromiseNode& newest, std::size_t size) noexcept {
-  if (newest.blockUsed_ + size > newest.blockSize_) return nullptr; // always so for one that owns no block
-  return reinterpret_cast<std::byte*>(&newest) - newest.blockOffset_ + newest.blockUsed_;
-}
-
-void NodeAccess::takeBlock(PromiseNode& node, PromiseNode& below, std::size_t size) noexcept {
-  node.blockOffset_ = below.blockUsed_;
-  node.blockUsed_ = static_cast<std::uint16_t>(below.blockUsed_ + size);
-  node.blockSize_ = std::exchange(below.blockSize_, std::uint16_t(0));
-}
-
 // ---------------------------------------------------------------------------------------- SourceNode
-
-EventLoop* SourceNode::loop() const noexcept {
-  if (state_ == READY) return nullptr;
-  if ((state_ & NO_WAITER) != 0) return reinterpret_cast<EventLoop*>(state_ & ~NO_WAITER);
-  return &reinterpret_cast<Event*>(state_)->loop();
-}
 
 bool SourceNode::onReady(Event* event) noexcept {
   if (state_ == READY) return true;
@@ -185,14 +176,7 @@ ExceptionRef failureFromCurrent() noexcept {
   return exception;
 }
 
-bool SourceNode::isOnOwnThread() const noexcept {
-  EventLoop* own = loop();
-  return own == nullptr || own == EventLoop::currentOrNull();
-}
-
-void SourceNode::requireThread(std::string_view what) const {
-  if (!isOnOwnThread()) throw wrongThread(what, where_);
-}
+void SourceNode::throwWrongThread(std::string_view what) const { throw wrongThread(what, where_); }
 
 // ----------------------------------------------------------------------------------------- ChainNode
 
@@ -234,19 +218,19 @@ OwnNode ChainNode::broken(ExceptionRef exception) const noexcept {
 // Puts `inner` where a chain stands or stood, and hands the waiter on to it.
 void ChainNode::settle(PromiseNode*& slot, OwnNode inner, Event* waiter) noexcept {
   // A chain that has settled already is only a stand-in: leave it out.
-  while (inner.get()->chain_ && inner.get()->lazy_) {
+  while (inner.get()->is(PromiseNode::CHAIN) && inner.get()->is(PromiseNode::LAZY)) {
     OwnNode below(std::exchange(inner.get()->dependency_, nullptr));
     inner = std::move(below);
   }
   slot = inner.release();
-  if (slot->chain_) static_cast<ChainNode*>(slot)->place_ = &slot;
+  if (slot->is(PromiseNode::CHAIN)) static_cast<ChainNode*>(slot)->place_ = &slot;
   if (waiter != nullptr && listen(*slot, waiter)) waiter->armBreadthFirst();
 }
 
 void ChainNode::fire() noexcept {
   OwnNode inner = takeInner();
   if (place_ == nullptr) {
-    lazy_ = through_ = true;
+    flags_ |= LAZY | THROUGH;
     settle(dependency_, std::move(inner), waiter_);
     return;
   }
@@ -269,7 +253,7 @@ const PromiseNode* ExclusiveJoinNode::BranchReady::awaits() const noexcept {
 }
 
 bool ExclusiveJoinNode::onReady(Event* event) noexcept {
-  if (lazy_) return true; // the winner may be one that is ready once only, such as evalLater's
+  if (is(LAZY)) return true; // the winner may be one that is ready once only, such as evalLater's
   waiter_ = event;
   return false;
 }
@@ -283,7 +267,7 @@ void ExclusiveJoinNode::decide(BranchReady& winner) noexcept {
     leftReady_.disarm();
     dependency_ = std::exchange(right_, nullptr);
   }
-  lazy_ = true;
+  flags_ |= LAZY;
   if (waiter_ != nullptr) waiter_->armDepthFirst();
 }
 
@@ -302,7 +286,7 @@ void Trace::add(const char* what, const std::source_location& where, unsigned de
 // the top, and then turned round.
 void Trace::addLazies(const PromiseNode* top, const PromiseNode* source) noexcept {
   const std::size_t first = size_;
-  for (const PromiseNode* node = top; node != nullptr && node != source && node->lazy_ && !isOverfull();
+  for (const PromiseNode* node = top; node != nullptr && node != source && node->is(PromiseNode::LAZY) && !isOverfull();
        node = node->dependency_)
     addNode(*node);
   std::reverse(steps_ + first, steps_ + size_);
@@ -310,7 +294,7 @@ void Trace::addLazies(const PromiseNode* top, const PromiseNode* source) noexcep
 
 // A lazy node without a place, such as `attach`, is not worth a line.
 void Trace::addNode(const PromiseNode& node, unsigned depth) noexcept {
-  if (!node.lazy_ || node.where_.line() != 0) add(node.name(), node.where_, depth);
+  if (!node.is(PromiseNode::LAZY) || node.where_.line() != 0) add(node.name(), node.where_, depth);
 }
 
 void Trace::addSource(const PromiseNode& source) noexcept {
@@ -333,6 +317,10 @@ void Trace::addEvent(const Event& event) noexcept {
 
 void Trace::addCurrent() noexcept {
   for (const Resolving* now = resolving; now != nullptr; now = now->outer) {
+    if (now->top != nullptr) {
+      addLazies(now->top, nullptr);
+      continue;
+    }
     addNode(*now->node);
     for (const PromiseNode* node = now->above; node != nullptr && !isOverfull(); node = node->dependency_)
       addNode(*node);
@@ -341,7 +329,7 @@ void Trace::addCurrent() noexcept {
   if (loop == nullptr) return;
   if (loop->firing_ != nullptr)
     addEvent(*loop->firing_);
-  else if (loop->evaluatingAt_.line() != 0)
+  else if (loop->running_)
     add("wait", loop->evaluatingAt_);
 }
 

@@ -38,8 +38,8 @@ public:
 // one event. A *lazy* node (a `then` whose continuation returns a value, `attach`) has exactly one
 // dependency, is ready when that is, and computes when asked. To wait for a promise is to listen to the
 // source at the bottom of its lazies (`listen`); to take its result is to evaluate them upwards
-// (`resolve`). Both loops, and that of destruction (`destroyChain`), are iterative: they turn the
-// dependency pointers round on the way down and back on the way up, so a chain of any length needs
+// (`resolve`). Evaluation recurses for some nodes; beyond these, and in destruction (`destroyChain`), loops turn
+// the dependency pointers round on the way down and back on the way up, so a chain of any length needs
 // neither stack nor memory.
 //
 // Arena: a node lives in a block; `then()` puts its node behind the one it consumes, in the same block if
@@ -47,7 +47,18 @@ public:
 // first, so the block goes last.
 class PromiseNode {
 public:
-  explicit constexpr PromiseNode(std::source_location where) noexcept : where_(where) {}
+  /// What a node is, in bits.
+  enum Flags : std::uint16_t {
+    LAZY = 1,     // the result is made from the dependency's
+    THROUGH = 2,  // ready when the dependency is; with LAZY only
+    SOURCE = 4,   // is a SourceNode
+    CHAIN = 8,    // is a ChainNode
+    SEVERAL = 16, // takeDependency() tells what to destroy first
+    TRIVIAL = 32  // destroy() does nothing but free the block, if the node owns one
+  };
+
+  constexpr PromiseNode(std::source_location where, unsigned flags) noexcept
+      : where_(where), flags_(static_cast<std::uint16_t>(flags)) {}
   PromiseNode(const PromiseNode&) = delete;
   PromiseNode& operator=(const PromiseNode&) = delete;
 
@@ -62,6 +73,10 @@ public:
   /// lazy node `in` is its dependency's result.
   virtual ResultBase& get(ResultBase* in) noexcept = 0;
 
+  /// Of a lazy node: evaluates its dependency, and so on, and then itself. Recursion is cheaper than resolveChain()'s
+  /// loop, and is used for `depth` nodes.
+  virtual ResultBase& evaluate(unsigned depth) noexcept { return get(&evaluateDependency(depth)); }
+
   /// Destroys and frees this node alone; its dependency is gone already.
   virtual void destroy() noexcept = 0;
 
@@ -69,7 +84,11 @@ public:
   /// is none left, or only what others own too.
   virtual PromiseNode* takeDependency() noexcept { return nullptr; }
 
-  bool isLazy() const noexcept { return lazy_; }
+  bool is(Flags flag) const noexcept { return (flags_ & flag) != 0; }
+
+  /// Whether destroying the node would change nothing.
+  bool isGone() const noexcept { return is(TRIVIAL) && blockSize_ == 0 && dependency_ == nullptr; }
+
   const std::source_location& where() const noexcept { return where_; }
 
   // For traces: what the node is, the event that waits for it, and its dependencies beginning at 0.
@@ -84,11 +103,9 @@ protected:
 
   PromiseNode* dependency_ = nullptr; // owned
   std::source_location where_;        // where the promise was made
-  bool lazy_ = false;                 // the result is made from the dependency's
-  bool through_ = false;              // ready when the dependency is: set only together with lazy_
-  bool chain_ = false;                // is a ChainNode
-  bool source_ = false;               // is a SourceNode
-  bool several_ = false;              // takeDependency() tells what to destroy first
+  std::uint16_t flags_;
+
+  ResultBase& evaluateDependency(unsigned depth) noexcept;
 
   friend class OwnNode;
   friend class NodeAccess;
@@ -99,7 +116,6 @@ protected:
   friend void destroyChain(PromiseNode* node) noexcept;
   friend void destroyLongChain(PromiseNode* node) noexcept;
   friend PromiseNode& sourceOf(PromiseNode& node) noexcept;
-  friend bool listenTo(PromiseNode*& slot, Event* event);
 
 private:
   std::uint16_t blockOffset_ = 0; // from the block's start to this node
@@ -110,7 +126,7 @@ private:
 /// The node that tells when the promise is ready.
 inline PromiseNode& sourceOf(PromiseNode& node) noexcept {
   PromiseNode* n = &node;
-  while (n->through_) n = n->dependency_;
+  while (n->is(PromiseNode::THROUGH)) n = n->dependency_;
   return *n;
 }
 
@@ -124,11 +140,20 @@ inline bool isForeign(PromiseNode& node, EventLoop& loop) noexcept {
   return own != nullptr && own != &loop;
 }
 
+ResultBase& resolveLazy(PromiseNode& node) noexcept;
 ResultBase& resolveChain(PromiseNode& node) noexcept;
 void destroyLongChain(PromiseNode* node) noexcept;
 
 /// Evaluates a ready promise and gives its result. Runs user code.
-inline ResultBase& resolve(PromiseNode& node) noexcept { return node.lazy_ ? resolveChain(node) : node.get(nullptr); }
+inline ResultBase& resolve(PromiseNode& node) noexcept {
+  return node.is(PromiseNode::LAZY) ? resolveLazy(node) : node.get(nullptr);
+}
+
+inline ResultBase& PromiseNode::evaluateDependency(unsigned depth) noexcept {
+  PromiseNode& below = *dependency_;
+  if (!below.is(LAZY)) return below.get(nullptr);
+  return depth != 0 ? below.evaluate(depth - 1) : resolveChain(below);
+}
 
 /// Why promises must not be destroyed on this thread at present, if so.
 extern constinit thread_local const char* destructorsDisallowed;
@@ -136,9 +161,7 @@ extern constinit thread_local const char* destructorsDisallowed;
 
 /// Destroys a node and all that it waits for, the innermost first. Null is allowed.
 inline void destroyChain(PromiseNode* node) noexcept {
-  if (node == nullptr) return;
-  if (destructorsDisallowed != nullptr) [[unlikely]]
-    destroyedWhileDisallowed(*node);
+  if (node == nullptr || node->isGone()) return;
   if (node->dependency_ == nullptr)
     node->destroy();
   else
@@ -157,7 +180,10 @@ public:
     return *this;
   }
   ~OwnNode() {
-    if (node_ != nullptr) destroyChain(node_);
+    if (node_ == nullptr) return;
+    if (destructorsDisallowed != nullptr) [[unlikely]]
+      destroyedWhileDisallowed(*node_);
+    destroyChain(node_);
   }
 
   PromiseNode* get() const noexcept { return node_; }
@@ -192,13 +218,19 @@ public:
   /// A node on top of `dependency`, in its arena if there is room.
   template <typename Node, typename... Args>
   static Node* append(OwnNode&& dependency, Args&&... args) {
-    PromiseNode& below = *dependency;
-    constexpr std::size_t size = (sizeof(Node) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    PromiseNode* const below = dependency.get();
+    constexpr std::size_t SIZE = (sizeof(Node) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     static_assert(alignof(Node) <= ALIGNMENT, "an over-aligned value cannot be held by a promise");
+    const std::size_t used = below->blockUsed_;
+    const std::uint16_t blockSize = below->blockSize_;
     Node* node;
-    if (void* room = roomBehind(below, size)) {
-      node = new (room) Node(std::forward<Args>(args)...);
-      takeBlock(*node, below, size);
+    if (used + SIZE <= blockSize) [[likely]] { // 0 for one that owns no block
+      node = new (reinterpret_cast<std::byte*>(below) - below->blockOffset_ + used) Node(std::forward<Args>(args)...);
+      PromiseNode& base = *node;
+      base.blockOffset_ = static_cast<std::uint16_t>(used);
+      base.blockUsed_ = static_cast<std::uint16_t>(used + SIZE);
+      base.blockSize_ = blockSize;
+      below->blockSize_ = 0;
     } else {
       node = make<Node>(std::forward<Args>(args)...);
     }
@@ -218,11 +250,6 @@ public:
 
 private:
   static constexpr std::size_t ALIGNMENT = alignof(std::max_align_t);
-
-  /// The free bytes behind the newest node of a block, if there are `size` of them.
-  static void* roomBehind(PromiseNode& newest, std::size_t size) noexcept;
-  /// Makes `node`, which was put there, the newest.
-  static void takeBlock(PromiseNode& node, PromiseNode& below, std::size_t size) noexcept;
 
   template <typename Node, typename... Args>
   static Node* inNewBlock(std::size_t size, Args&&... args) {
@@ -250,7 +277,11 @@ private:
 class SourceNode : public PromiseNode {
 public:
   bool onReady(Event* event) noexcept final;
-  EventLoop* loop() const noexcept final;
+  EventLoop* loop() const noexcept final {
+    if (state_ == READY) return nullptr;
+    if ((state_ & NO_WAITER) != 0) return reinterpret_cast<EventLoop*>(state_ & ~NO_WAITER);
+    return &reinterpret_cast<Event*>(state_)->loop();
+  }
 
   /// The usual case of onReady: not ready, nobody waits yet, and `event` is of the same loop.
   bool listenFirst(Event* event) noexcept {
@@ -266,13 +297,22 @@ public:
   }
 
   /// Whether this thread is the one whose loop the node belongs to, as far as that is known.
-  bool isOnOwnThread() const noexcept;
+  bool isOnOwnThread() const noexcept {
+    EventLoop* own = loop();
+    return own == nullptr || own == EventLoop::currentOrNull();
+  }
 
 protected:
-  explicit SourceNode(std::source_location where, EventLoop* loop = EventLoop::currentOrNull()) noexcept
-      : PromiseNode(where), state_(unwaited(loop)) {
-    source_ = true;
-  }
+  explicit SourceNode(std::source_location where, unsigned flags = 0) noexcept
+      : SourceNode(where, EventLoop::currentOrNull(), flags) {}
+  SourceNode(std::source_location where, EventLoop* loop, unsigned flags = 0) noexcept
+      : PromiseNode(where, SOURCE | flags), state_(unwaited(loop)) {}
+
+  /// A node that is ready from the beginning.
+  struct AlwaysReady {};
+  constexpr SourceNode(std::source_location where, AlwaysReady, unsigned flags = 0) noexcept
+      : PromiseNode(where, SOURCE | flags), state_(READY) {}
+
   /// The result is there: the waiter runs next.
   void setReady() noexcept {
     const std::uintptr_t state = std::exchange(state_, READY);
@@ -286,7 +326,10 @@ protected:
   void resetSource(EventLoop* loop) noexcept { state_ = unwaited(loop); }
 
   /// Throws FAILED if this thread is not the one that the node belongs to.
-  void requireThread(std::string_view what) const;
+  void requireThread(std::string_view what) const {
+    if (!isOnOwnThread()) [[unlikely]]
+      throwWrongThread(what);
+  }
 
 private:
   static constexpr std::uintptr_t NO_WAITER = 1;
@@ -294,6 +337,7 @@ private:
 
   std::uintptr_t state_;
 
+  [[noreturn]] void throwWrongThread(std::string_view what) const;
   static std::uintptr_t unwaited(EventLoop* loop) noexcept {
     return reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER;
   }
@@ -304,10 +348,19 @@ bool listenToSlowly(PromiseNode*& slot, Event* event);
 /// listen() for the owner of a promise of unknown loop. Throws FAILED if that is another one than the event's: then
 /// the promise, which could be destroyed only on its thread, has been let go of.
 inline bool listenTo(PromiseNode*& slot, Event* event) {
-  PromiseNode& node = *slot;
-  if (node.source_ && static_cast<SourceNode&>(node).listenFirst(event)) [[likely]]
-    return false;
+  PromiseNode& node = sourceOf(*slot);
+  if (node.is(PromiseNode::SOURCE)) [[likely]] {
+    auto& source = static_cast<SourceNode&>(node);
+    if (source.listenFirst(event)) return false;
+    if (source.isReady()) return true;
+  }
   return listenToSlowly(slot, event);
+}
+
+/// Whether the result is there for certain.
+inline bool isReadyNow(PromiseNode& promise) noexcept {
+  PromiseNode& node = sourceOf(promise);
+  return node.is(PromiseNode::SOURCE) && static_cast<SourceNode&>(node).isReady();
 }
 
 inline bool OwnNode::listen(Event* event) { return listenTo(node_, event); }
@@ -323,15 +376,15 @@ public:
   EventLoop* loop() const noexcept final { return nullptr; }
 
 protected:
-  explicit LazyNode(std::source_location where) noexcept : PromiseNode(where) { lazy_ = through_ = true; }
+  explicit LazyNode(std::source_location where, unsigned flags = 0) noexcept
+      : PromiseNode(where, LAZY | THROUGH | flags) {}
 };
 
 /// A failed promise of any type.
 class BrokenNode final : public SourceNode {
 public:
-  BrokenNode(ExceptionRef exception, std::source_location where) noexcept : SourceNode(where) {
+  BrokenNode(ExceptionRef exception, std::source_location where) noexcept : SourceNode(where, AlwaysReady()) {
     result_.exception = std::move(exception);
-    setReady();
   }
   ResultBase& get(ResultBase*) noexcept override { return result_; }
   void destroy() noexcept override { NodeAccess::destroy(this); }
@@ -341,13 +394,26 @@ private:
   ResultBase result_;
 };
 
-/// A node without state, shared by all promises that are ready, never ready, ready after the queue, or ready
-/// after all else. Any number of promises on any thread may hold it.
+/// The promises READY_NOW. As the other shared nodes it has no state: any number of promises on any thread may hold it.
+class ReadyNode final : public SourceNode {
+public:
+  constexpr ReadyNode() noexcept : SourceNode(std::source_location(), AlwaysReady(), TRIVIAL) {
+    result_.value.emplace();
+  }
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  void destroy() noexcept override {}
+  const char* name() const noexcept override { return "READY_NOW"; }
+
+private:
+  Result<Void> result_; // consumers do not write to a Void, nor to an exception that is null
+};
+
+/// The promises that are never ready, ready after the queue, after all else, or when the loop would sleep.
 class SharedNode final : public PromiseNode {
 public:
-  enum class Kind : std::uint8_t { READY, NEVER, YIELD, LAST, WOULD_SLEEP };
+  enum class Kind : std::uint8_t { NEVER, YIELD, LAST, WOULD_SLEEP };
 
-  explicit constexpr SharedNode(Kind kind) noexcept : PromiseNode(std::source_location()), kind_(kind) {
+  explicit constexpr SharedNode(Kind kind) noexcept : PromiseNode(std::source_location(), TRIVIAL), kind_(kind) {
     result_.value.emplace();
   }
   bool onReady(Event* event) noexcept override;
@@ -358,22 +424,24 @@ public:
 
 private:
   Kind kind_;
-  Result<Void> result_; // consumers do not write to a Void, nor to an exception that is null
+  Result<Void> result_;
 };
 
 /// Never destroyed: a promise may be the last thing to go in a program.
-union ImmortalNode {
-  SharedNode node;
-  explicit constexpr ImmortalNode(SharedNode::Kind kind) noexcept : node(kind) {}
-  ~ImmortalNode() {}
+template <typename Node>
+union Immortal {
+  Node node;
+  template <typename... Args>
+  explicit constexpr Immortal(Args... args) noexcept : node(args...) {}
+  ~Immortal() {}
 };
 
-extern constinit ImmortalNode readyImmortal;
-extern constinit ImmortalNode neverImmortal;
-extern constinit ImmortalNode yieldImmortal;
-extern constinit ImmortalNode lastImmortal;
-extern constinit ImmortalNode wouldSleepImmortal;
-inline constexpr SharedNode& readyNode = readyImmortal.node;
+extern constinit Immortal<ReadyNode> readyImmortal;
+extern constinit Immortal<SharedNode> neverImmortal;
+extern constinit Immortal<SharedNode> yieldImmortal;
+extern constinit Immortal<SharedNode> lastImmortal;
+extern constinit Immortal<SharedNode> wouldSleepImmortal;
+inline constexpr ReadyNode& readyNode = readyImmortal.node;
 inline constexpr SharedNode& neverNode = neverImmortal.node;
 inline constexpr SharedNode& yieldNode = yieldImmortal.node;
 inline constexpr SharedNode& lastNode = lastImmortal.node;
@@ -384,9 +452,7 @@ inline constexpr SharedNode& wouldSleepNode = wouldSleepImmortal.node;
 /// tail calls (`return loop();`) stays as long as one step.
 class ChainNode final : public PromiseNode, private Event {
 public:
-  explicit ChainNode(std::source_location where) : PromiseNode(where), Event(EventLoop::current(where)) {
-    chain_ = true;
-  }
+  explicit ChainNode(std::source_location where) : PromiseNode(where, CHAIN), Event(EventLoop::current(where)) {}
 
   /// After construction, when the dependency (which gives a Result<OwnNode>) is set.
   void start();
@@ -415,9 +481,7 @@ private:
 class ExclusiveJoinNode final : public PromiseNode {
 public:
   ExclusiveJoinNode(OwnNode right, std::source_location where)
-      : PromiseNode(where), leftReady_(*this, where), rightReady_(*this, where), right_(right.release()) {
-    several_ = true;
-  }
+      : PromiseNode(where, SEVERAL), leftReady_(*this, where), rightReady_(*this, where), right_(right.release()) {}
 
   /// After construction, when the dependency is set.
   void start();

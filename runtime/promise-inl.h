@@ -12,6 +12,9 @@ namespace detail {
 
 [[noreturn]] void throwConsumed(std::source_location where);
 
+/// Destroys a promise that has failed, and throws its exception.
+[[noreturn]] void throwResult(ResultBase& result, OwnNode promise);
+
 struct PromiseAccess {
   template <typename T>
   static Promise<T> wrap(OwnNode node) noexcept {
@@ -79,9 +82,9 @@ template <typename T>
 class ImmediateNode final : public SourceNode {
 public:
   template <typename U>
-  ImmediateNode(std::source_location where, U&& value) : SourceNode(where) {
+  ImmediateNode(std::source_location where, U&& value)
+      : SourceNode(where, AlwaysReady(), std::is_trivially_destructible_v<T> ? TRIVIAL : 0) {
     result_.value.emplace(std::forward<U>(value));
-    setReady();
   }
   ResultBase& get(ResultBase*) noexcept override { return result_; }
   void destroy() noexcept override { NodeAccess::destroy(this); }
@@ -93,13 +96,13 @@ private:
 
 /// A value that is part of the program, as the nodes of READY_NOW and its kin are.
 template <typename T, T VALUE>
-class ConstantNode final : public PromiseNode {
+class ConstantNode final : public SourceNode {
   static_assert(std::is_trivially_copyable_v<T>, "who takes the value must leave it as it was");
 
 public:
-  constexpr ConstantNode() noexcept : PromiseNode(std::source_location()) { result_.value.emplace(VALUE); }
-  bool onReady(Event*) noexcept override { return true; }
-  EventLoop* loop() const noexcept override { return nullptr; }
+  constexpr ConstantNode() noexcept : SourceNode(std::source_location(), AlwaysReady(), TRIVIAL) {
+    result_.value.emplace(VALUE);
+  }
   ResultBase& get(ResultBase*) noexcept override { return result_; }
   void destroy() noexcept override {}
   const char* name() const noexcept override { return "constPromise"; }
@@ -108,25 +111,17 @@ private:
   Result<T> result_;
 };
 
-/// Never destroyed, as ImmortalNode.
 template <typename T, T VALUE>
-union ConstantImmortal {
-  ConstantNode<T, VALUE> node;
-  constexpr ConstantImmortal() noexcept : node() {}
-  ~ConstantImmortal() {}
-};
-
-template <typename T, T VALUE>
-inline constinit ConstantImmortal<T, VALUE> constantImmortal;
+inline constinit Immortal<ConstantNode<T, VALUE>> constantImmortal;
 
 std::string traceOf(const PromiseNode* node);
 
 // ------------------------------------------------------------------------------------------ then()
 
 /// Calls a continuation (a value, nothing, or an Exception as argument) into a result. Promises that it
-/// returns become nodes, so that the chain above needs no type.
+/// returns become nodes, so that the chain above needs no type. Returns whether nothing was thrown.
 template <typename Stored, typename Func, typename... Args>
-void callInto(Result<Stored>& out, Func& func, Args&&... args) noexcept {
+bool callInto(Result<Stored>& out, Func& func, Args&&... args) noexcept {
   try {
     if constexpr (std::is_void_v<std::invoke_result_t<Func, Args...>>) {
       std::invoke(std::forward<Func>(func), std::forward<Args>(args)...);
@@ -138,8 +133,10 @@ void callInto(Result<Stored>& out, Func& func, Args&&... args) noexcept {
     } else {
       out.value.emplace(std::invoke(std::forward<Func>(func), std::forward<Args>(args)...));
     }
+    return true;
   } catch (...) {
     out.exception = failureFromCurrent();
+    return false;
   }
 }
 
@@ -147,30 +144,35 @@ void callInto(Result<Stored>& out, Func& func, Args&&... args) noexcept {
 template <typename Out, typename In, typename Func, typename OnError, typename Returned>
 class TransformNode final : public LazyNode {
 public:
+  static constexpr bool IS_TRIVIAL = std::is_trivially_destructible_v<Func> &&
+                                     std::is_trivially_destructible_v<OnError> && std::is_trivially_destructible_v<Out>;
+
   template <typename F, typename E>
   TransformNode(std::source_location where, F&& func, E&& onError)
-      : LazyNode(where), func_(std::forward<F>(func)), onError_(std::forward<E>(onError)) {}
+      : LazyNode(where, IS_TRIVIAL ? TRIVIAL : 0), func_(std::forward<F>(func)), onError_(std::forward<E>(onError)) {}
 
   ResultBase& get(ResultBase* in) noexcept override {
-    if (in->exception) {
-      ExceptionRef exception = std::move(in->exception);
-      dropDependency();
-      if constexpr (std::is_same_v<OnError, PropagateException>)
-        result_.exception = std::move(exception);
-      else
-        handle(Exception(std::move(exception)));
+    if (in->exception) [[unlikely]] {
+      getFailed(*in);
     } else if constexpr (std::is_void_v<In>) {
       dropDependency();
-      callInto(result_, func_);
+      if (!callInto(result_, func_)) [[unlikely]]
+        hasFailed();
+    } else if constexpr (std::is_nothrow_move_constructible_v<In>) {
+      In value = std::move(*static_cast<Result<In>*>(in)->value);
+      dropDependency();
+      if (!callInto(result_, func_, std::move(value))) [[unlikely]]
+        hasFailed();
     } else {
       std::optional<In> value;
       moveInto(value, result_.exception, *static_cast<Result<In>*>(in)->value);
       dropDependency();
-      if (value) callInto(result_, func_, std::move(*value));
+      if (!value || !callInto(result_, func_, std::move(*value))) hasFailed();
     }
     return result_;
   }
 
+  ResultBase& evaluate(unsigned depth) noexcept override { return TransformNode::get(&evaluateDependency(depth)); }
   void destroy() noexcept override { NodeAccess::destroy(this); }
   const char* name() const noexcept override { return "then"; }
 
@@ -180,6 +182,19 @@ private:
   Result<Out> result_;
 
   void dropDependency() noexcept { destroyChain(std::exchange(dependency_, nullptr)); }
+
+  // An exception is to be destroyed, or moved out.
+  void hasFailed() noexcept { flags_ &= static_cast<std::uint16_t>(~TRIVIAL); }
+
+  [[gnu::noinline, gnu::cold]] void getFailed(ResultBase& in) noexcept {
+    ExceptionRef exception = std::move(in.exception);
+    dropDependency();
+    hasFailed();
+    if constexpr (std::is_same_v<OnError, PropagateException>)
+      result_.exception = std::move(exception);
+    else
+      handle(Exception(std::move(exception)));
+  }
 
   void handle(Exception exception) noexcept {
     using Handled = std::invoke_result_t<OnError, Exception>;
@@ -554,15 +569,22 @@ Promise<T> Promise<T>::exclusiveJoin(Promise<T>&& other, std::source_location wh
 template <typename T>
 T Promise<T>::wait(WaitScope& scope, std::source_location where) && {
   detail::OwnNode node = detail::PromiseAccess::take(*this, where);
-  scope.waitFor(node, where);
-  detail::Result<detail::FixVoid<T>> result;
-  {
-    WaitScope::Evaluating evaluating(scope, where);
-    detail::moveResult<T>(result, detail::resolve(*node));
-    node = detail::OwnNode();
+  if (!scope.isIdle() || !detail::isReadyNow(*node)) scope.waitFor(node, where);
+  WaitScope::Evaluating evaluating(scope, where);
+  detail::ResultBase& result = detail::resolve(*node);
+  if (result.exception) [[unlikely]]
+    detail::throwResult(result, std::move(node));
+  if constexpr (!std::is_void_v<T>) {
+    // The work is destroyed before anybody sees its value, if moving that cannot fail.
+    auto& value = *static_cast<detail::Result<T>&>(result).value;
+    if constexpr (std::is_nothrow_move_constructible_v<T>) {
+      T moved = std::move(value);
+      node = detail::OwnNode();
+      return moved;
+    } else {
+      return std::move(value);
+    }
   }
-  if (result.exception) result.exception.rethrow();
-  if constexpr (!std::is_void_v<T>) return std::move(*result.value);
 }
 
 template <typename T>

@@ -10,6 +10,12 @@ void throwConsumed(std::source_location where) {
   throwMisuse("a promise was used after it had been consumed (by co_await, then, wait or a move)", where);
 }
 
+void throwResult(ResultBase& result, OwnNode promise) {
+  const ExceptionRef exception = std::move(result.exception);
+  promise = OwnNode();
+  exception.rethrow();
+}
+
 Exception droppedFulfiller(std::source_location where) noexcept {
   if (ExceptionRef cause = exceptionInFlight())
     return Exception(std::move(cause)).withContext("the fulfiller of a promise was destroyed by an exception");
@@ -23,8 +29,7 @@ Exception droppedFulfiller(std::source_location where) noexcept {
 // --------------------------------------------------------------------------------------------- forks
 
 ForkBranch::ForkBranch(ForkHub& hub, std::source_location where) noexcept
-    : SourceNode(where, &hub.Event::loop()), hub_(&hub) {
-  several_ = true;
+    : SourceNode(where, &hub.Event::loop(), SEVERAL), hub_(&hub) {
   hub.addOwner();
   if (hub.ready_) {
     setReady();
@@ -64,15 +69,9 @@ void ForkHub::fire() noexcept {
 
 // ---------------------------------------------------------------------------------------- coroutines
 
-bool CoroutineNode::awaitedIsReady() noexcept {
-  if (hasSuspended_ && takeInlineBudget()) return true;
-  armBreadthFirst();
-  return false;
-}
-
 // When the destructor of a local throws, the coroutine takes it for an exception of its body and ends at its final
 // suspension: then it is destroyed once more. A cancelled coroutine has nobody to tell of the exception.
-void CoroutineNode::destroy() noexcept {
+void CoroutineNode::cancel() noexcept {
   if (isFiring()) destroyedWhileFiring();
   if (slot_ != nullptr) *slot_ = nullptr; // the dependency has been destroyed already
   slot_ = nullptr;
