@@ -87,8 +87,9 @@ public:
   /// promise cancels it, too.
   template <typename T>
   Promise<T> wrap(Promise<T> promise, std::source_location where = std::source_location::current()) {
-    auto* node =
-        detail::NodeAccess::append<detail::CancelableNode<T>>(detail::PromiseAccess::take(promise, where), where);
+    detail::OwnNode taken = detail::PromiseAccess::take(promise, where);
+    detail::requireOwnLoop(taken);
+    auto* node = detail::NodeAccess::append<detail::CancelableNode<T>>(std::move(taken), where);
     detail::OwnNode owner(node);
     node->start();
     node->linkBehind(first_);

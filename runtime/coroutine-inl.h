@@ -12,6 +12,18 @@ namespace troth {
 inline namespace v0 {
 namespace detail {
 
+/// Locks of threads: std::lock_guard, unique_lock, scoped_lock and shared_lock, and what looks like them.
+template <typename Lock>
+    struct IsLockGuard : std::bool_constant < requires {
+  typename Lock::mutex_type;
+} > {};
+template <template <typename...> typename Lock, typename First, typename Second, typename... Rest>
+  requires requires(First& mutex) {
+    mutex.lock();
+    mutex.unlock();
+  } && (!std::is_move_constructible_v<Lock<First, Second, Rest...>>)
+struct IsLockGuard<Lock<First, Second, Rest...>> : std::true_type {}; // scoped_lock of several
+
 /// The part of a coroutine that has no type: a source (of its result) and an event (that resumes it).
 /// What it awaits is its `dependency_`, so a chain of coroutines is destroyed like any other.
 ///
@@ -241,5 +253,9 @@ public:
 
 template <typename T, typename... Args>
 struct std::coroutine_traits<troth::Promise<T>, Args...> {
+  static_assert((!std::is_same_v<troth::WaitScope, std::remove_cvref_t<Args>> && ...),
+                "a coroutine must not take a WaitScope: it cannot block; co_await instead");
+  static_assert((!troth::detail::IsLockGuard<std::remove_cvref_t<Args>>::value && ...),
+                "a coroutine must not take a lock: other code runs while it is suspended; use an AsyncMutex");
   using promise_type = troth::detail::CoroutinePromise<T>;
 };

@@ -6,9 +6,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <future>
+#include <memory>
 #include <new>
 #include <typeinfo>
 #include <vector>
@@ -21,21 +24,37 @@ namespace troth {
 inline namespace v0 {
 namespace detail {
 
-// Immutable once shared, but for the count. `text` is "description [KIND, file:line]"; the description is
-// its first `descriptionSize` bytes, so that what() and description() share one allocation.
+// Immutable once shared, but for the count and `full`. The description stands behind the object, in the same block;
+// the text with kind and place is made when somebody asks for it.
 struct ExceptionData {
   std::atomic<std::size_t> refs{1};
   Exception::Kind kind = Exception::Kind::FAILED;
   bool isStatic = false;
-  std::size_t descriptionSize = 0;
-  std::string text;
-  std::string_view staticText; // for the one that exists when there is no memory for `text`
+  std::size_t size = 0; // of the description
   std::source_location where;
   std::error_code code;
   std::exception_ptr original;
   std::vector<TraceStep> trace;
+  mutable std::atomic<const std::string*> full{nullptr}; // "description [KIND, file:line]"
 
-  std::string_view fullText() const noexcept { return isStatic ? staticText : std::string_view(text); }
+  explicit ExceptionData(std::size_t descriptionSize) noexcept : size(descriptionSize) {}
+  ~ExceptionData() { delete full.load(std::memory_order_acquire); }
+
+  static std::size_t blockSize(std::size_t descriptionSize) noexcept {
+    return sizeof(ExceptionData) + descriptionSize + 1;
+  }
+  char* text() noexcept { return reinterpret_cast<char*>(this + 1); } // ends with a NUL
+  std::string_view description() noexcept { return {text(), size}; }
+
+  static ExceptionRef make(std::string_view description) {
+    auto* data = new (::operator new(blockSize(description.size()))) ExceptionData(description.size());
+    *std::ranges::copy(description, data->text()).out = '\0';
+    return ExceptionRef(data);
+  }
+  static void destroy(ExceptionData* data) noexcept {
+    data->~ExceptionData();
+    ::operator delete(data);
+  }
 };
 
 namespace {
@@ -44,13 +63,13 @@ constexpr std::string_view OUT_OF_MEMORY = "out of memory";
 
 ExceptionRef outOfMemory() noexcept {
   // Never destroyed: an exception may outlive every static object.
-  alignas(ExceptionData) static std::byte storage[sizeof(ExceptionData)];
+  alignas(ExceptionData) static std::byte storage[sizeof(ExceptionData) + OUT_OF_MEMORY.size() + 1];
   static ExceptionData* data = [] {
-    auto* made = new (storage) ExceptionData;
+    auto* made = new (storage) ExceptionData(OUT_OF_MEMORY.size());
+    *std::ranges::copy(OUT_OF_MEMORY, made->text()).out = '\0';
     made->kind = Exception::Kind::OVERLOADED;
+    made->code = std::make_error_code(std::errc::not_enough_memory);
     made->isStatic = true;
-    made->staticText = OUT_OF_MEMORY;
-    made->descriptionSize = OUT_OF_MEMORY.size();
     return made;
   }();
   return ExceptionRef(data);
@@ -65,16 +84,12 @@ std::string_view fileName(const std::source_location& where) noexcept {
 ExceptionRef make(Exception::Kind kind, std::string_view description, std::error_code code,
                   const std::source_location& where, std::exception_ptr original) noexcept {
   try {
-    ExceptionRef ref(new ExceptionData);
+    ExceptionRef ref = ExceptionData::make(description);
     ExceptionData& data = *ref.get();
     data.kind = kind;
     data.where = where;
     data.code = code;
     data.original = std::move(original);
-    data.descriptionSize = description.size();
-    data.text = where.line() == 0
-                    ? fmt::format("{} [{}]", description, kindName(kind))
-                    : fmt::format("{} [{}, {}:{}]", description, kindName(kind), fileName(where), where.line());
     return ref;
   } catch (...) {
     return outOfMemory();
@@ -102,7 +117,7 @@ void ExceptionRef::addRef() const noexcept {
 
 void ExceptionRef::release() noexcept {
   if (data_->isStatic) return;
-  if (data_->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete data_;
+  if (data_->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) ExceptionData::destroy(data_);
 }
 
 namespace {
@@ -146,11 +161,9 @@ void ExceptionRef::setTrace(const Trace& trace) noexcept {
   try {
     std::vector<TraceStep> steps(trace.begin(), trace.end());
     if (data_->refs.load(std::memory_order_acquire) != 1) {
-      ExceptionRef copy(new ExceptionData);
+      ExceptionRef copy = ExceptionData::make(data_->description());
       ExceptionData& data = *copy.get();
       data.kind = data_->kind;
-      data.descriptionSize = data_->descriptionSize;
-      data.text = data_->text;
       data.where = data_->where;
       data.code = data_->code;
       data.original = data_->original;
@@ -184,8 +197,11 @@ Exception Exception::fromCurrent() noexcept {
   } catch (const Exception& e) {
     return e;
   } catch (const std::bad_alloc&) {
-    return Exception(detail::make(Kind::OVERLOADED, detail::OUT_OF_MEMORY, {}, {}, std::current_exception()));
+    return Exception(detail::make(Kind::OVERLOADED, detail::OUT_OF_MEMORY,
+                                  std::make_error_code(std::errc::not_enough_memory), {}, std::current_exception()));
   } catch (const std::system_error& e) {
+    return Exception(detail::make(kindOf(e.code()), e.what(), e.code(), {}, std::current_exception()));
+  } catch (const std::future_error& e) { // has a code without being a system_error
     return Exception(detail::make(kindOf(e.code()), e.what(), e.code(), {}, std::current_exception()));
   } catch (const std::exception& e) {
     return Exception(detail::make(Kind::FAILED, e.what(), {}, {}, std::current_exception()));
@@ -250,9 +266,7 @@ Exception::Kind Exception::kindOf(const std::error_code& code) noexcept {
 
 Exception::Kind Exception::kind() const noexcept { return ref_.get()->kind; }
 
-std::string_view Exception::description() const noexcept {
-  return ref_.get()->fullText().substr(0, ref_.get()->descriptionSize);
-}
+std::string_view Exception::description() const noexcept { return ref_.get()->description(); }
 
 const std::source_location& Exception::where() const noexcept { return ref_.get()->where; }
 const std::error_code& Exception::code() const noexcept { return ref_.get()->code; }
@@ -267,7 +281,23 @@ Exception Exception::withContext(std::string_view context) const {
   return Exception(detail::make(kind(), fmt::format("{}: {}", context, description()), code(), where(), nullptr));
 }
 
-const char* Exception::what() const noexcept { return ref_.get()->fullText().data(); }
+const char* Exception::what() const noexcept {
+  detail::ExceptionData& data = *ref_.get();
+  if (data.isStatic) return data.text();
+  if (const std::string* full = data.full.load(std::memory_order_acquire)) return full->c_str();
+  try {
+    auto full = std::make_unique<const std::string>(data.where.line() == 0
+                                                        ? fmt::format("{} [{}]", description(), kindName(kind()))
+                                                        : fmt::format("{} [{}, {}:{}]", description(), kindName(kind()),
+                                                                      detail::fileName(data.where), data.where.line()));
+    // Another thread may have been quicker.
+    const std::string* other = nullptr;
+    if (!data.full.compare_exchange_strong(other, full.get(), std::memory_order_acq_rel)) return other->c_str();
+    return full.release()->c_str();
+  } catch (...) {
+    return data.text();
+  }
+}
 
 std::string_view kindName(Exception::Kind kind) noexcept {
   switch (kind) {

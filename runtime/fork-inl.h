@@ -42,6 +42,9 @@ public:
     if (listenTo(dependency_, this)) armBreadthFirst();
   }
 
+  /// Throws FAILED on another thread than the hub's.
+  void requireThread(std::source_location where) const;
+
   void addOwner() noexcept { ++owners_; }
   /// Gives up an ownership; true if it was the last, and the hub is to be destroyed.
   bool dropOwner() noexcept { return --owners_ == 0; }
@@ -147,6 +150,7 @@ private:
 /// The hub of a promise that is taken for it.
 template <typename T>
 TypedForkHub<T>* makeHub(OwnNode promise, std::source_location where) {
+  requireOwnLoop(promise);
   auto* hub = NodeAccess::append<TypedForkHub<T>>(std::move(promise), where);
   OwnNode owner(hub);
   hub->start();
@@ -155,7 +159,7 @@ TypedForkHub<T>* makeHub(OwnNode promise, std::source_location where) {
 }
 
 template <typename Tuple, std::size_t... I>
-auto splitTuple(TypedForkHub<Tuple>& hub, std::source_location where, std::index_sequence<I...>) {
+auto splitTuple(TypedForkHub<Tuple>& hub, [[maybe_unused]] std::source_location where, std::index_sequence<I...>) {
   hub.addOwner(); // should making a branch fail, those made already must not be the last
   struct Release {
     TypedForkHub<Tuple>& hub;
@@ -182,14 +186,14 @@ ForkedPromise<T>::ForkedPromise(detail::TypedForkHub<T>* hub) noexcept : hub_(hu
 }
 
 template <typename T>
-void ForkedPromise<T>::release() noexcept {
-  detail::TypedForkHub<T>* hub = std::exchange(hub_, nullptr);
+void ForkedPromise<T>::drop(detail::TypedForkHub<T>* hub) noexcept {
   if (hub != nullptr && hub->dropOwner()) detail::destroyChain(hub);
 }
 
 template <typename T>
 detail::TypedForkHub<T>& ForkedPromise<T>::hub(std::source_location where) const {
   if (hub_ == nullptr) detail::throwConsumed(where);
+  hub_->requireThread(where);
   return *hub_;
 }
 

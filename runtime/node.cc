@@ -150,6 +150,8 @@ bool SourceNode::onReady(Event* event) noexcept {
   return false;
 }
 
+void throwAwaitedForeign(OwnNode promise) { throw wrongThread("a promise was awaited", promise.release()->where()); }
+
 bool listenToSlowly(PromiseNode*& slot, Event* event) {
   if (isForeign(*slot, event->loop()))
     throw wrongThread("a promise was awaited", std::exchange(slot, nullptr)->where());

@@ -357,6 +357,17 @@ inline bool listenTo(PromiseNode*& slot, Event* event) {
   return listenToSlowly(slot, event);
 }
 
+[[noreturn]] void throwAwaitedForeign(OwnNode promise);
+
+/// Throws FAILED if the promise belongs to another loop than this thread's; it has been let go of then. For nodes that
+/// listen: before they take the promise's arena over.
+inline void requireOwnLoop(OwnNode& promise) {
+  PromiseNode& node = sourceOf(*promise);
+  EventLoop* loop = node.is(PromiseNode::SOURCE) ? static_cast<SourceNode&>(node).SourceNode::loop() : node.loop();
+  if (loop != nullptr && loop != EventLoop::currentOrNull()) [[unlikely]]
+    throwAwaitedForeign(std::move(promise));
+}
+
 /// Whether the result is there for certain.
 inline bool isReadyNow(PromiseNode& promise) noexcept {
   PromiseNode& node = sourceOf(promise);

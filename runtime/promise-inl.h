@@ -240,6 +240,7 @@ struct Identity<void> {
 /// A promise for what the promise that `node` gives (a Result<OwnNode>) comes to.
 template <typename T>
 Promise<T> chain(OwnNode node, std::source_location where) {
+  requireOwnLoop(node);
   auto* made = NodeAccess::append<ChainNode>(std::move(node), where);
   OwnNode own(made);
   made->start();
@@ -550,7 +551,9 @@ Promise<T> Promise<T>::eagerlyEvaluate(OnError&& onError, std::source_location w
 
 template <typename T>
 Promise<T> Promise<T>::eagerlyEvaluate(std::nullptr_t, std::source_location where) && {
-  auto* node = detail::NodeAccess::append<detail::EagerNode<T>>(detail::PromiseAccess::take(*this, where), where);
+  detail::OwnNode promise = detail::PromiseAccess::take(*this, where);
+  detail::requireOwnLoop(promise);
+  auto* node = detail::NodeAccess::append<detail::EagerNode<T>>(std::move(promise), where);
   detail::OwnNode own(node);
   node->start();
   return detail::PromiseAccess::wrap<T>(std::move(own));
@@ -559,8 +562,10 @@ Promise<T> Promise<T>::eagerlyEvaluate(std::nullptr_t, std::source_location wher
 template <typename T>
 Promise<T> Promise<T>::exclusiveJoin(Promise<T>&& other, std::source_location where) && {
   detail::OwnNode left = detail::PromiseAccess::take(*this, where);
-  auto* node = detail::NodeAccess::append<detail::ExclusiveJoinNode>(std::move(left),
-                                                                     detail::PromiseAccess::take(other, where), where);
+  detail::OwnNode right = detail::PromiseAccess::take(other, where);
+  detail::requireOwnLoop(left);
+  detail::requireOwnLoop(right);
+  auto* node = detail::NodeAccess::append<detail::ExclusiveJoinNode>(std::move(left), std::move(right), where);
   detail::OwnNode own(node);
   node->start();
   return detail::PromiseAccess::wrap<T>(std::move(own));

@@ -28,6 +28,13 @@ Exception droppedFulfiller(std::source_location where) noexcept {
 
 // --------------------------------------------------------------------------------------------- forks
 
+void ForkHub::requireThread(std::source_location where) const {
+  if (loop() != EventLoop::currentOrNull())
+    throwMisuse(
+        "a fork was used on another thread than the one whose loop it belongs to; a promise stays on its thread",
+        where);
+}
+
 ForkBranch::ForkBranch(ForkHub& hub, std::source_location where) noexcept
     : SourceNode(where, &hub.Event::loop(), SEVERAL), hub_(&hub) {
   hub.addOwner();

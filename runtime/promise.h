@@ -195,11 +195,10 @@ class ForkedPromise {
 public:
   ForkedPromise(ForkedPromise&& other) noexcept : hub_(std::exchange(other.hub_, nullptr)) {}
   ForkedPromise& operator=(ForkedPromise&& other) noexcept {
-    release();
-    hub_ = std::exchange(other.hub_, nullptr);
+    drop(std::exchange(hub_, std::exchange(other.hub_, nullptr)));
     return *this;
   }
-  ~ForkedPromise() { release(); }
+  ~ForkedPromise() { drop(hub_); }
 
   /// One more promise for the result; also when that is there already.
   Promise<T> addBranch(std::source_location where = std::source_location::current()) const;
@@ -212,7 +211,7 @@ private:
 
   explicit ForkedPromise(detail::TypedForkHub<T>* hub) noexcept;
   detail::TypedForkHub<T>& hub(std::source_location where) const;
-  void release() noexcept;
+  static void drop(detail::TypedForkHub<T>* hub) noexcept;
 
   friend class Promise<T>;
   friend struct detail::PromiseAccess;

@@ -19,6 +19,9 @@ public:
     // On Unix libuv's codes are negated errnos, except for those that have no errno (from -3000 down) and
     // end of file (-4095).
     if (status < 0 && status > -1000) return std::error_condition(-status, std::generic_category());
+    // Of libuv's own codes, these mean exactly what an errno does.
+    if (status == UV_EAI_CANCELED) return std::make_error_condition(std::errc::operation_canceled);
+    if (status == UV_EAI_MEMORY) return std::make_error_condition(std::errc::not_enough_memory);
     return std::error_condition(status, *this);
   }
 };
@@ -36,7 +39,7 @@ Exception uvException(int status, std::string_view operation, std::source_locati
   const std::error_code code = uvErrorCode(status);
   Exception::Kind kind = Exception::kindOf(code);
   if (status == UV_EOF || status == UV_EHOSTDOWN) kind = Exception::Kind::DISCONNECTED;
-  if (status == UV_EAI_AGAIN || status == UV_EAI_MEMORY) kind = Exception::Kind::OVERLOADED;
+  if (status == UV_EAI_AGAIN) kind = Exception::Kind::OVERLOADED;
   return Exception(kind, fmt::format("{}: {} ({})", operation, uv_strerror(status), uv_err_name(status)), code, where);
 }
 

@@ -11,8 +11,8 @@
 namespace troth {
 inline namespace v0 {
 
-/// The category of libuv's (negative) status codes. Codes that stand for an errno compare equal to the
-/// `std::errc` condition, on every platform.
+/// The category of libuv's (negative) status codes. Codes that stand for an errno, and UV_EAI_CANCELED and
+/// UV_EAI_MEMORY, compare equal to the `std::errc` condition. (So on Unix, where libuv's codes are negated errnos.)
 const std::error_category& uvCategory() noexcept;
 
 /// `status` is a negative status code of libuv.

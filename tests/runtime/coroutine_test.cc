@@ -419,15 +419,15 @@ TEST_CASE_FIXTURE(LoopTest, "awaiting a consumed promise throws inside the corou
 }
 
 TEST_CASE_FIXTURE(LoopTest, "wait and poll inside a coroutine throw and name the caller") {
-  auto body = [](WaitScope& s, bool poll) -> Promise<void> {
+  auto body = [](WaitScope* s, bool poll) -> Promise<void> {
     co_await READY_NOW;
     if (poll)
-      (void)Promise<void>(READY_NOW).then([] {}).poll(s);
+      (void)Promise<void>(READY_NOW).then([] {}).poll(*s);
     else
-      evalLater([] {}).wait(s);
+      evalLater([] {}).wait(*s);
   };
   for (const bool poll : {false, true}) {
-    const Exception e = failureOf(body(scope, poll), scope);
+    const Exception e = failureOf(body(&scope, poll), scope);
     CHECK(kindName(e) == "FAILED");
     CHECK(contains(e.description(), "inside a continuation or coroutine"));
     CHECK(fileOf(e) == "coroutine_test.cc");

@@ -158,6 +158,9 @@ TEST_CASE("fromCurrent gives a system_error the kind of its code, and derived er
   CHECK_THROWS_AS(e.rethrow(), std::system_error);
   const Exception future = capture(std::future_error(std::future_errc::no_state));
   CHECK(kindName(future) == "FAILED");
+  CHECK(future.code() == std::future_errc::no_state);
+  CHECK_THROWS_AS(future.rethrow(), std::future_error);
+  CHECK(capture(std::bad_alloc()).code() == std::errc::not_enough_memory);
   const Exception ios = capture(std::ios_base::failure("stream"));
   CHECK(kindName(ios) == "FAILED");
   CHECK(ios.code() == std::io_errc::stream);
