@@ -62,7 +62,7 @@ public:
 private:
   void fire() noexcept override {
     EagerNode<T>::fire();
-    this->unlink();
+    CancelerLink::unlink();
   }
 };
 

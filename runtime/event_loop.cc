@@ -98,6 +98,15 @@ void EventLoop::throwNoLoop(std::source_location where) {
                       where);
 }
 
+std::string EventLoop::traceTasks() const {
+  std::string text;
+  for (const detail::LiveLinks* live = live_.prevLive; live != &live_; live = live->prevLive) {
+    const auto& event = static_cast<const detail::Event&>(*live);
+    if (event.computes() == nullptr) text += detail::traceRoot(event);
+  }
+  return text;
+}
+
 bool EventLoop::isRunnable() const noexcept { return hasTurns() || sleepers_.next != &sleepers_; }
 
 bool EventLoop::wakeSleepers() noexcept {

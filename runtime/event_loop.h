@@ -114,8 +114,8 @@ public:
   void* findLocal(const void* key) const noexcept;
   void addLocal(const detail::LoopLocal& local);
 
-  /// What runs in the background on this loop: a paragraph for each task of its TaskSets, and for what else nobody
-  /// waits for.
+  /// What runs on this loop, the oldest first: each wait(), each task of its TaskSets and each detached promise, and,
+  /// indented, what it waits for, one step a line.
   std::string traceTasks() const;
 
   /// Whether an event is being run: user code of this loop is on the stack.

@@ -344,6 +344,13 @@ void Trace::addDependencies(const PromiseNode& top, unsigned depth) noexcept {
   }
 }
 
+std::string traceRoot(const Event& event) {
+  Trace trace;
+  event.describe(trace);
+  if (const PromiseNode* node = event.awaits()) trace.addDependencies(*node, 1);
+  return trace.toString();
+}
+
 std::string formatSteps(const TraceStep* steps, std::size_t count) {
   std::string text;
   for (std::size_t i = 0; i < count; ++i) text += formatStep(steps[i]);

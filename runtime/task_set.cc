@@ -8,7 +8,7 @@ inline namespace v0 {
 class TaskSet::Task final : public detail::Event, public detail::Pooled {
 public:
   Task(TaskSet& set, detail::OwnNode node, std::source_location where)
-      : Event(EventLoop::current(where)), set_(set), node_(std::move(node)) {}
+      : Event(EventLoop::current(where)), set_(set), node_(std::move(node)), where_(where) {}
 
   void start() {
     if (node_.listen(this)) armBreadthFirst();
@@ -20,6 +20,10 @@ public:
 private:
   TaskSet& set_;
   detail::OwnNode node_;
+  std::source_location where_; // where it was added
+
+  const detail::PromiseNode* awaits() const noexcept override { return node_.get(); }
+  void describe(detail::Trace& trace) const noexcept override { trace.add("task", where_); }
 
   // Takes the result, destroys the work and then itself, so that the handler may do with the set what it
   // likes. While the work's last step runs this is the firing event, and destroying the set is caught.
@@ -87,6 +91,12 @@ void TaskSet::reportFailure(Exception exception) {
   if (destroyed) return;
   destroyed_ = nullptr;
   noticeEmpty();
+}
+
+std::string TaskSet::trace() const {
+  std::string text;
+  for (const Task* task = first_; task != nullptr; task = task->next) text += detail::traceRoot(*task);
+  return text;
 }
 
 void TaskSet::noticeEmpty() {

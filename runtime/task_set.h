@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <source_location>
+#include <string>
 
 namespace troth {
 inline namespace v0 {
@@ -36,6 +37,10 @@ public:
 
   /// Cancels all tasks.
   void clear();
+
+  /// What each task waits for, the newest task first, one step a line; the first line of a task says where it was
+  /// added.
+  std::string trace() const;
 
   bool isEmpty() const noexcept { return first_ == nullptr; }
   std::size_t size() const noexcept { return size_; }

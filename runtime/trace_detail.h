@@ -55,6 +55,9 @@ private:
   void addLazies(const PromiseNode* top, const PromiseNode* source) noexcept;
 };
 
+/// The lines of an event that computes no promise, and of what it waits for.
+std::string traceRoot(const Event& event);
+
 /// The lines of some steps, as Trace::toString() writes them.
 std::string formatSteps(const TraceStep* steps, std::size_t count);
 
