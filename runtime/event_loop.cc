@@ -9,12 +9,15 @@
 
 #include <troth/runtime/event_detail.h>
 #include <troth/runtime/event_loop_local.h>
+#include <troth/runtime/event_loop_observer.h>
 #include <troth/runtime/node_detail.h>
 #include <troth/runtime/task_set.h>
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <new>
 #include <vector>
 
 namespace troth {
@@ -28,25 +31,45 @@ constexpr std::size_t TURNS_PER_POLL = 1000;
 // Awaits of ready promises that one turn may complete without a trip through the queue.
 constexpr unsigned INLINE_AWAITS_PER_TURN = 64;
 
-// An event that notes that it fired: what wait() and poll() wait with.
-class FlagEvent final : public detail::Event {
-public:
-  FlagEvent(EventLoop& loop, detail::OwnNode& node, std::source_location where) noexcept
-      : Event(loop), node_(node), where_(where) {}
-  bool fired = false;
-
-private:
-  detail::OwnNode& node_;
-  std::source_location where_;
-
-  void fire() noexcept override { fired = true; }
-  const detail::PromiseNode* awaits() const noexcept override { return node_.get(); }
-  void describe(detail::Trace& trace) const noexcept override { trace.add("wait", where_); }
-};
-
 } // namespace
 
 namespace detail {
+
+/// What wait() and poll() wait with: each loop has one, since they do not nest.
+class WaitEvent final : public Event {
+public:
+  explicit WaitEvent(EventLoop& loop) noexcept : Event(loop) {}
+
+  bool fired = false;
+
+  /// From now on it stands for a wait for `node`.
+  void begin(OwnNode& node, std::source_location where) noexcept {
+    fired = false;
+    node_ = &node;
+    where_ = where;
+  }
+
+  /// The waiting has ended, if only because a port threw: the promise must not know the event any longer.
+  void end() noexcept {
+    if (!fired && *node_) {
+      listen(**node_, nullptr);
+      disarm();
+    }
+    node_ = nullptr;
+  }
+
+  bool isWaiting() const noexcept { return node_ != nullptr; }
+
+private:
+  OwnNode* node_ = nullptr;
+  std::source_location where_;
+
+  void fire() noexcept override { fired = true; }
+  const PromiseNode* awaits() const noexcept override { return node_ != nullptr ? node_->get() : nullptr; }
+  void describe(Trace& trace) const noexcept override {
+    if (node_ != nullptr) trace.add("wait", where_);
+  }
+};
 
 /// What few loops have: detached promises, and locals in the order in which they were made.
 struct LoopExtras {
@@ -66,6 +89,12 @@ EventLoop::EventLoop() noexcept : depthAfter_(&start_), port_(nullptr) {
   start_.next = start_.prev = &lastStart_;
   lastStart_.next = lastStart_.prev = &start_;
   sleepers_.next = sleepers_.prev = &sleepers_;
+  static_assert(sizeof waitEvent_ == sizeof(detail::WaitEvent));
+  new (waitEvent_) detail::WaitEvent(*this);
+}
+
+inline detail::WaitEvent& EventLoop::waitEvent() noexcept {
+  return *std::launder(reinterpret_cast<detail::WaitEvent*>(waitEvent_));
 }
 
 EventLoop::EventLoop(EventPort& port) noexcept : EventLoop() {
@@ -77,7 +106,9 @@ EventLoop::~EventLoop() {
   if (running_) detail::fatal("an EventLoop was destroyed from inside one of its events");
   if (entered_) detail::fatal("an EventLoop was destroyed while it is the thread's current loop");
   if (extras_ != nullptr) destroyExtras();
-  if (const std::size_t live = liveEvents(); live != 0) {
+  const std::size_t live = liveEvents();
+  waitEvent().~WaitEvent();
+  if (live != 0) {
     detail::Trace trace;
     trace.addEvent(static_cast<const detail::Event&>(*live_.nextLive));
     detail::fatal(fmt::format("an EventLoop was destroyed while {} promise(s) or coroutine(s) still wait on it; "
@@ -88,9 +119,9 @@ EventLoop::~EventLoop() {
 }
 
 std::size_t EventLoop::liveEvents() const noexcept {
-  std::size_t count = 0;
+  std::size_t count = 0; // of all but waitEvent()
   for (const detail::LiveLinks* live = live_.nextLive; live != &live_; live = live->nextLive) ++count;
-  return count;
+  return count - 1;
 }
 
 void EventLoop::throwNoLoop(std::source_location where) {
@@ -193,19 +224,47 @@ inline bool EventLoop::turn() noexcept {
   return true;
 }
 
-// Turns have been run: what is armed from outside of them runs next, too.
-inline void EventLoop::endTurns() noexcept {
-  firing_ = nullptr;
-  depthAfter_ = &start_;
+// A turn that is timed, for the observer. What it runs may be gone afterwards, so it is traced before.
+bool EventLoop::timedTurn() noexcept {
+  const detail::EventLinks* first = start_.next != &lastStart_ ? start_.next : lastStart_.next;
+  if (first == &start_) return false;
+  detail::Trace trace;
+  trace.addEvent(static_cast<const detail::Event&>(*first));
+  const auto begin = std::chrono::steady_clock::now();
+  turn();
+  const auto duration = std::chrono::steady_clock::now() - begin;
+  if (duration <= observer_->slowTurnLimit()) return true;
+  try {
+    observer_->onSlowTurn(duration, trace.toString());
+  } catch (const std::bad_alloc&) {
+    observer_->onSlowTurn(duration, "");
+  }
+  return true;
+}
+
+void EventLoop::setObserver(EventLoopObserver* observer) noexcept {
+  observer_ = observer;
+  timed_ = observer != nullptr && observer->slowTurnLimit() != std::chrono::nanoseconds::max();
+}
+
+// Runs turns until `done`, at most `maxTurns`, and returns how many.
+inline std::size_t EventLoop::runTurns(std::size_t maxTurns, const bool& done) noexcept {
+  std::size_t turns = 0;
+  running_ = true;
+  if (timed_) [[unlikely]] {
+    while (!done && turns < maxTurns && timedTurn()) ++turns;
+  } else {
+    while (!done && turns < maxTurns && turn()) ++turns;
+  }
   running_ = false;
+  firing_ = nullptr;
+  depthAfter_ = &start_; // what is armed from outside of turns runs next, too
+  return turns;
 }
 
 std::size_t EventLoop::run(std::size_t maxTurns) {
   if (running_) detail::throwMisuse("EventLoop::run() was called from inside an event");
-  running_ = true;
-  std::size_t turns = 0;
-  while (turns < maxTurns && turn()) ++turns;
-  endTurns();
+  const std::size_t turns = runTurns(maxTurns, false);
   settleRunnable();
   return turns;
 }
@@ -223,18 +282,14 @@ namespace {
 
 } // namespace
 
-inline void EventLoop::runUntil(const bool& done, std::source_location where) {
-  for (std::size_t turns = 0; !done;) {
-    running_ = true;
-    while (!done && turns < TURNS_PER_POLL && turn()) ++turns;
-    endTurns();
+[[gnu::always_inline]] inline void EventLoop::runUntil(const bool& done, std::source_location where) {
+  for (;;) {
+    const std::size_t turns = runTurns(TURNS_PER_POLL, done);
     if (done) break;
     if (turns == TURNS_PER_POLL) {
-      turns = 0;
       if (port_ != nullptr) port_->poll();
       continue;
     }
-    turns = 0;
     if (sleepers_.next != &sleepers_) {
       if (port_ != nullptr) port_->poll();
       if (!hasTurns()) wakeSleepers();
@@ -253,10 +308,7 @@ inline void EventLoop::runUntil(const bool& done, std::source_location where) {
 // Runs what is queued and what I/O has already happened, until `done` or until both are exhausted.
 void EventLoop::runWhileReady(const bool& done) {
   while (!done) {
-    std::size_t turns = 0;
-    running_ = true;
-    while (!done && turns < TURNS_PER_POLL && turn()) ++turns;
-    endTurns();
+    const std::size_t turns = runTurns(TURNS_PER_POLL, done);
     if (done) break;
     if (port_ != nullptr) port_->poll();
     if (turns < TURNS_PER_POLL && !hasTurns() && !wakeSleepers()) break;
@@ -303,13 +355,9 @@ inline void requireOutside(bool running, EventLoop& loop, std::string_view what,
 
 namespace {
 
-// Whatever ends the waiting (a port may throw), the promise must not keep the address of an event on the stack.
-struct StopListening {
-  detail::OwnNode& node;
-  const bool& fired;
-  ~StopListening() {
-    if (!fired) detail::listen(*node, nullptr);
-  }
+struct EndWaiting {
+  detail::WaitEvent& event;
+  ~EndWaiting() { event.end(); }
 };
 
 } // namespace
@@ -331,21 +379,26 @@ std::size_t WaitScope::poll(std::size_t maxTurns, std::source_location where) {
 void WaitScope::waitFor(detail::OwnNode& node, std::source_location where) {
   EventLoop& l = loop();
   requireOutside(l.running_, l, "wait()", where);
-  FlagEvent event(l, node, where);
+  detail::WaitEvent& event = l.waitEvent();
+  event.begin(node, where);
+  const EndWaiting end{event};
   if (node.listen(&event)) {
-    if (!l.hasTurns()) return; // nothing could run before it anyway
+    if (!l.hasTurns()) { // nothing could run before it anyway
+      event.fired = true;
+      return;
+    }
     event.armBreadthFirst();
   }
-  const StopListening stop{node, event.fired};
   l.runUntil(event.fired, where);
 }
 
 bool WaitScope::pollFor(detail::OwnNode& node, std::source_location where) {
   EventLoop& l = loop();
   requireOutside(l.running_, l, "poll()", where);
-  FlagEvent event(l, node, where);
+  detail::WaitEvent& event = l.waitEvent();
+  event.begin(node, where);
+  const EndWaiting end{event};
   if (node.listen(&event)) event.armBreadthFirst();
-  const StopListening stop{node, event.fired};
   l.runWhileReady(event.fired);
   return event.fired;
 }

@@ -14,6 +14,7 @@ namespace troth {
 inline namespace v0 {
 
 class EventLoop;
+class EventLoopObserver;
 template <typename T>
 class Promise;
 
@@ -34,6 +35,7 @@ struct LiveLinks {
 };
 
 struct LoopExtras;
+class WaitEvent;
 struct LoopLocal;
 
 } // namespace detail
@@ -59,15 +61,6 @@ public:
   /// Called when the loop's queue becomes non-empty (true) or has been run empty (false), so that a port
   /// inside a host's loop can have the turns run. Must not run turns itself.
   virtual void setRunnable(bool runnable) noexcept { (void)runnable; }
-};
-
-/// Hears when a loop waits for the world and when it goes on: the time in between is idle time, the rest is work.
-/// Called on the loop's thread; must not throw, and must not touch the loop.
-class EventLoopObserver {
-public:
-  virtual ~EventLoopObserver() = default;
-  virtual void onWaitStart() noexcept = 0;
-  virtual void onWaitEnd() noexcept = 0;
 };
 
 /// One thread's queue of events. Everything made on a thread while the loop is entered (by a WaitScope,
@@ -103,8 +96,8 @@ public:
   /// Destroys the promises that were given away with Promise::detach().
   void cancelAllDetached();
 
-  /// `observer`, which must outlive the loop (null: none), is told when the loop waits.
-  void setObserver(EventLoopObserver* observer) noexcept { observer_ = observer; }
+  /// `observer`, which must outlive the loop (null: none), is told when the loop waits, and of slow turns.
+  void setObserver(EventLoopObserver* observer) noexcept;
   EventLoopObserver* observer() const noexcept { return observer_; }
 
   /// For Promise::detach(): the loop owns `promise` from now on.
@@ -152,11 +145,13 @@ private:
   EventLoopObserver* observer_ = nullptr;
   std::unique_ptr<detail::LoopExtras> extras_; // made when needed
   detail::LiveLinks live_;                     // a ring of all events
+  alignas(void*) std::byte waitEvent_[72];     // a detail::WaitEvent
   std::source_location evaluatingAt_;          // the wait() whose promise is being evaluated
   unsigned inlineBudget_ = 0;                  // awaits of ready promises that this turn may still complete in place
   bool runnable_ = true;                       // what the port was told last; true without a port
   bool running_ = false;                       // user code is on the stack: no wait() may nest in it
   bool entered_ = false;
+  bool timed_ = false; // the observer wants to hear of slow turns
 
   void noticeDisarmed() noexcept {
     // Inside run() and wait() the port is told at the end.
@@ -165,8 +160,10 @@ private:
   bool hasTurns() const noexcept { return start_.next != &lastStart_ || lastStart_.next != &start_; }
   detail::LoopExtras& extras();
   void destroyExtras() noexcept;
+  detail::WaitEvent& waitEvent() noexcept;
   bool turn() noexcept;
-  void endTurns() noexcept;
+  bool timedTurn() noexcept;
+  std::size_t runTurns(std::size_t maxTurns, const bool& done) noexcept;
   void becameRunnable() noexcept;
   void settleRunnable() noexcept;
   void runUntil(const bool& done, std::source_location where);

@@ -153,6 +153,7 @@ bool SourceNode::onReady(Event* event) noexcept {
 void throwAwaitedForeign(OwnNode promise) { throw wrongThread("a promise was awaited", promise.release()->where()); }
 
 bool listenToSlowly(PromiseNode*& slot, Event* event) {
+  if (PromiseNode& source = sourceOf(*slot); source.is(PromiseNode::SHARED)) return source.onReady(event);
   if (isForeign(*slot, event->loop()))
     throw wrongThread("a promise was awaited", std::exchange(slot, nullptr)->where());
   return listen(*slot, event);

@@ -54,6 +54,7 @@ public:
     SOURCE = 4,   // is a SourceNode
     CHAIN = 8,    // is a ChainNode
     SEVERAL = 16, // takeDependency() tells what to destroy first
+    SHARED = 64,  // belongs to no loop
     TRIVIAL = 32  // destroy() does nothing but free the block, if the node owns one
   };
 
@@ -424,7 +425,8 @@ class SharedNode final : public PromiseNode {
 public:
   enum class Kind : std::uint8_t { NEVER, YIELD, LAST, WOULD_SLEEP };
 
-  explicit constexpr SharedNode(Kind kind) noexcept : PromiseNode(std::source_location(), TRIVIAL), kind_(kind) {
+  explicit constexpr SharedNode(Kind kind) noexcept
+      : PromiseNode(std::source_location(), TRIVIAL | SHARED), kind_(kind) {
     result_.value.emplace();
   }
   bool onReady(Event* event) noexcept override;

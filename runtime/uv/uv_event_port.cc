@@ -2,6 +2,8 @@
 // Both modes of UvEventPort, waking from other threads, and closing a loop without leftovers.
 #include <troth/runtime/uv/uv_event_port.h>
 
+#include <troth/runtime/event_loop_observer.h>
+
 #include <fmt/format.h>
 
 #include <csignal>
@@ -159,10 +161,16 @@ void UvEventPort::serve(EventLoop* loop) noexcept {
     uv_prepare_start(prepare_.get(), [](uv_prepare_t* handle) {
       auto* port = static_cast<UvEventPort*>(handle->data);
       // libuv is about to compute how long to block, from a clock that these turns have made old.
-      if (port != nullptr && port->runTurns()) uv_update_time(port->uvLoop_);
+      if (port == nullptr) return;
+      if (port->runTurns()) uv_update_time(port->uvLoop_);
+      port->noteWait(true);
     });
     uv_check_start(check_.get(), [](uv_check_t* handle) {
-      if (auto* port = static_cast<UvEventPort*>(handle->data)) port->runTurns();
+      auto* port = static_cast<UvEventPort*>(handle->data);
+      if (port == nullptr) return;
+      port->noteWait(false);
+      // The host's loop does not block while promises wait for that very moment: this was a look, and found nothing.
+      if (!port->runTurns() && !port->served_->isRunning()) port->served_->wakeSleepers();
     });
     if (loop->isRunnable()) setRunnable(true);
   } else {
@@ -172,12 +180,22 @@ void UvEventPort::serve(EventLoop* loop) noexcept {
   }
 }
 
+// Returns whether any ran.
 bool UvEventPort::runTurns() noexcept {
   ++batch_;
   // A continuation that runs the host's loop itself is not nested into.
   if (!served_->isRunnable() || served_->isRunning()) return false;
-  served_->run(TURNS_PER_PHASE);
-  return true;
+  return served_->run(TURNS_PER_PHASE) != 0;
+}
+
+void UvEventPort::noteWait(bool begins) noexcept {
+  EventLoopObserver* observer = served_->observer();
+  if (observer == nullptr || begins == observedWait_) return;
+  observedWait_ = begins;
+  if (begins)
+    observer->onWaitStart();
+  else
+    observer->onWaitEnd();
 }
 
 void UvEventPort::setRunnable(bool runnable) noexcept {

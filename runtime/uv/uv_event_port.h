@@ -61,7 +61,8 @@ private:
   uv_loop_t* uvLoop_;
   EventLoop* served_ = nullptr;
   std::uint64_t batch_ = 0;
-  bool exhausted_ = false; // the last uv_run said that nothing referenced is left
+  bool observedWait_ = false; // what the loop's observer was told last
+  bool exhausted_ = false;    // the last uv_run said that nothing referenced is left
 
 #ifdef __linux__
   int wakeFd_ = -1;
@@ -78,6 +79,7 @@ private:
   void closeWake() noexcept;
   void closeOwnLoop() noexcept;
   bool runTurns() noexcept;
+  void noteWait(bool begins) noexcept;
 };
 
 } // namespace v0
