@@ -9,8 +9,9 @@
 namespace troth {
 inline namespace v0 {
 
-/// While it lives, destroying a pending promise on this thread aborts with `reason` (a literal, or as long-lived):
-/// for places that run on a thread that is not the loop's, or inside a callback that must not cancel anything.
+/// While it lives, destroying a promise that holds anything, or consuming it, aborts on this thread with `reason` (a
+/// literal, or as long-lived): for places that run on a thread that is not the loop's, or inside a callback that must
+/// not cancel anything.
 class DisallowAsyncDestructorsScope {
 public:
   explicit DisallowAsyncDestructorsScope(const char* reason) noexcept

@@ -5,15 +5,19 @@
 namespace troth {
 inline namespace v0 {
 
-Canceler::~Canceler() {
-  if (isEmpty()) return;
-  if (detail::ExceptionRef cause = detail::exceptionInFlight())
-    cancel(Exception(std::move(cause)));
-  else
-    cancel("operation canceled");
+void detail::destroyedWhileCancelling(std::source_location where) noexcept {
+  fatal("a promise was destroyed by a destructor of the work that its Canceler is destroying", where);
 }
 
-void Canceler::cancel(const Exception& reason) {
+Canceler::~Canceler() {
+  if (isEmpty()) return;
+  detail::ExceptionRef cause = detail::exceptionInFlight();
+  const Exception reason =
+      cause ? Exception(std::move(cause)) : Exception(Exception::Kind::DISCONNECTED, "operation canceled");
+  while (!isEmpty()) cancel(reason); // destructors may wrap more
+}
+
+void Canceler::cancel(Exception reason) {
   // Destroying one promise may destroy others of the list, or add to it: what is to be cancelled hangs from its own
   // head, out of which whatever goes unlinks itself.
   detail::CancelerLink* cancelled = std::exchange(first_, nullptr);

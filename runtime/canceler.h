@@ -45,6 +45,8 @@ private:
   CancelerLink** link_ = nullptr; // what points to this one, while it can be cancelled
 };
 
+[[noreturn]] void destroyedWhileCancelling(std::source_location where) noexcept;
+
 template <typename T>
 class CancelableNode final : public EagerNode<T>, public CancelerLink {
 public:
@@ -52,14 +54,23 @@ public:
 
   void cancel(const Exception& reason) noexcept override {
     if (this->isFiring()) Event::destroyedWhileFiring();
+    cancelling_ = true;
     destroyChain(std::exchange(this->dependency_, nullptr));
     this->disarm(); // after: a dying operation may still have settled
+    cancelling_ = false;
     this->setFailed(this->result_, reason);
   }
   void destroy() noexcept override { NodeAccess::destroy(this); }
   const char* name() const noexcept override { return "Canceler::wrap"; }
+  friend class NodeAccess;
 
 private:
+  bool cancelling_ = false;
+
+  ~CancelableNode() override {
+    if (cancelling_) destroyedWhileCancelling(this->where());
+  }
+
   void fire() noexcept override {
     EagerNode<T>::fire();
     CancelerLink::unlink();
@@ -73,8 +84,8 @@ private:
 ///     Promise<Reply> Client::ask() { return canceler_.wrap(doAsk()); }
 ///
 /// When cancel(), or the destructor, returns, what was wrapped and had not ended *has been* destroyed, and whoever
-/// holds the promise sees the reason. A member of this type belongs at the end of its class, so that it is destroyed
-/// first. Belongs to one thread.
+/// holds the promise sees the reason. (Destructors of that work must not destroy the promise itself: that aborts.) A
+/// member of this type belongs at the end of its class, so that it is destroyed first. Belongs to one thread.
 class Canceler {
 public:
   Canceler() noexcept = default;
@@ -98,7 +109,7 @@ public:
 
   /// Destroys the work of all that is wrapped, and rejects the promises with `reason`, or with DISCONNECTED and that
   /// text. What is wrapped meanwhile, by destructors, is not cancelled.
-  void cancel(const Exception& reason);
+  void cancel(Exception reason);
   void cancel(std::string_view reason, std::source_location where = std::source_location::current());
 
   /// Leaves all that is wrapped to its holders.

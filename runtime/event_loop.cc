@@ -271,6 +271,21 @@ std::size_t EventLoop::run(std::size_t maxTurns) {
 
 namespace {
 
+class ObservedWait {
+public:
+  explicit ObservedWait(EventLoopObserver* observer) noexcept : observer_(observer) {
+    if (observer_ != nullptr) observer_->onWaitStart();
+  }
+  ObservedWait(const ObservedWait&) = delete;
+  ObservedWait& operator=(const ObservedWait&) = delete;
+  ~ObservedWait() {
+    if (observer_ != nullptr) observer_->onWaitEnd();
+  }
+
+private:
+  EventLoopObserver* observer_;
+};
+
 [[noreturn]] void throwDeadlock(bool hasPort, std::source_location where) {
   detail::throwMisuse(hasPort
                           ? "deadlock: the promise cannot become ready, since nothing is queued and no I/O, timer or "
@@ -297,10 +312,8 @@ namespace {
     }
     settleRunnable();
     if (port_ == nullptr) throwDeadlock(false, where);
-    if (observer_ != nullptr) observer_->onWaitStart();
-    const bool possible = port_->wait();
-    if (observer_ != nullptr) observer_->onWaitEnd();
-    if (!possible) throwDeadlock(true, where);
+    const ObservedWait observed(observer_);
+    if (!port_->wait()) throwDeadlock(true, where);
   }
   settleRunnable();
 }

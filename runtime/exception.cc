@@ -122,23 +122,24 @@ void ExceptionRef::release() noexcept {
 
 namespace {
 
-// What the library threw last on this thread, while the thrown object lives. The reference is not counted.
+// What the library threw last on this thread, until the thrown object goes.
 struct Thrown {
-  ExceptionData* data = nullptr;
+  ExceptionRef ref;
+  const Exception* object = nullptr;
   int depth = 0; // std::uncaught_exceptions() while it flies
 };
 
-constinit thread_local Thrown thrown;
+thread_local Thrown thrown;
 
 class ThrownException final : public Exception {
 public:
   explicit ThrownException(ExceptionRef ref) noexcept : Exception(std::move(ref)) {
-    thrown = {this->ref().get(), std::uncaught_exceptions() + 1};
+    thrown = {this->ref(), this, std::uncaught_exceptions() + 1};
   }
   ThrownException(const ThrownException&) noexcept = default;
   ThrownException& operator=(const ThrownException&) noexcept = default;
   ~ThrownException() override {
-    if (thrown.data == ref().get()) thrown = {};
+    if (thrown.object == this) thrown = {};
   }
 };
 
@@ -150,8 +151,18 @@ void ExceptionRef::rethrow() const {
 }
 
 ExceptionRef exceptionInFlight() noexcept {
-  if (thrown.data == nullptr || std::uncaught_exceptions() != thrown.depth) return {};
-  return ExceptionRef::share(thrown.data);
+  if (thrown.object == nullptr || std::uncaught_exceptions() != thrown.depth) return {};
+  // One that is being handled does not fly: another one does, which was thrown by the handler.
+  if (const std::exception_ptr handled = std::current_exception()) {
+    try {
+      std::rethrow_exception(handled);
+    } catch (const Exception& e) {
+      if (&e == thrown.object) return {};
+    } catch (...) {
+      // Some other one.
+    }
+  }
+  return thrown.ref;
 }
 
 bool ExceptionRef::hasTrace() const noexcept { return !data_->trace.empty(); }

@@ -24,12 +24,6 @@ class ExceptionRef {
 public:
   ExceptionRef() noexcept = default;
   explicit ExceptionRef(ExceptionData* owned) noexcept : data_(owned) {}
-  /// One more reference to `data`.
-  static ExceptionRef share(ExceptionData* data) noexcept {
-    ExceptionRef ref(data);
-    ref.addRef();
-    return ref;
-  }
   ExceptionRef(const ExceptionRef& other) noexcept : data_(other.data_) {
     if (data_ != nullptr) addRef();
   }
@@ -117,8 +111,8 @@ public:
   /// the original is not (its type says nothing of the context).
   Exception withContext(std::string_view context) const;
 
-  /// Throws the original object if there is one, else this. What is destroyed while it flies, such as a
-  /// PromiseFulfiller, passes it on; of an exception that is thrown with `throw`, it cannot know.
+  /// Throws the original object if there is one, else this. What is destroyed while this flies, such as a
+  /// PromiseFulfiller, passes it on; of an original, and of what is thrown with `throw`, it cannot know.
   [[noreturn]] void rethrow() const { ref_.rethrow(); }
 
   /// "description [KIND, file:line]".

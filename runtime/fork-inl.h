@@ -209,6 +209,8 @@ bool ForkedPromise<T>::hasBranches() const noexcept {
 
 template <typename T>
 auto Promise<T>::split(std::source_location where) && {
+  static_assert(
+      requires { std::tuple_size<T>::value; }, "split() is for a promise for a std::tuple or std::pair");
   auto* hub = detail::makeHub<T>(detail::PromiseAccess::take(*this, where), where);
   return detail::splitTuple(*hub, where, std::make_index_sequence<std::tuple_size_v<T>>());
 }

@@ -26,8 +26,11 @@ void JoinNode::start() {
 void JoinNode::branchReady(Branch& branch) noexcept {
   --pending_;
   if (mode_ == Mode::ALL) {
-    if (pending_ == 0) setReady();
-    return;
+    if (pending_ != 0) return;
+    // A join of joins would evaluate them one inside the other.
+    if (const Event* event = waiter(); event != nullptr && event->computes() != nullptr && event->computes()->is(JOIN))
+      evaluateAll();
+    return setReady();
   }
   if (isReady()) return; // it has failed already
   // The node stays in its place while it is evaluated, so that user code that destroys this promise meets the firing
@@ -58,17 +61,20 @@ void JoinNode::cancelAll() noexcept {
 }
 
 ExceptionRef JoinNode::collectAll() noexcept {
-  if (mode_ == Mode::ALL) {
-    for (std::size_t i = 0; i < count_; ++i) {
-      PromiseNode*& node = branches_[i].node;
-      ResultBase& part = resolve(*node);
-      ExceptionRef exception = std::move(part.exception);
-      if (!exception && !failure_) collect(i, part, exception);
-      if (exception && !failure_) failure_ = std::move(exception);
-      destroyChain(std::exchange(node, nullptr));
-    }
-  }
+  if (mode_ == Mode::ALL) evaluateAll();
   return std::move(failure_);
+}
+
+void JoinNode::evaluateAll() noexcept {
+  for (std::size_t i = 0; i < count_; ++i) {
+    PromiseNode*& node = branches_[i].node;
+    if (node == nullptr) return; // done already
+    ResultBase& part = resolve(*node);
+    ExceptionRef exception = std::move(part.exception);
+    if (!exception && !failure_) collect(i, part, exception);
+    if (exception && !failure_) failure_ = std::move(exception);
+    destroyChain(std::exchange(node, nullptr));
+  }
 }
 
 ResultBase& VoidJoinNode::get(ResultBase*) noexcept {

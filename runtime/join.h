@@ -34,7 +34,7 @@ using JoinedPart = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
 
 /// Waits for all of `promises`, also when some fail. Gives their values in order, or the failure of the first one (in
 /// order) that failed. Trailing `then`s of the promises that return no promise run when the result is asked for, in
-/// order.
+/// order; or, if it is a join that asks, when all promises are ready.
 ///
 /// Cancellation: cancels them all. An empty vector is ready at once.
 template <typename T>
@@ -101,7 +101,7 @@ protected:
   };
 
   JoinNode(Mode mode, bool hasValues, std::source_location where)
-      : SourceNode(where, SEVERAL), mode_(mode), hasValues_(hasValues), loop_(EventLoop::current(where)) {}
+      : SourceNode(where, SEVERAL | JOIN), mode_(mode), hasValues_(hasValues), loop_(EventLoop::current(where)) {}
 
   /// Moves the value of a part to where it belongs; sets `exception` if that fails.
   virtual void collect(std::size_t index, ResultBase& part, ExceptionRef& exception) noexcept = 0;
@@ -123,6 +123,7 @@ private:
 
   void branchReady(Branch& branch) noexcept;
   void cancelAll() noexcept;
+  void evaluateAll() noexcept;
 };
 
 template <typename T>

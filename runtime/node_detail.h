@@ -54,6 +54,7 @@ public:
     SOURCE = 4,   // is a SourceNode
     CHAIN = 8,    // is a ChainNode
     SEVERAL = 16, // takeDependency() tells what to destroy first
+    JOIN = 128,   // is a JoinNode
     SHARED = 64,  // belongs to no loop
     TRIVIAL = 32  // destroy() does nothing but free the block, if the node owns one
   };
@@ -163,6 +164,8 @@ extern constinit thread_local const char* destructorsDisallowed;
 /// Destroys a node and all that it waits for, the innermost first. Null is allowed.
 inline void destroyChain(PromiseNode* node) noexcept {
   if (node == nullptr || node->isGone()) return;
+  if (destructorsDisallowed != nullptr) [[unlikely]]
+    destroyedWhileDisallowed(*node);
   if (node->dependency_ == nullptr)
     node->destroy();
   else
@@ -181,10 +184,7 @@ public:
     return *this;
   }
   ~OwnNode() {
-    if (node_ == nullptr) return;
-    if (destructorsDisallowed != nullptr) [[unlikely]]
-      destroyedWhileDisallowed(*node_);
-    destroyChain(node_);
+    if (node_ != nullptr) destroyChain(node_);
   }
 
   PromiseNode* get() const noexcept { return node_; }

@@ -43,7 +43,9 @@ struct PromiseAccess {
   /// Where a promise was made; nowhere if it was consumed.
   template <typename T, typename... Rest>
   static std::source_location whereOfFirst(const Promise<T>& promise, const Rest&...) noexcept {
-    return promise.node_ ? promise.node_.get()->where() : std::source_location();
+    const PromiseNode* node = promise.node_.get();
+    while (node != nullptr && node->where().line() == 0) node = node->dependencyAt(0);
+    return node != nullptr ? node->where() : std::source_location();
   }
   template <typename T>
   static OwnNode& peek(Promise<T>& promise, std::source_location where) {
@@ -353,8 +355,25 @@ using StoredOf = std::conditional_t<UnwrapPromise<T>::IS_PROMISE, OwnNode, FixVo
 /// A source with a typed result that somebody fulfils.
 template <typename T>
 class FulfillableBase : public SourceNode, public PromiseFulfiller<T> {
+  static constexpr bool OF_PROMISE = UnwrapPromise<T>::IS_PROMISE;
+
 public:
-  explicit FulfillableBase(std::source_location where) : SourceNode(where) {}
+  explicit FulfillableBase(std::source_location where) : SourceNode(where, OF_PROMISE ? SEVERAL : 0) {}
+
+  /// The promise that it was fulfilled with, if nobody has taken that.
+  PromiseNode* takeDependency() noexcept final {
+    if constexpr (OF_PROMISE) {
+      if (result_.value) return result_.value->release();
+    }
+    return nullptr;
+  }
+  /// Whether destroy() has that to destroy first.
+  bool holdsPromise() const noexcept {
+    if constexpr (OF_PROMISE)
+      return result_.value && *result_.value;
+    else
+      return false;
+  }
 
   void reject(Exception exception) final {
     if (isReady()) return;
@@ -405,7 +424,7 @@ public:
   explicit AdapterNode(Args&&... args)
       : FulfillableNode<T>(std::source_location()),
         adapter_(static_cast<PromiseFulfiller<T>&>(*this), std::forward<Args>(args)...) {}
-  void destroy() noexcept override { NodeAccess::destroy(this); }
+  void destroy() noexcept override { this->holdsPromise() ? destroyLongChain(this) : NodeAccess::destroy(this); }
 
 private:
   Adapter adapter_;
@@ -470,7 +489,7 @@ public:
   ~PairNode() override {
     if (fulfiller_ != nullptr) fulfiller_->node_ = nullptr;
   }
-  void destroy() noexcept override { NodeAccess::destroy(this); }
+  void destroy() noexcept override { this->holdsPromise() ? destroyLongChain(this) : NodeAccess::destroy(this); }
 
   PairFulfillerBase<T>* fulfiller_;
 };
@@ -646,7 +665,8 @@ auto retryOnDisconnect(Func func, std::source_location where) -> detail::Promise
             if (e.kind() == Exception::Kind::DISCONNECTED) return attempt();
             return e;
           },
-          where);
+          where)
+      .attach(shared); // a second try may be a coroutine that refers to its captures
 }
 
 template <typename Func>
