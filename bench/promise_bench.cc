@@ -8,9 +8,11 @@
 
 #include "case_runner.h"
 
+#include <troth/runtime/canceler.h>
 #include <troth/runtime/event_loop.h>
 #include <troth/runtime/join.h>
 #include <troth/runtime/promise.h>
+#include <troth/runtime/queue.h>
 #include <troth/runtime/task_set.h>
 
 #include <cstdio>
@@ -38,6 +40,8 @@ struct World {
   troth::WaitScope scope{loop};
   AbortOnFailure handler;
   troth::TaskSet tasks{handler};
+  troth::Canceler canceler;
+  troth::ProducerConsumerQueue<int> queue;
   int one = 1;
   std::size_t count = 0;
 };
@@ -216,6 +220,13 @@ void taskSetReady(World& world) {
   BENCH_CHECK(world.tasks.isEmpty());
 }
 
+void canceler(World& world) { BENCH_CHECK(world.canceler.wrap(Promise<int>(42)).wait(world.scope) == 42); }
+
+void queue(World& world) {
+  world.queue.push(42);
+  BENCH_CHECK(world.queue.pop().wait(world.scope) == 42);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -245,5 +256,7 @@ int main(int argc, char** argv) {
                              bench::makeCase<taskSet>("task_set", world),
                              bench::makeCase<taskSetReady>("task_set_ready", world),
                              bench::makeCase<evalLater>("eval_later", world),
+                             bench::makeCase<canceler>("canceler", world),
+                             bench::makeCase<queue>("queue", world),
                          });
 }

@@ -145,13 +145,13 @@ private:
   void drop() noexcept {
     PromiseNode* node = std::exchange(node_, nullptr);
     coroutine_.endAwait(node);
-    destroyChain(node);
+    destroyTaken(*node);
   }
 
   [[noreturn, gnu::noinline, gnu::cold]] void fail(ResultBase& result) {
     const ExceptionRef exception = std::move(result.exception);
     drop();
-    exception.rethrow();
+    exception.rethrowFromAwait();
   }
 };
 

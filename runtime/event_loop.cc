@@ -230,14 +230,15 @@ bool EventLoop::timedTurn() noexcept {
   if (first == &start_) return false;
   detail::Trace trace;
   trace.addEvent(static_cast<const detail::Event&>(*first));
+  EventLoopObserver* const observer = observer_;
   const auto begin = std::chrono::steady_clock::now();
   turn();
   const auto duration = std::chrono::steady_clock::now() - begin;
-  if (duration <= observer_->slowTurnLimit()) return true;
+  if (observer_ != observer || duration <= observer->slowTurnLimit()) return true; // or it was taken away meanwhile
   try {
-    observer_->onSlowTurn(duration, trace.toString());
+    observer->onSlowTurn(duration, trace.toString());
   } catch (const std::bad_alloc&) {
-    observer_->onSlowTurn(duration, "");
+    observer->onSlowTurn(duration, "");
   }
   return true;
 }

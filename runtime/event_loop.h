@@ -213,7 +213,10 @@ public:
       loop_.evaluatingAt_ = where;
       loop_.running_ = true;
     }
-    ~Evaluating() { loop_.running_ = false; }
+    ~Evaluating() {
+      loop_.running_ = false;
+      loop_.evaluatingAt_ = {};
+    }
     Evaluating(const Evaluating&) = delete;
     Evaluating& operator=(const Evaluating&) = delete;
 

@@ -150,6 +150,20 @@ void ExceptionRef::rethrow() const {
   throw ThrownException(*this);
 }
 
+namespace {
+
+// The foreign exception that a co_await threw last on this thread: its body has the trace.
+thread_local ExceptionRef awaited;
+
+} // namespace
+
+void ExceptionRef::rethrowFromAwait() const {
+  if (data_->original != nullptr) awaited = *this;
+  rethrow();
+}
+
+// Wrong in one case: when an exception that the library threw was caught and is kept (by a std::exception_ptr), and
+// then one of somebody else's unwinds.
 ExceptionRef exceptionInFlight() noexcept {
   if (thrown.object == nullptr || std::uncaught_exceptions() != thrown.depth) return {};
   // One that is being handled does not fly: another one does, which was thrown by the handler.
@@ -203,6 +217,8 @@ Exception::Exception(Kind kind, std::string_view description, std::error_code co
     : ref_(detail::make(kind, description, code, where, nullptr)) {}
 
 Exception Exception::fromCurrent() noexcept {
+  if (detail::awaited && detail::awaited.get()->original == std::current_exception())
+    return Exception(std::move(detail::awaited));
   try {
     throw;
   } catch (const Exception& e) {

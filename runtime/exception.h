@@ -45,6 +45,8 @@ public:
 
   /// Throws the original object if a foreign exception was captured, else a troth::Exception.
   [[noreturn]] void rethrow() const;
+  /// The same from a co_await: should the exception end the coroutine, Exception::fromCurrent() knows it again.
+  [[noreturn]] void rethrowFromAwait() const;
 
 private:
   ExceptionData* data_ = nullptr;

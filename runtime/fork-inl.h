@@ -136,6 +136,8 @@ public:
     Result<Tuple>& from = typedHub_.result;
     if (from.exception)
       result_.exception = from.exception;
+    else if constexpr (UnwrapPromise<T>::IS_PROMISE)
+      result_.value.emplace(PromiseAccess::release(std::move(std::get<I>(*from.value))));
     else
       moveInto(result_.value, result_.exception, std::get<I>(*from.value));
     return result_;
@@ -144,7 +146,7 @@ public:
 
 private:
   TypedForkHub<Tuple>& typedHub_;
-  Result<T> result_;
+  Result<StoredOf<T>> result_;
 };
 
 /// The hub of a promise that is taken for it.
@@ -167,8 +169,8 @@ auto splitTuple(TypedForkHub<Tuple>& hub, [[maybe_unused]] std::source_location 
       if (hub.dropOwner()) destroyChain(&hub);
     }
   } release{hub};
-  return std::tuple<Promise<std::tuple_element_t<I, Tuple>>...>{
-      PromiseAccess::wrap<std::tuple_element_t<I, Tuple>>(NodeAccess::make<SplitBranch<Tuple, I>>(hub, where))...};
+  return std::tuple<PromiseOf<std::tuple_element_t<I, Tuple>>...>{
+      wrapSource<std::tuple_element_t<I, Tuple>>(NodeAccess::make<SplitBranch<Tuple, I>>(hub, where), where)...};
 }
 
 } // namespace detail

@@ -26,11 +26,10 @@ void JoinNode::start() {
 void JoinNode::branchReady(Branch& branch) noexcept {
   --pending_;
   if (mode_ == Mode::ALL) {
-    if (pending_ != 0) return;
-    // A join of joins would evaluate them one inside the other.
-    if (const Event* event = waiter(); event != nullptr && event->computes() != nullptr && event->computes()->is(JOIN))
-      evaluateAll();
-    return setReady();
+    // Joins of joins, evaluated in the end, would recurse.
+    if (PromiseNode& source = sourceOf(*branch.node); source.is(JOIN)) static_cast<JoinNode&>(source).evaluateIfAll();
+    if (pending_ == 0) setReady();
+    return;
   }
   if (isReady()) return; // it has failed already
   // The node stays in its place while it is evaluated, so that user code that destroys this promise meets the firing
@@ -41,7 +40,7 @@ void JoinNode::branchReady(Branch& branch) noexcept {
     failure = std::move(part.exception);
   else if (hasValues_)
     collect(static_cast<std::size_t>(&branch - branches_), part, failure);
-  destroyChain(std::exchange(branch.node, nullptr));
+  destroyTaken(*std::exchange(branch.node, nullptr));
   if (mode_ == Mode::FAIL_FAST ? !failure && pending_ != 0 : failure && pending_ != 0) {
     failure_ = std::move(failure); // of a race: perhaps the last one
     return;
@@ -61,20 +60,24 @@ void JoinNode::cancelAll() noexcept {
 }
 
 ExceptionRef JoinNode::collectAll() noexcept {
-  if (mode_ == Mode::ALL) evaluateAll();
+  evaluateIfAll();
   return std::move(failure_);
 }
 
-void JoinNode::evaluateAll() noexcept {
+void JoinNode::evaluateIfAll() noexcept {
+  if (mode_ != Mode::ALL) return;
+  const Resolving now{.node = this, .outer = resolving};
+  resolving = &now;
   for (std::size_t i = 0; i < count_; ++i) {
     PromiseNode*& node = branches_[i].node;
-    if (node == nullptr) return; // done already
+    if (node == nullptr) break; // done already
     ResultBase& part = resolve(*node);
     ExceptionRef exception = std::move(part.exception);
     if (!exception && !failure_) collect(i, part, exception);
     if (exception && !failure_) failure_ = std::move(exception);
-    destroyChain(std::exchange(node, nullptr));
+    destroyTaken(*std::exchange(node, nullptr));
   }
+  resolving = now.outer;
 }
 
 ResultBase& VoidJoinNode::get(ResultBase*) noexcept {

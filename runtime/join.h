@@ -34,7 +34,7 @@ using JoinedPart = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
 
 /// Waits for all of `promises`, also when some fail. Gives their values in order, or the failure of the first one (in
 /// order) that failed. Trailing `then`s of the promises that return no promise run when the result is asked for, in
-/// order; or, if it is a join that asks, when all promises are ready.
+/// order; of joins in a join, when that hears of them.
 ///
 /// Cancellation: cancels them all. An empty vector is ready at once.
 template <typename T>
@@ -106,6 +106,7 @@ protected:
   /// Moves the value of a part to where it belongs; sets `exception` if that fails.
   virtual void collect(std::size_t index, ResultBase& part, ExceptionRef& exception) noexcept = 0;
   virtual void destroyNode() noexcept = 0;
+  std::size_t count() const noexcept { return count_; }
 
   /// For get(): evaluates what is still to be evaluated. Returns the failure, if there is one.
   ExceptionRef collectAll() noexcept;
@@ -123,7 +124,7 @@ private:
 
   void branchReady(Branch& branch) noexcept;
   void cancelAll() noexcept;
-  void evaluateAll() noexcept;
+  void evaluateIfAll() noexcept;
 };
 
 template <typename T>
@@ -138,8 +139,13 @@ public:
   ResultBase& get(ResultBase*) noexcept override {
     result_.exception = collectAll();
     if (result_.exception) return result_;
-    for (std::optional<T>& slot : slots_) push(*slot, result_.exception);
-    result_.value.emplace(std::move(values_));
+    try {
+      values_.reserve(count());
+      for (std::optional<T>& slot : slots_) values_.push_back(std::move(*slot));
+      result_.value.emplace(std::move(values_));
+    } catch (...) {
+      result_.exception = failureFromCurrent();
+    }
     return result_;
   }
 

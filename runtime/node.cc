@@ -10,20 +10,11 @@ namespace troth {
 inline namespace v0 {
 namespace detail {
 
+constinit thread_local const Resolving* resolving = nullptr;
+
 namespace {
 
-// For traces: a chain that is being evaluated. By recursion: its top, from which dependencies lead down to the node
-// whose continuation is running, which has none any more. By the loop: that node, and what leads up to the top.
-struct Resolving {
-  const PromiseNode* top = nullptr;
-  const PromiseNode* node = nullptr;
-  const PromiseNode* above = nullptr;
-  const Resolving* outer;
-};
-
 constexpr unsigned MAX_RECURSION = 32;
-
-constinit thread_local const Resolving* resolving = nullptr;
 
 } // namespace
 
@@ -200,7 +191,7 @@ OwnNode ChainNode::takeInner() noexcept {
   OwnNode inner;
   ExceptionRef exception = std::move(outer.exception);
   if (!exception) inner = std::move(*static_cast<Result<OwnNode>&>(outer).value);
-  destroyChain(std::exchange(dependency_, nullptr));
+  destroyTaken(*std::exchange(dependency_, nullptr));
   if (exception) return broken(std::move(exception));
   if (!inner)
     return broken(
@@ -335,7 +326,7 @@ void Trace::addCurrent() noexcept {
   if (loop == nullptr) return;
   if (loop->firing_ != nullptr)
     addEvent(*loop->firing_);
-  else if (loop->running_)
+  else if (loop->evaluatingAt_.line() != 0)
     add("wait", loop->evaluatingAt_);
 }
 
@@ -343,7 +334,11 @@ void Trace::addDependencies(const PromiseNode& top, unsigned depth) noexcept {
   for (const PromiseNode* node = &top; node != nullptr && !isOverfull(); node = node->dependencyAt(0)) {
     addNode(*node, depth);
     if (node->dependencyAt(1) == nullptr || depth == MAX_DEPTH) continue;
-    for (std::size_t i = 0; const PromiseNode* branch = node->dependencyAt(i); ++i) addDependencies(*branch, depth + 1);
+    for (std::size_t i = 0; !isOverfull(); ++i) {
+      const PromiseNode* branch = node->dependencyAt(i);
+      if (branch == nullptr) break;
+      addDependencies(*branch, depth + 1);
+    }
     return;
   }
 }

@@ -116,6 +116,7 @@ protected:
   friend ResultBase& resolve(PromiseNode& node) noexcept;
   friend ResultBase& resolveChain(PromiseNode& node) noexcept;
   friend void destroyChain(PromiseNode* node) noexcept;
+  friend void destroyTaken(PromiseNode& node) noexcept;
   friend void destroyLongChain(PromiseNode* node) noexcept;
   friend PromiseNode& sourceOf(PromiseNode& node) noexcept;
 
@@ -170,6 +171,15 @@ inline void destroyChain(PromiseNode* node) noexcept {
     node->destroy();
   else
     destroyLongChain(node);
+}
+
+/// destroyChain() for a promise whose result was taken.
+inline void destroyTaken(PromiseNode& node) noexcept {
+  if (node.isGone()) return;
+  if (node.dependency_ == nullptr)
+    node.destroy();
+  else
+    destroyLongChain(&node);
 }
 
 /// Owns a chain of nodes.
@@ -459,6 +469,16 @@ inline constexpr SharedNode& neverNode = neverImmortal.node;
 inline constexpr SharedNode& yieldNode = yieldImmortal.node;
 inline constexpr SharedNode& lastNode = lastImmortal.node;
 inline constexpr SharedNode& wouldSleepNode = wouldSleepImmortal.node;
+
+/// The same node, of which the compiler does not know which one it is: g++ 12 warns of what append() would do with one
+/// that is in no arena (-Warray-bounds), had it not looked.
+inline PromiseNode* unknown(PromiseNode& node) noexcept {
+  PromiseNode* pointer = &node;
+#if defined(__GNUC__)
+  asm("" : "+r"(pointer));
+#endif
+  return pointer;
+}
 
 /// Waits for a promise for a promise and then becomes a lazy stand-in for the inner one. A chain that is
 /// itself the inner one of another puts its own inner promise in its place and goes, so that a loop by

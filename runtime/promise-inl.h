@@ -44,7 +44,7 @@ struct PromiseAccess {
   template <typename T, typename... Rest>
   static std::source_location whereOfFirst(const Promise<T>& promise, const Rest&...) noexcept {
     const PromiseNode* node = promise.node_.get();
-    while (node != nullptr && node->where().line() == 0) node = node->dependencyAt(0);
+    while (node != nullptr && node->where().line() == 0 && node->is(PromiseNode::LAZY)) node = node->dependencyAt(0);
     return node != nullptr ? node->where() : std::source_location();
   }
   template <typename T>
@@ -183,7 +183,7 @@ private:
   [[no_unique_address]] OnError onError_;
   Result<Out> result_;
 
-  void dropDependency() noexcept { destroyChain(std::exchange(dependency_, nullptr)); }
+  void dropDependency() noexcept { destroyTaken(*std::exchange(dependency_, nullptr)); }
 
   // An exception is to be destroyed, or moved out.
   void hasFailed() noexcept { flags_ &= static_cast<std::uint16_t>(~TRIVIAL); }
@@ -337,7 +337,7 @@ protected:
     // The dependency stays in its place while it is resolved, so that user code that destroys this
     // promise meets the firing event.
     moveResult<T>(result_, resolve(*dependency_));
-    destroyChain(std::exchange(dependency_, nullptr));
+    destroyTaken(*std::exchange(dependency_, nullptr));
     setReady();
   }
 
@@ -641,10 +641,12 @@ Promise<T> constPromise() noexcept {
   return detail::PromiseAccess::wrap<T>(&detail::constantImmortal<T, VALUE>.node);
 }
 
-inline Promise<void> yield() noexcept { return detail::PromiseAccess::wrap<void>(&detail::yieldNode); }
-inline Promise<void> yieldUntilQueueEmpty() noexcept { return detail::PromiseAccess::wrap<void>(&detail::lastNode); }
+inline Promise<void> yield() noexcept { return detail::PromiseAccess::wrap<void>(detail::unknown(detail::yieldNode)); }
+inline Promise<void> yieldUntilQueueEmpty() noexcept {
+  return detail::PromiseAccess::wrap<void>(detail::unknown(detail::lastNode));
+}
 inline Promise<void> yieldUntilWouldSleep() noexcept {
-  return detail::PromiseAccess::wrap<void>(&detail::wouldSleepNode);
+  return detail::PromiseAccess::wrap<void>(detail::unknown(detail::wouldSleepNode));
 }
 
 template <typename Func>
@@ -699,13 +701,13 @@ auto evalNow(Func&& func) noexcept -> detail::PromiseOf<std::invoke_result_t<Fun
 
 template <typename Func>
 auto evalLater(Func&& func, std::source_location where) -> detail::PromiseOf<std::invoke_result_t<Func>> {
-  return detail::transform<void>(detail::OwnNode(&detail::yieldNode), std::forward<Func>(func),
+  return detail::transform<void>(detail::OwnNode(detail::unknown(detail::yieldNode)), std::forward<Func>(func),
                                  detail::PropagateException(), where);
 }
 
 template <typename Func>
 auto evalLast(Func&& func, std::source_location where) -> detail::PromiseOf<std::invoke_result_t<Func>> {
-  return detail::transform<void>(detail::OwnNode(&detail::lastNode), std::forward<Func>(func),
+  return detail::transform<void>(detail::OwnNode(detail::unknown(detail::lastNode)), std::forward<Func>(func),
                                  detail::PropagateException(), where);
 }
 

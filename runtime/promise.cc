@@ -64,7 +64,7 @@ const PromiseNode* ForkBranch::dependencyAt(std::size_t index) const noexcept { 
 
 void ForkHub::fire() noexcept {
   store(resolve(*dependency_));
-  destroyChain(std::exchange(dependency_, nullptr));
+  destroyTaken(*std::exchange(dependency_, nullptr));
   ready_ = true;
   while (ForkBranch* branch = first_) {
     first_ = branch->next_;

@@ -150,8 +150,8 @@ public:
   /// soon as it can; destroying the fork and all its branches cancels it.
   ForkedPromise<T> fork(std::source_location where = std::source_location::current()) &&;
 
-  /// Of a promise for a std::tuple (or pair): a std::tuple of promises, one for each element. The work is cancelled
-  /// when all of them are destroyed.
+  /// Of a promise for a std::tuple (or pair): a std::tuple of promises, one for each element; of an element that is
+  /// itself a promise, what that comes to. The work is cancelled when all of them are destroyed.
   auto split(std::source_location where = std::source_location::current()) &&;
 
   /// The same work, but a failure is a value: `Result<T> result = co_await std::move(promise).asResult();`

@@ -10,6 +10,9 @@ public:
   Task(TaskSet& set, detail::OwnNode node, std::source_location where)
       : Event(EventLoop::current(where)), set_(set), node_(std::move(node)), where_(where) {}
 
+  // The promise goes before anybody, such as a trace, can see it half destroyed.
+  ~Task() override { node_ = detail::OwnNode(); }
+
   void start() {
     if (node_.listen(this)) armBreadthFirst();
   }
@@ -43,9 +46,31 @@ private:
   }
 };
 
+// What user code is called under that may destroy the set.
+class TaskSet::Watch {
+public:
+  explicit Watch(TaskSet& set) noexcept : set_(&set), outer_(std::exchange(set.watch_, this)) {}
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+  ~Watch() {
+    if (set_ != nullptr) set_->watch_ = outer_;
+  }
+
+  bool setIsGone() const noexcept { return set_ == nullptr; }
+
+  /// The set goes: tells this one and those around it.
+  void noticeSetGoes() noexcept {
+    for (Watch* watch = this; watch != nullptr; watch = watch->outer_) watch->set_ = nullptr;
+  }
+
+private:
+  TaskSet* set_;
+  Watch* outer_;
+};
+
 TaskSet::~TaskSet() {
   closing_ = true;
-  if (destroyed_ != nullptr) *destroyed_ = true;
+  if (watch_ != nullptr) std::exchange(watch_, nullptr)->noticeSetGoes();
   clear();
 }
 
@@ -75,21 +100,23 @@ void TaskSet::remove(Task& task) noexcept {
 
 void TaskSet::clear() {
   const bool wasClosing = std::exchange(closing_, true);
+  const Watch watch(*this);
   while (first_ != nullptr) {
     Task* task = first_;
     remove(*task);
     delete task;
+    if (watch.setIsGone()) return;
   }
   closing_ = wasClosing;
   noticeEmpty();
 }
 
 void TaskSet::reportFailure(Exception exception) {
-  bool destroyed = false;
-  destroyed_ = &destroyed;
-  handler_.taskFailed(std::move(exception));
-  if (destroyed) return;
-  destroyed_ = nullptr;
+  {
+    const Watch watch(*this);
+    handler_.taskFailed(std::move(exception));
+    if (watch.setIsGone()) return;
+  }
   noticeEmpty();
 }
 

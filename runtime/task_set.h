@@ -53,12 +53,14 @@ public:
 private:
   class Task;
   friend class Task;
+  class Watch;
+  friend class Watch;
 
   ErrorHandler& handler_;
   Task* first_ = nullptr;
   std::size_t size_ = 0;
   bool closing_ = false;
-  bool* destroyed_ = nullptr; // set while the handler runs, which may destroy the set
+  Watch* watch_ = nullptr; // the innermost one, while user code runs that may destroy the set
   std::unique_ptr<PromiseFulfiller<void>> emptyFulfiller_;
 
   void remove(Task& task) noexcept;

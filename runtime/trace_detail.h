@@ -55,6 +55,17 @@ private:
   void addLazies(const PromiseNode* top, const PromiseNode* source) noexcept;
 };
 
+/// A chain that is being evaluated on this thread. By recursion: its top, from which dependencies lead down to the node
+/// whose continuation is running, which has none any more. By the loop: that node, and what leads up to the top.
+struct Resolving {
+  const PromiseNode* top = nullptr;
+  const PromiseNode* node = nullptr;
+  const PromiseNode* above = nullptr;
+  const Resolving* outer;
+};
+
+extern constinit thread_local const Resolving* resolving;
+
 /// The lines of an event that computes no promise, and of what it waits for.
 std::string traceRoot(const Event& event);
 

@@ -123,7 +123,9 @@ bool UvEventPort::wait() {
   if (!isDriving())
     detail::throwMisuse("wait() on a loop that is driven by its host: only the host may block, in uv_run()");
   if (exhausted_ && uv_loop_alive(uvLoop_) == 0) return false;
+  waiting_ = true;
   exhausted_ = uv_run(uvLoop_, UV_RUN_ONCE) == 0;
+  waiting_ = false;
   ++batch_;
   return true;
 }
@@ -199,7 +201,13 @@ void UvEventPort::noteWait(bool begins) noexcept {
 }
 
 void UvEventPort::setRunnable(bool runnable) noexcept {
-  if (isDriving() || served_ == nullptr) return;
+  if (isDriving()) {
+    // uv_run(UV_RUN_ONCE) runs timers and then blocks all the same, until libuv 1.45: it must not if one has armed an
+    // event. (Outside of uv_run, uv_stop would spoil the next one.)
+    if (runnable && waiting_) uv_stop(uvLoop_);
+    return;
+  }
+  if (served_ == nullptr) return;
   if (runnable)
     uv_idle_start(idle_.get(), [](uv_idle_t*) {});
   else

@@ -62,6 +62,7 @@ private:
   EventLoop* served_ = nullptr;
   std::uint64_t batch_ = 0;
   bool observedWait_ = false; // what the loop's observer was told last
+  bool waiting_ = false;      // inside of wait()
   bool exhausted_ = false;    // the last uv_run said that nothing referenced is left
 
 #ifdef __linux__

@@ -1346,17 +1346,6 @@ static_assert(!std::is_copy_constructible_v<Promise<int>>);
 static_assert(std::is_nothrow_move_constructible_v<Promise<int>>);
 static_assert(std::is_nothrow_destructible_v<Promise<int>>);
 
-TEST_CASE("nodes keep their size") {
-  CHECK(sizeof(detail::PromiseNode) <= 40);
-  CHECK(sizeof(detail::SourceNode) <= 48);
-  CHECK(sizeof(detail::Event) <= 48);
-  CHECK(sizeof(detail::ChainNode) <= 104);
-  CHECK(sizeof(detail::ImmediateNode<int>) <= 64);
-  CHECK(sizeof(detail::CoroutineNode) <= 120);
-  CHECK(sizeof(detail::CoroutinePromise<void>) <= 136);
-  CHECK(sizeof(detail::Result<detail::Void>) <= 16);
-}
-
 TEST_CASE_FIXTURE(LoopTest, "a chain of four continuations costs the block of its source and no other") {
   auto pair = newPromiseAndFulfiller<int>();
   const auto blocks = detail::liveBlocks();

@@ -310,3 +310,14 @@ TEST_CASE_FIXTURE(HostTest, "delays under a host whose callbacks work long are n
   CHECK(at.fired);
   CHECK_FALSE(at.early);
 }
+
+TEST_CASE_FIXTURE(TimerTest, "a timer that is due when the loop begins to wait wakes it, though something else is pending") {
+  uv_prepare_t other; // something that keeps the loop waiting for as long as need be
+  REQUIRE(uv_prepare_init(uv, &other) == 0);
+  REQUIRE(uv_prepare_start(&other, [](uv_prepare_t*) {}) == 0);
+  Promise<void> delay = timer.afterDelay(1ms);
+  busy(5ms);
+  std::move(delay).wait(scope);
+  uv_close(reinterpret_cast<uv_handle_t*>(&other), nullptr);
+  scope.poll();
+}
