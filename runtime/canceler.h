@@ -50,7 +50,13 @@ private:
 template <typename T>
 class CancelableNode final : public EagerNode<T>, public CancelerLink {
 public:
-  using EagerNode<T>::EagerNode;
+  explicit CancelableNode(std::source_location where) : EagerNode<T>(where, PromiseNode::SEVERAL) {}
+
+  // Destroyed together with its work, it cannot be cancelled any more by that work's destructors.
+  PromiseNode* takeDependency() noexcept override {
+    CancelerLink::unlink();
+    return std::exchange(this->dependency_, nullptr);
+  }
 
   void cancel(const Exception& reason) noexcept override {
     if (this->isFiring()) Event::destroyedWhileFiring();

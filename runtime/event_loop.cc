@@ -170,6 +170,7 @@ void EventLoop::destroyExtras() noexcept {
     const detail::LoopLocal local = extras_->locals.back();
     extras_->locals.pop_back();
     local.destroy(local.object);
+    extras_->detached.clear();
   }
   extras_.reset();
   current_ = outer;
@@ -265,6 +266,8 @@ inline std::size_t EventLoop::runTurns(std::size_t maxTurns, const bool& done) n
 
 std::size_t EventLoop::run(std::size_t maxTurns) {
   if (running_) detail::throwMisuse("EventLoop::run() was called from inside an event");
+  if (entered_ && current_ != this)
+    detail::throwMisuse("EventLoop::run() was called on another thread than the loop's");
   const std::size_t turns = runTurns(maxTurns, false);
   settleRunnable();
   return turns;
@@ -357,11 +360,13 @@ namespace {
                     "such as main(), may block; return or co_await the promise instead",
                     what),
         where);
+  if (detail::chainsBeingDestroyed != 0)
+    detail::throwMisuse(fmt::format("{} was called by a destructor while a promise is being destroyed", what), where);
   detail::throwMisuse(fmt::format("{} was called on another thread than the one of its WaitScope", what), where);
 }
 
 inline void requireOutside(bool running, EventLoop& loop, std::string_view what, std::source_location where) {
-  if (running || &loop != EventLoop::currentOrNull()) [[unlikely]]
+  if (running || &loop != EventLoop::currentOrNull() || detail::chainsBeingDestroyed != 0) [[unlikely]]
     throwNotOutside(running, what, where);
 }
 

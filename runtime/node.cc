@@ -54,7 +54,10 @@ ResultBase& resolveChain(PromiseNode& top) noexcept {
   return *result;
 }
 
+constinit thread_local unsigned chainsBeingDestroyed = 0;
+
 void destroyLongChain(PromiseNode* node) noexcept {
+  const DestroyingChain destroying;
   PromiseNode* parent = nullptr;
   for (;;) {
     for (;;) {

@@ -158,6 +158,16 @@ inline ResultBase& PromiseNode::evaluateDependency(unsigned depth) noexcept {
   return depth != 0 ? below.evaluate(depth - 1) : resolveChain(below);
 }
 
+/// How many chains are half destroyed on this thread: their destructors must not run the loop, which might come upon
+/// the other half.
+extern constinit thread_local unsigned chainsBeingDestroyed;
+struct DestroyingChain {
+  DestroyingChain() noexcept { ++chainsBeingDestroyed; }
+  DestroyingChain(const DestroyingChain&) = delete;
+  DestroyingChain& operator=(const DestroyingChain&) = delete;
+  ~DestroyingChain() { --chainsBeingDestroyed; }
+};
+
 /// Why promises must not be destroyed on this thread at present, if so.
 extern constinit thread_local const char* destructorsDisallowed;
 [[noreturn]] void destroyedWhileDisallowed(const PromiseNode& node) noexcept;

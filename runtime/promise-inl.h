@@ -320,7 +320,8 @@ private:
 template <typename T>
 class EagerNode : public SourceNode, protected Event {
 public:
-  explicit EagerNode(std::source_location where) : SourceNode(where), Event(EventLoop::current(where)) {}
+  explicit EagerNode(std::source_location where, unsigned flags = 0)
+      : SourceNode(where, flags), Event(EventLoop::current(where)) {}
 
   void start() {
     if (listenTo(this->dependency_, this)) armBreadthFirst();

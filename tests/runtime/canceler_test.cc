@@ -452,3 +452,21 @@ TEST_CASE("100 000 wrappings around each other, and beside each other, are cance
     for (Promise<void>& promise : beside) CHECK(promise.poll(scope));
   });
 }
+
+TEST_CASE_FIXTURE(LoopTest, "work that owns its canceler may be destroyed with it") {
+  int destroyed = 0;
+  struct Client {
+    int& destroyed;
+    Canceler canceler;
+    explicit Client(int& d) : destroyed(d) {}
+    ~Client() { ++destroyed; }
+  };
+  auto client = std::make_unique<Client>(destroyed);
+  Client& raw = *client;
+  {
+    Promise<void> promise =
+        raw.canceler.wrap(Promise<void>(NEVER_DONE).attach(std::move(client))).then([text = std::string(100, 'a')] { CHECK(text.empty()); });
+    CHECK_FALSE(promise.poll(scope));
+  }
+  CHECK(destroyed == 1);
+}

@@ -417,3 +417,23 @@ TEST_CASE("a loop that is destroyed before its scope aborts and says so") {
   CHECK(end.aborted);
   CHECK(contains(end.errors, "while it is the thread's current loop"));
 }
+
+TEST_CASE_FIXTURE(LoopTest, "a destructor that runs the loop while its promise is being destroyed is refused") {
+  std::optional<Exception> seen;
+  struct Waits {
+    WaitScope* scope;
+    std::optional<Exception>* seen;
+    ~Waits() {
+      try {
+        scope->poll();
+      } catch (const Exception& e) {
+        *seen = e;
+      }
+    }
+  };
+  {
+    Promise<void> promise = evalLater([] {}).attach(std::make_unique<Waits>(&scope, &seen)).eagerlyEvaluate(nullptr);
+  }
+  REQUIRE(seen);
+  CHECK(contains(seen->description(), "while a promise is being destroyed"));
+}

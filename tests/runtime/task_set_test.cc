@@ -345,3 +345,22 @@ TEST_CASE("cancelling a coroutine that owns a set at every step leaves nothing (
   });
   CHECK(steps >= 8);
 }
+
+TEST_CASE_FIXTURE(LoopTest, "a task whose destructor destroys the set may be cleared") {
+  struct Ignore : TaskSet::ErrorHandler {
+    void taskFailed(Exception) override {}
+  } handler;
+  auto set = std::make_unique<TaskSet>(handler);
+  int destroyed = 0;
+  const auto end = [&](int*) {
+    ++destroyed;
+    set.reset();
+  };
+  int token = 0;
+  set->add(Promise<void>(NEVER_DONE).attach(std::string("older")));
+  set->add(Promise<void>(NEVER_DONE).attach(std::unique_ptr<int, decltype(end)>(&token, end)));
+  TaskSet& raw = *set;
+  raw.clear();
+  CHECK(destroyed == 1);
+  CHECK(set == nullptr);
+}
