@@ -145,7 +145,7 @@ private:
   void drop() noexcept {
     PromiseNode* node = std::exchange(node_, nullptr);
     coroutine_.endAwait(node);
-    destroyTaken(*node);
+    destroyTakenTop(*node);
   }
 
   [[noreturn, gnu::noinline, gnu::cold]] void fail(ResultBase& result) {

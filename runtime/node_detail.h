@@ -88,6 +88,8 @@ public:
 
   bool is(Flags flag) const noexcept { return (flags_ & flag) != 0; }
 
+  bool hasDependency() const noexcept { return dependency_ != nullptr; }
+
   /// Whether destroying the node would change nothing.
   bool isGone() const noexcept { return is(TRIVIAL) && blockSize_ == 0 && dependency_ == nullptr; }
 
@@ -116,7 +118,6 @@ protected:
   friend ResultBase& resolve(PromiseNode& node) noexcept;
   friend ResultBase& resolveChain(PromiseNode& node) noexcept;
   friend void destroyChain(PromiseNode* node) noexcept;
-  friend void destroyTaken(PromiseNode& node) noexcept;
   friend void destroyLongChain(PromiseNode* node) noexcept;
   friend PromiseNode& sourceOf(PromiseNode& node) noexcept;
 
@@ -183,13 +184,16 @@ inline void destroyChain(PromiseNode* node) noexcept {
     destroyLongChain(node);
 }
 
-/// destroyChain() for a promise whose result was taken.
-inline void destroyTaken(PromiseNode& node) noexcept {
-  if (node.isGone()) return;
-  if (node.dependency_ == nullptr)
+/// destroyChain() for a promise whose result was taken. Of a chain's inner nodes many have nothing to destroy then
+/// (isGone), of its top few.
+inline void destroyTakenTop(PromiseNode& node) noexcept {
+  if (!node.hasDependency())
     node.destroy();
   else
     destroyLongChain(&node);
+}
+inline void destroyTaken(PromiseNode& node) noexcept {
+  if (!node.isGone()) destroyTakenTop(node);
 }
 
 /// Owns a chain of nodes.

@@ -452,7 +452,7 @@ constexpr Operation ALL[] = {
     {"join_10_variadic", 0, join10Variadic},
     {"join_3_variadic", 0, join3Variadic},
     {"join_values", 2, joinValues},
-    {"join_values_fail_fast", 7, joinValuesFailFast},
+    {"join_values_fail_fast", 3, joinValuesFailFast},
     {"race_10", 1, race10},
     {"race_2_variadic", 0, race2Variadic},
 
