@@ -225,6 +225,16 @@ private:
 
 inline constexpr std::size_t ARENA_SIZE = 512;
 
+/// The same node, of which the compiler does not know which one it is: g++ 12 warns of what append() would do with one
+/// that is in no arena (-Warray-bounds), had it not looked.
+inline PromiseNode* unknown(PromiseNode& node) noexcept {
+  PromiseNode* pointer = &node;
+#if defined(__GNUC__)
+  asm("" : "+r"(pointer));
+#endif
+  return pointer;
+}
+
 /// Makes nodes and hands them their dependency.
 class NodeAccess {
 public:
@@ -243,7 +253,7 @@ public:
   /// A node on top of `dependency`, in its arena if there is room.
   template <typename Node, typename... Args>
   static Node* append(OwnNode&& dependency, Args&&... args) {
-    PromiseNode* const below = dependency.get();
+    PromiseNode* const below = unknown(*dependency);
     constexpr std::size_t SIZE = (sizeof(Node) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     static_assert(alignof(Node) <= ALIGNMENT, "an over-aligned value cannot be held by a promise");
     const std::size_t used = below->blockUsed_;
@@ -483,16 +493,6 @@ inline constexpr SharedNode& neverNode = neverImmortal.node;
 inline constexpr SharedNode& yieldNode = yieldImmortal.node;
 inline constexpr SharedNode& lastNode = lastImmortal.node;
 inline constexpr SharedNode& wouldSleepNode = wouldSleepImmortal.node;
-
-/// The same node, of which the compiler does not know which one it is: g++ 12 warns of what append() would do with one
-/// that is in no arena (-Warray-bounds), had it not looked.
-inline PromiseNode* unknown(PromiseNode& node) noexcept {
-  PromiseNode* pointer = &node;
-#if defined(__GNUC__)
-  asm("" : "+r"(pointer));
-#endif
-  return pointer;
-}
 
 /// Waits for a promise for a promise and then becomes a lazy stand-in for the inner one. A chain that is
 /// itself the inner one of another puts its own inner promise in its place and goes, so that a loop by

@@ -642,12 +642,10 @@ Promise<T> constPromise() noexcept {
   return detail::PromiseAccess::wrap<T>(&detail::constantImmortal<T, VALUE>.node);
 }
 
-inline Promise<void> yield() noexcept { return detail::PromiseAccess::wrap<void>(detail::unknown(detail::yieldNode)); }
-inline Promise<void> yieldUntilQueueEmpty() noexcept {
-  return detail::PromiseAccess::wrap<void>(detail::unknown(detail::lastNode));
-}
+inline Promise<void> yield() noexcept { return detail::PromiseAccess::wrap<void>(&detail::yieldNode); }
+inline Promise<void> yieldUntilQueueEmpty() noexcept { return detail::PromiseAccess::wrap<void>(&detail::lastNode); }
 inline Promise<void> yieldUntilWouldSleep() noexcept {
-  return detail::PromiseAccess::wrap<void>(detail::unknown(detail::wouldSleepNode));
+  return detail::PromiseAccess::wrap<void>(&detail::wouldSleepNode);
 }
 
 template <typename Func>
@@ -702,13 +700,13 @@ auto evalNow(Func&& func) noexcept -> detail::PromiseOf<std::invoke_result_t<Fun
 
 template <typename Func>
 auto evalLater(Func&& func, std::source_location where) -> detail::PromiseOf<std::invoke_result_t<Func>> {
-  return detail::transform<void>(detail::OwnNode(detail::unknown(detail::yieldNode)), std::forward<Func>(func),
+  return detail::transform<void>(detail::OwnNode(&detail::yieldNode), std::forward<Func>(func),
                                  detail::PropagateException(), where);
 }
 
 template <typename Func>
 auto evalLast(Func&& func, std::source_location where) -> detail::PromiseOf<std::invoke_result_t<Func>> {
-  return detail::transform<void>(detail::OwnNode(detail::unknown(detail::lastNode)), std::forward<Func>(func),
+  return detail::transform<void>(detail::OwnNode(&detail::lastNode), std::forward<Func>(func),
                                  detail::PropagateException(), where);
 }
 
