@@ -72,7 +72,8 @@ void JoinNode::evaluateIfAll() noexcept {
     PromiseNode*& node = branches_[i].node;
     if (node == nullptr) break; // done already
     ResultBase& part = resolve(*node);
-    ExceptionRef exception = std::move(part.exception);
+    ExceptionRef exception;
+    if (part.exception) exception = std::move(part.exception); // a constant's must not be written to
     if (!exception && !failure_) collect(i, part, exception);
     if (exception && !failure_) failure_ = std::move(exception);
     destroyTaken(*std::exchange(node, nullptr));

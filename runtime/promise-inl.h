@@ -296,7 +296,8 @@ class AsResultNode final : public LazyNode {
 public:
   AsResultNode() : LazyNode(std::source_location()) {}
   ResultBase& get(ResultBase* in) noexcept override {
-    ExceptionRef exception = std::move(in->exception);
+    ExceptionRef exception;
+    if (in->exception) exception = std::move(in->exception); // a constant's must not be written to
     if constexpr (std::is_void_v<T>) {
       if (!exception) result_.value.emplace();
     } else if (!exception) {
