@@ -24,6 +24,7 @@ struct AsyncIo::Parts {
   }
 
   ~Parts() {
+    loop.cancelAllDetached(); // while the timer is there, to which they may refer
     if (hostedScope) port.serve(nullptr);
   }
 

@@ -170,9 +170,7 @@ public:
     result_.value.emplace();
     setReady();
   }
-  void fail(const Exception& exception) noexcept {
-    setFailed(result_, exception);
-  }
+  void fail(const Exception& exception) noexcept { setFailed(result_, exception); }
   ResultBase& get(ResultBase*) noexcept override { return result_; }
   void destroy() noexcept override;
   const char* name() const noexcept override { return "write"; }

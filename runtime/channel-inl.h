@@ -14,28 +14,13 @@ inline namespace v0 {
 
 /// A send that waits, with its item.
 template <typename T>
-class Channel<T>::Send final : public detail::Waiter {
+class Channel<T>::Send final : public detail::ValueWaiter<detail::Void> {
 public:
-  Send(T&& value, std::source_location where) noexcept : Waiter(where), item(std::move(value)) {}
+  Send(T&& value, std::source_location where) noexcept : ValueWaiter(where), item(std::move(value)) {}
 
   T item;
 
-  void accepted() noexcept {
-    unlink();
-    result_.value.emplace();
-    setReady();
-  }
-  detail::ResultBase& get(detail::ResultBase*) noexcept override { return result_; }
-  void destroy() noexcept override {
-    if (isLinked()) unlink();
-    delete this;
-  }
   const char* name() const noexcept override { return "Channel::send"; }
-
-private:
-  detail::Result<detail::Void> result_;
-
-  detail::ResultBase& result() noexcept override { return result_; }
 };
 
 template <typename T>
@@ -84,7 +69,7 @@ std::optional<T> Channel<T>::tryReceive(std::source_location where) {
   } else if (!sends_.isEmpty()) { // only with a capacity of 0
     auto& send = static_cast<Send&>(sends_.front());
     item.emplace(std::move(send.item));
-    send.accepted();
+    send.fulfill({});
   }
   return item;
 }
@@ -95,7 +80,7 @@ void Channel<T>::acceptNext() {
   if (sends_.isEmpty() || !hasRoom()) return;
   auto& send = static_cast<Send&>(sends_.front());
   items_.push(std::move(send.item));
-  send.accepted();
+  send.fulfill({});
 }
 
 template <typename T>

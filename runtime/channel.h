@@ -99,7 +99,8 @@ private:
 };
 
 /// The sending end of a channel made by newChannel(). Copies send into the same channel; when the last of them is
-/// destroyed, that side is closed. An end that was moved from can only be destroyed or assigned to.
+/// destroyed, that side is closed. (A coroutine's parameters live as long as its promise: a sender that was passed to
+/// one that has ended closes with the promise.) An end that was moved from can only be destroyed or assigned to.
 template <typename T>
 class ChannelSender {
 public:

@@ -58,8 +58,6 @@ public:
     node_ = nullptr;
   }
 
-  bool isWaiting() const noexcept { return node_ != nullptr; }
-
 private:
   OwnNode* node_ = nullptr;
   std::source_location where_;

@@ -83,7 +83,7 @@ public:
   EventLoop& operator=(const EventLoop&) = delete;
 
   /// Runs at most `maxTurns` events and returns how many ran. For ports and tests; throws FAILED when
-  /// called from inside an event.
+  /// called from inside an event, or on another thread.
   std::size_t run(std::size_t maxTurns = SIZE_MAX);
 
   /// Whether an event is queued.

@@ -75,12 +75,6 @@ ExceptionRef outOfMemory() noexcept {
   return ExceptionRef(data);
 }
 
-std::string_view fileName(const std::source_location& where) noexcept {
-  std::string_view path = where.file_name();
-  while (path.starts_with("../")) path.remove_prefix(3);
-  return path;
-}
-
 ExceptionRef make(Exception::Kind kind, std::string_view description, std::error_code code,
                   const std::source_location& where, std::exception_ptr original) noexcept {
   try {
@@ -110,6 +104,12 @@ std::string typeName(const std::type_info& type) {
 }
 
 } // namespace
+
+std::string_view fileName(const std::source_location& where) noexcept {
+  std::string_view path = where.file_name();
+  while (path.starts_with("../")) path.remove_prefix(3);
+  return path;
+}
 
 void ExceptionRef::addRef() const noexcept {
   if (!data_->isStatic) data_->refs.fetch_add(1, std::memory_order_relaxed);

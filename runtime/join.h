@@ -53,7 +53,8 @@ template <typename T>
 Promise<T> raceSuccessful(std::vector<Promise<T>> promises,
                           std::source_location where = std::source_location::current());
 
-/// The same for promises of different types: gives a tuple, with std::monostate for a `void`.
+/// The same for promises of different types: gives a tuple, with std::monostate for a `void`. (Which of `f(), g()` is
+/// called first is the compiler's choice: g++ calls `g` first.)
 template <typename First, typename... Rest>
 Promise<std::tuple<detail::JoinedPart<First>, detail::JoinedPart<Rest>...>> joinPromises(Promise<First> first,
                                                                                          Promise<Rest>... rest);

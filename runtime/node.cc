@@ -85,12 +85,10 @@ namespace {
 
 std::string formatStep(const TraceStep& step) {
   if (step.where.line() == 0) return fmt::format("{}\n", step.what);
-  std::string_view path = step.where.file_name();
-  while (path.starts_with("../")) path.remove_prefix(3);
   std::string_view function = step.where.function_name();
   // g++ calls a coroutine's body "name(name(parameters)::_ZN…Frame*)".
   if (function.ends_with(".Frame*)")) function = function.substr(0, function.find('('));
-  return fmt::format("{} at {}:{} in {}\n", step.what, path, step.where.line(), function);
+  return fmt::format("{} at {}:{} in {}\n", step.what, fileName(step.where), step.where.line(), function);
 }
 
 Exception wrongThread(std::string_view what, const std::source_location& where) {

@@ -288,7 +288,8 @@ public:
   virtual void fulfill(T value) = 0;
   /// Makes the promise fail.
   virtual void reject(Exception exception) = 0;
-  /// Whether the promise still exists and has no result: false means that further work is useless.
+  /// Whether the promise still exists and has no result: false means that further work is useless. (In the destructor
+  /// of a cancelled adapter it is still true; what is settled there is heard by nobody.)
   virtual bool isWaiting() const = 0;
 
   /// Calls `func` and rejects the promise if it throws; returns whether it did not.

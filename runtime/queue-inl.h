@@ -12,26 +12,10 @@ inline namespace v0 {
 // --- WaiterQueue
 
 template <typename T>
-class WaiterQueue<T>::Node final : public detail::Waiter {
+class WaiterQueue<T>::Node final : public detail::ValueWaiter<detail::FixVoid<T>> {
 public:
-  explicit Node(std::source_location where) noexcept : Waiter(where) {}
-
-  void fulfill(detail::FixVoid<T>&& value) {
-    result_.value.emplace(std::move(value));
-    unlink();
-    setReady();
-  }
-  detail::ResultBase& get(detail::ResultBase*) noexcept override { return result_; }
-  void destroy() noexcept override {
-    if (isLinked()) unlink();
-    delete this;
-  }
+  using detail::ValueWaiter<detail::FixVoid<T>>::ValueWaiter;
   const char* name() const noexcept override { return "WaiterQueue::wait"; }
-
-private:
-  detail::Result<detail::FixVoid<T>> result_;
-
-  detail::ResultBase& result() noexcept override { return result_; }
 };
 
 template <typename T>

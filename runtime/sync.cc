@@ -196,26 +196,10 @@ bool AsyncMutex::isLocked() const noexcept { return pool_->available() == 0; }
 
 // --- AsyncEvent
 
-class AsyncEvent::Node final : public detail::Waiter {
+class AsyncEvent::Node final : public detail::ValueWaiter<detail::Void> {
 public:
-  explicit Node(std::source_location where) noexcept : Waiter(where) {}
-
-  void go() noexcept {
-    unlink();
-    result_.value.emplace();
-    setReady();
-  }
-  detail::ResultBase& get(detail::ResultBase*) noexcept override { return result_; }
-  void destroy() noexcept override {
-    if (isLinked()) unlink();
-    delete this;
-  }
+  using ValueWaiter::ValueWaiter;
   const char* name() const noexcept override { return "AsyncEvent::wait"; }
-
-private:
-  detail::Result<detail::Void> result_;
-
-  detail::ResultBase& result() noexcept override { return result_; }
 };
 
 AsyncEvent::~AsyncEvent() { waiters_.disconnectAll("the event was destroyed before it was set"); }
@@ -223,7 +207,7 @@ AsyncEvent::~AsyncEvent() { waiters_.disconnectAll("the event was destroyed befo
 void AsyncEvent::set(std::source_location where) {
   home_.require("AsyncEvent::set was called", where);
   set_ = true;
-  while (!waiters_.isEmpty()) static_cast<Node&>(waiters_.front()).go();
+  while (!waiters_.isEmpty()) static_cast<Node&>(waiters_.front()).fulfill({});
 }
 
 Promise<void> AsyncEvent::wait(std::source_location where) {

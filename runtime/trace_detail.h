@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <source_location>
 #include <string>
+#include <string_view>
 
 namespace troth {
 inline namespace v0 {
@@ -68,6 +69,9 @@ extern constinit thread_local const Resolving* resolving;
 
 /// The lines of an event that computes no promise, and of what it waits for.
 std::string traceRoot(const Event& event);
+
+/// The name of the file in `where`, from the project's top folder on if that is where it was compiled.
+std::string_view fileName(const std::source_location& where) noexcept;
 
 /// The lines of some steps, as Trace::toString() writes them.
 std::string formatSteps(const TraceStep* steps, std::size_t count);

@@ -66,6 +66,30 @@ private:
   friend class WaiterList;
 };
 
+/// A Waiter for a value that somebody gives it.
+template <typename T>
+class ValueWaiter : public Waiter {
+public:
+  explicit ValueWaiter(std::source_location where) noexcept : Waiter(where) {}
+
+  /// Leaves the list with `value`.
+  void fulfill(T value) {
+    result_.value.emplace(std::move(value));
+    unlink();
+    setReady();
+  }
+  ResultBase& get(ResultBase*) noexcept final { return result_; }
+  void destroy() noexcept final {
+    if (isLinked()) unlink();
+    delete this;
+  }
+
+private:
+  Result<T> result_;
+
+  ResultBase& result() noexcept final { return result_; }
+};
+
 /// The waiters of one object, first come, first served. It does not own them: their promises do.
 class WaiterList {
 public:

@@ -15,20 +15,6 @@ namespace {
 
 using Kind = Exception::Kind;
 
-/// Calls a function when it goes.
-class OnExit {
-public:
-  explicit OnExit(std::function<void()> f) : f_(std::move(f)) {}
-  OnExit(OnExit&& other) noexcept : f_(std::exchange(other.f_, nullptr)) {}
-  OnExit& operator=(OnExit&&) = delete;
-  ~OnExit() {
-    if (f_) f_();
-  }
-
-private:
-  std::function<void()> f_;
-};
-
 } // namespace
 
 TEST_CASE_FIXTURE(LoopTest, "what is wrapped and left alone gives its value, failure or nothing") {

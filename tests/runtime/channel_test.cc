@@ -19,26 +19,6 @@ using namespace troth::test;
 
 namespace {
 
-/// Move-only, not default-constructible, not assignable, and counted.
-class Item {
-public:
-  explicit Item(int number) : number_(std::make_unique<const int>(number)) { ++alive; }
-  Item(Item&& other) noexcept : number_(std::move(other.number_)) { ++alive; }
-  Item& operator=(Item&&) = delete;
-  ~Item() { --alive; }
-
-  int number() const { return *number_; }
-
-  static inline int alive = 0;
-
-private:
-  std::unique_ptr<const int> number_;
-};
-
-struct NoErrors final : TaskSet::ErrorHandler {
-  void taskFailed(Exception exception) override { FAIL(exception.what()); }
-};
-
 bool isReady(Promise<void> promise, WaitScope& scope) { return promise.poll(scope); }
 
 std::vector<int> upTo(int end) {
@@ -316,7 +296,7 @@ struct OneSide {
   std::vector<int> seen;
   int sent = 0; // the number of the first send that has not completed
   bool sending = false;
-  NoErrors errors;
+  FailOnError errors;
   TaskSet other{errors};
 
   Promise<void> cancelled() {
@@ -381,7 +361,7 @@ TEST_CASE("a coroutine that owns a channel and both its sides is cancelled anywh
   for (std::size_t capacity = 0; capacity < 3; ++capacity) {
     const std::size_t steps = cancelSweep([capacity](LoopTest&) -> Promise<void> {
       auto ends = newChannel<Item>(capacity);
-      NoErrors errors;
+      FailOnError errors;
       TaskSet tasks(errors);
       for (int i = 0; i < 2; ++i)
         tasks.add([](ChannelSender<Item> sender, int from) -> Promise<void> {

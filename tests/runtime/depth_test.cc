@@ -21,7 +21,7 @@ constexpr std::size_t SMALL_STACK = 256 * 1024;
 constexpr int MANY = SANITIZED ? 200'000 : 1'000'000; // what the sanitizers' memory allows
 constexpr int DEPTH = 100'000;
 
-struct FailOnError final : TaskSet::ErrorHandler {
+struct CountErrors final : TaskSet::ErrorHandler {
   std::size_t failures = 0;
   void taskFailed(Exception) override { ++failures; }
 };
@@ -180,7 +180,7 @@ TEST_CASE("a tower of 100 000 exclusiveJoins whose outermost is decided destroys
 
 TEST_CASE("a set of a million tasks (200 000 under a sanitizer) is completed, failed and destroyed on a stack of 256 KiB (R1, R2)") {
   checkOnSmallStack([](WaitScope& scope) {
-    FailOnError handler;
+    CountErrors handler;
     {
       TaskSet tasks(handler);
       int ran = 0;

@@ -21,10 +21,6 @@ using Kind = Exception::Kind;
 
 constexpr std::size_t SMALL_STACK = 256 * 1024;
 
-struct FailOnError final : TaskSet::ErrorHandler {
-  void taskFailed(Exception exception) override { FAIL_CHECK(exception.what()); }
-};
-
 Promise<int> awaitFork(const ForkedPromise<int>& fork) { co_return co_await fork; }
 
 /// Counts its copies, and throws from the copy whose number is `throwAt`.
@@ -760,4 +756,15 @@ TEST_CASE_FIXTURE(LoopTest, "a fork with 100 000 branches tells all, and drops t
   int sum = 0;
   for (int i = 1; i < COUNT; i += 2) sum += std::move(branches[static_cast<std::size_t>(i)]).wait(scope);
   CHECK(sum == COUNT / 2);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "split of a tuple with a promise in it gives what that comes to") {
+  auto pair = newPromiseAndFulfiller<int>();
+  std::tuple<int, Promise<int>> both(1, std::move(pair.promise));
+  auto [first, second] = Promise<std::tuple<int, Promise<int>>>(std::move(both)).split();
+  static_assert(std::is_same_v<decltype(second), Promise<int>>);
+  CHECK(std::move(first).wait(scope) == 1);
+  CHECK_FALSE(second.poll(scope));
+  pair.fulfiller->fulfill(2);
+  CHECK(std::move(second).wait(scope) == 2);
 }

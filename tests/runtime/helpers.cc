@@ -54,6 +54,8 @@ ChildEnd runInChild(const std::function<void()>& body) {
   return end;
 }
 
+void FailOnError::taskFailed(Exception exception) { FAIL_CHECK(exception.what()); }
+
 void onStackOf(std::size_t bytes, const std::function<void()>& body) {
   pthread_attr_t attributes;
   REQUIRE(pthread_attr_init(&attributes) == 0);

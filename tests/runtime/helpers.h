@@ -4,9 +4,12 @@
 
 #include "fixtures.h"
 
+#include <troth/runtime/task_set.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -41,6 +44,41 @@ public:
 private:
   std::string* log_;
   std::string name_;
+};
+
+/// Calls a function when it goes. Moving it hands that duty on.
+class OnExit {
+public:
+  explicit OnExit(std::function<void()> f) : f_(std::move(f)) {}
+  OnExit(OnExit&& other) noexcept : f_(std::exchange(other.f_, nullptr)) {}
+  OnExit& operator=(OnExit&&) = delete;
+  ~OnExit() {
+    if (f_) f_();
+  }
+
+private:
+  std::function<void()> f_;
+};
+
+/// For task sets of which no task may fail.
+struct FailOnError final : TaskSet::ErrorHandler {
+  void taskFailed(Exception exception) override;
+};
+
+/// Move-only, not default-constructible, not assignable, and counted.
+class Item {
+public:
+  explicit Item(int number) : number_(std::make_unique<const int>(number)) { ++alive; }
+  Item(Item&& other) noexcept : number_(std::move(other.number_)) { ++alive; }
+  Item& operator=(Item&&) = delete;
+  ~Item() { --alive; }
+
+  int number() const { return *number_; }
+
+  static inline int alive = 0;
+
+private:
+  std::unique_ptr<const int> number_;
 };
 
 /// How a child process ended that ran a body.

@@ -21,26 +21,6 @@ using namespace troth::test;
 
 namespace {
 
-/// Move-only, not default-constructible, not assignable, and counted.
-class Item {
-public:
-  explicit Item(int number) : number_(std::make_unique<const int>(number)) { ++alive; }
-  Item(Item&& other) noexcept : number_(std::move(other.number_)) { ++alive; }
-  Item& operator=(Item&&) = delete;
-  ~Item() { --alive; }
-
-  int number() const { return *number_; }
-
-  static inline int alive = 0;
-
-private:
-  std::unique_ptr<const int> number_;
-};
-
-struct NoErrors final : TaskSet::ErrorHandler {
-  void taskFailed(Exception exception) override { FAIL(exception.what()); }
-};
-
 Promise<void> popInto(ProducerConsumerQueue<int>& queue, std::vector<int>& to, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) to.push_back(co_await queue.pop());
 }
@@ -268,7 +248,7 @@ namespace {
 struct TwoConsumers {
   ProducerConsumerQueue<int> queue;
   std::vector<int> seen;
-  NoErrors errors;
+  FailOnError errors;
   TaskSet others{errors};
 
   Promise<void> cancelled() {
@@ -306,7 +286,7 @@ TEST_CASE("a coroutine that owns a queue and its users is cancelled anywhere and
   const std::size_t steps = cancelSweep([](LoopTest&) -> Promise<void> {
     ProducerConsumerQueue<Item> queue;
     WaiterQueue<int> waiters;
-    NoErrors errors;
+    FailOnError errors;
     TaskSet tasks(errors);
     int sum = 0;
     for (int i = 0; i < 3; ++i)
@@ -536,7 +516,7 @@ TEST_CASE("a million pops wait, are served and taken, or destroyed, in constant 
 
 TEST_CASE_FIXTURE(LoopTest, "a hundred thousand coroutines that wait in a line are served, each by the one before") {
   WaiterQueue<void> queue;
-  NoErrors errors;
+  FailOnError errors;
   TaskSet tasks(errors);
   int served = 0;
   for (int i = 0; i < 100'000; ++i)

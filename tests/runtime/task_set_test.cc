@@ -24,20 +24,6 @@ public:
   }
 };
 
-/// Calls a function when it goes.
-class OnExit {
-public:
-  explicit OnExit(std::function<void()> f) : f_(std::move(f)) {}
-  OnExit(OnExit&& other) noexcept : f_(std::exchange(other.f_, nullptr)) {}
-  OnExit& operator=(OnExit&&) = delete;
-  ~OnExit() {
-    if (f_) f_();
-  }
-
-private:
-  std::function<void()> f_;
-};
-
 struct SetTest : LoopTest {
   Errors errors;
 };

@@ -16,10 +16,6 @@ namespace {
 
 using Kind = Exception::Kind;
 
-struct FailOnError final : TaskSet::ErrorHandler {
-  void taskFailed(Exception exception) override { FAIL_CHECK(exception.what()); }
-};
-
 struct TaskTest : LoopTest {
   FailOnError handler;
   std::string log;

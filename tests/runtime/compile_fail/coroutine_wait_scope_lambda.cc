@@ -6,12 +6,12 @@
 using namespace troth;
 
 #if WRONG
-const auto body = [](int, WaitScope& scope) -> Promise<void> {
+[[maybe_unused]] const auto body = [](int, WaitScope& scope) -> Promise<void> {
   (void)scope;
   co_await yield();
 };
 #else
-const auto body = [](int, EventLoop& loop) -> Promise<void> {
+[[maybe_unused]] const auto body = [](int, EventLoop& loop) -> Promise<void> {
   (void)loop;
   co_await yield();
 };
