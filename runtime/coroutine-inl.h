@@ -24,6 +24,17 @@ template <template <typename...> typename Lock, typename First, typename Second,
   } && (!std::is_move_constructible_v<Lock<First, Second, Rest...>>)
 struct IsLockGuard<Lock<First, Second, Rest...>> : std::true_type {}; // scoped_lock of several
 
+/// A coroutine's frame, of which the owner of this is a part.
+struct CoroutineFrame {
+  std::coroutine_handle<> handle;
+  bool* gone = nullptr; // set when this goes, if somebody wants to know
+
+  ~CoroutineFrame() {
+    if (gone != nullptr) [[unlikely]]
+      *gone = true;
+  }
+};
+
 /// The part of a coroutine that has no type: a source (of its result) and an event (that resumes it).
 /// What it awaits is its `dependency_`, so a chain of coroutines is destroyed like any other.
 ///
@@ -32,18 +43,22 @@ struct IsLockGuard<Lock<First, Second, Rest...>> : std::true_type {}; // scoped_
 class CoroutineNode : private Event, public SourceNode {
 public:
   /// Whether something that is ready may be taken in place.
-  bool awaitReadyNow() noexcept { return hasSuspended_ && takeInlineBudget(); }
+  bool awaitReadyNow() noexcept { return hasSuspended() && takeInlineBudget(); }
 
   /// Whether the promise in `slot` is ready to be taken in place; otherwise the coroutine suspends, holds the
   /// promise as its dependency meanwhile, and will be resumed.
   bool awaitReady(PromiseNode*& slot) {
-    if (listenTo(slot, this)) {
+    PromiseNode& node = sourceOf(*slot);
+    if (!node.is(SOURCE)) return suspendSlowly(slot);
+    auto& source = static_cast<SourceNode&>(node);
+    if (source.isReady()) {
       if (awaitReadyNow()) return true;
+      suspend(slot);
       armBreadthFirst();
+      return false;
     }
-    dependency_ = slot;
-    slot_ = &slot;
-    hasSuspended_ = true;
+    if (!source.listenFirst(this)) return suspendSlowly(slot);
+    suspend(slot);
     return false;
   }
 
@@ -54,7 +69,8 @@ public:
     slot_ = nullptr;
   }
 
-  void finish() noexcept { setReady(); }
+  /// The body has ended. Whoever waits for it goes on without a trip through the queue, if it would be the next.
+  void finish() noexcept { setReadyAtEndOfTurn(); }
 
   /// Notes where the coroutine waits, for traces.
   void waitAt(std::source_location where) noexcept { where_ = where; }
@@ -71,27 +87,31 @@ public:
 protected:
   explicit CoroutineNode(std::coroutine_handle<> frame) : CoroutineNode(frame, EventLoop::current()) {}
   CoroutineNode(std::coroutine_handle<> frame, EventLoop& loop)
-      : Event(loop), SourceNode(std::source_location(), &loop), frame_(frame) {}
-  ~CoroutineNode() override {
-    if (dying_) [[unlikely]]
-      *static_cast<bool*>(frame_.address()) = true;
-  }
+      : Event(loop, Unlisted()), SourceNode(std::source_location(), &loop), frame_{frame} {}
 
 private:
-  std::coroutine_handle<> frame_; // while dying: the address of a bool that is set when this object goes
+  CoroutineFrame frame_;
   PromiseNode** slot_ = nullptr;  // the awaiter's pointer to the dependency
-  bool hasSuspended_ = false;
-  bool dying_ = false;
+
+  // An event from its first suspension on. (Many a coroutine ends without one.)
+  bool hasSuspended() const noexcept { return isListed(); }
+
+  void suspend(PromiseNode*& slot) noexcept {
+    if (!isListed()) enlist();
+    dependency_ = slot;
+    slot_ = &slot;
+  }
+  bool suspendSlowly(PromiseNode*& slot); // false
 
   void destroyEnded() noexcept {
     try {
-      frame_.destroy();
+      frame_.handle.destroy();
     } catch (...) {
       // The destructor of a parameter threw.
     }
   }
   void cancel() noexcept;
-  void fire() noexcept final { frame_.resume(); }
+  void fire() noexcept final { frame_.handle.resume(); }
   const PromiseNode* computes() const noexcept final { return this; }
   const PromiseNode* awaits() const noexcept final { return dependency_; }
 };
@@ -170,8 +190,14 @@ private:
   PromiseAwaiter<U> awaiter_;
 };
 
+/// Where a coroutine's result goes. (A base: see EventState.)
 template <typename T>
-class CoroutinePromiseBase : public CoroutineNode {
+struct ResultHolder {
+  Result<T> result_;
+};
+
+template <typename T>
+class CoroutinePromiseBase : public CoroutineNode, protected ResultHolder<FixVoid<T>> {
   static_assert(alignof(FixVoid<T>) <= alignof(std::max_align_t), "an over-aligned value cannot be held by a promise");
 
 public:
@@ -182,7 +208,7 @@ public:
 
   Promise<T> get_return_object() noexcept { return PromiseAccess::wrap<T>(static_cast<PromiseNode*>(this)); }
   std::suspend_never initial_suspend() noexcept { return {}; }
-  void unhandled_exception() noexcept { result_.exception = failureFromCurrent(); }
+  void unhandled_exception() noexcept { this->result_.exception = failureFromCurrent(); }
 
   struct FinalAwaiter {
     CoroutineNode& coroutine;
@@ -219,10 +245,7 @@ public:
     return PromiseAwaiter<void>(*this, OwnNode(&neverNode));
   }
 
-  ResultBase& get(ResultBase*) noexcept override { return result_; }
-
-protected:
-  Result<FixVoid<T>> result_;
+  ResultBase& get(ResultBase*) noexcept override { return this->result_; }
 };
 
 // The constructors are user-declared: g++ 12 initialises an aggregate promise from the coroutine's

@@ -9,17 +9,12 @@ namespace troth {
 inline namespace v0 {
 namespace detail {
 
-/// Non-template, intrusive: arming never allocates. Belongs to the loop that was current when it was made.
-class Event : private EventLinks, private LiveLinks {
+/// An event's place in the queue and in the loop's list of events. (Not part of Event, so that the destructors of events
+/// need not say once more which virtual functions they have.)
+class EventState : private EventLinks, private LiveLinks {
 public:
-  explicit Event(EventLoop& loop) noexcept : loop_(loop) {
-    nextLive = loop.live_.nextLive;
-    prevLive = &loop.live_;
-    nextLive->prevLive = this;
-    loop.live_.nextLive = this;
-  }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
+  EventState(const EventState&) = delete;
+  EventState& operator=(const EventState&) = delete;
 
   /// Runs this event next, behind those that this turn armed so before. No effect if armed already.
   void armDepthFirst() noexcept {
@@ -27,6 +22,14 @@ public:
     insertAfter(*loop_.depthAfter_);
     loop_.depthAfter_ = this;
     if (!loop_.runnable_) loop_.becameRunnable();
+  }
+
+  /// The same, as the last act of another event's fire(): without the queue if this one would be the first in it.
+  void armAtEndOfTurn() noexcept {
+    if (loop_.depthAfter_ == &loop_.start_ && next == nullptr)
+      loop_.following_ = this;
+    else
+      armDepthFirst();
   }
 
   /// Runs this event after all that is queued now (but before those armed last).
@@ -60,21 +63,29 @@ public:
   bool isArmed() const noexcept { return next != nullptr; }
   EventLoop& loop() const noexcept { return loop_; }
 
-  /// The promise that this event computes, if it does.
-  virtual const PromiseNode* computes() const noexcept { return nullptr; }
-  /// The promise that this event waits for, if it is the owner.
-  virtual const PromiseNode* awaits() const noexcept { return nullptr; }
-  /// What a trace says of an event that computes no promise, such as a wait() or a task.
-  virtual void describe(Trace& trace) const noexcept { (void)trace; }
-
 protected:
-  virtual ~Event() {
+  explicit EventState(EventLoop& loop) noexcept : loop_(loop) { enlist(); }
+  /// An event that may not be needed: enlist() comes before anything else.
+  struct Unlisted {};
+  EventState(EventLoop& loop, Unlisted) noexcept : loop_(loop) {}
+
+  ~EventState() {
+    if (!isListed()) return;
     if (isFiring()) [[unlikely]]
       destroyedWhileFiring();
     disarm();
     prevLive->nextLive = nextLive;
     nextLive->prevLive = prevLive;
   }
+
+  /// Adds the event to those that the loop knows.
+  void enlist() noexcept {
+    nextLive = loop_.live_.nextLive;
+    prevLive = &loop_.live_;
+    nextLive->prevLive = this;
+    loop_.live_.nextLive = this;
+  }
+  bool isListed() const noexcept { return nextLive != nullptr; }
 
   /// Whether this event's fire() is on the stack.
   bool isFiring() const noexcept { return loop_.firing_ == this; }
@@ -98,8 +109,6 @@ private:
 
   EventLoop& loop_;
 
-  virtual void fire() noexcept = 0;
-
   void insertAfter(EventLinks& place) noexcept {
     prev = &place;
     next = place.next;
@@ -112,6 +121,27 @@ private:
     prev->next = next;
     next = nullptr;
   }
+};
+
+/// Non-template, intrusive: arming never allocates. Belongs to the loop that was current when it was made.
+class Event : public EventState {
+public:
+  using EventState::EventState;
+
+  /// The promise that this event computes, if it does.
+  virtual const PromiseNode* computes() const noexcept { return nullptr; }
+  /// The promise that this event waits for, if it is the owner.
+  virtual const PromiseNode* awaits() const noexcept { return nullptr; }
+  /// What a trace says of an event that computes no promise, such as a wait() or a task.
+  virtual void describe(Trace& trace) const noexcept { (void)trace; }
+
+protected:
+  virtual ~Event() = default; // virtual for the compilers' sake alone
+
+private:
+  friend class v0::EventLoop;
+
+  virtual void fire() noexcept = 0;
 };
 
 } // namespace detail

@@ -43,7 +43,7 @@ public:
   bool fired = false;
 
   /// From now on it stands for a wait for `node`.
-  void begin(OwnNode& node, std::source_location where) noexcept {
+  void begin(PromiseNode*& node, std::source_location where) noexcept {
     fired = false;
     node_ = &node;
     where_ = where;
@@ -51,7 +51,7 @@ public:
 
   /// The waiting has ended, if only because a port threw: the promise must not know the event any longer.
   void end() noexcept {
-    if (!fired && *node_) {
+    if (!fired && *node_ != nullptr) {
       listen(**node_, nullptr);
       disarm();
     }
@@ -59,11 +59,11 @@ public:
   }
 
 private:
-  OwnNode* node_ = nullptr;
+  PromiseNode** node_ = nullptr;
   std::source_location where_;
 
   void fire() noexcept override { fired = true; }
-  const PromiseNode* awaits() const noexcept override { return node_ != nullptr ? node_->get() : nullptr; }
+  const PromiseNode* awaits() const noexcept override { return node_ != nullptr ? *node_ : nullptr; }
   void describe(Trace& trace) const noexcept override {
     if (node_ != nullptr) trace.add("wait", where_);
   }
@@ -87,6 +87,7 @@ EventLoop::EventLoop() noexcept : depthAfter_(&start_), port_(nullptr) {
   start_.next = start_.prev = &lastStart_;
   lastStart_.next = lastStart_.prev = &start_;
   sleepers_.next = sleepers_.prev = &sleepers_;
+  live_.nextLive = live_.prevLive = &live_;
   static_assert(sizeof waitEvent_ == sizeof(detail::WaitEvent));
   new (waitEvent_) detail::WaitEvent(*this);
 }
@@ -209,26 +210,35 @@ void EventLoop::settleRunnable() noexcept {
 }
 
 inline bool EventLoop::turn() noexcept {
-  detail::EventLinks* first = start_.next;
-  if (first == &lastStart_) {
-    first = lastStart_.next;
-    if (first == &start_) return false;
+  detail::EventState* event = following_;
+  if (event != nullptr) {
+    following_ = nullptr;
+  } else {
+    detail::EventLinks* first = start_.next;
+    if (first == &lastStart_) {
+      first = lastStart_.next;
+      if (first == &start_) return false;
+    }
+    event = static_cast<detail::EventState*>(first);
+    event->unlink();
+    depthAfter_ = &start_;
   }
-  auto& event = static_cast<detail::Event&>(*first);
-  event.unlink();
-  depthAfter_ = &start_;
   inlineBudget_ = INLINE_AWAITS_PER_TURN;
-  firing_ = &event;
-  event.fire();
+  firing_ = event;
+  static_cast<detail::Event*>(event)->fire();
   return true;
 }
 
 // A turn that is timed, for the observer. What it runs may be gone afterwards, so it is traced before.
 bool EventLoop::timedTurn() noexcept {
-  const detail::EventLinks* first = start_.next != &lastStart_ ? start_.next : lastStart_.next;
-  if (first == &start_) return false;
+  const detail::EventState* next = following_;
+  if (next == nullptr) {
+    const detail::EventLinks* first = start_.next != &lastStart_ ? start_.next : lastStart_.next;
+    if (first == &start_) return false;
+    next = static_cast<const detail::EventState*>(first);
+  }
   detail::Trace trace;
-  trace.addEvent(static_cast<const detail::Event&>(*first));
+  trace.addEvent(static_cast<const detail::Event&>(*next));
   EventLoopObserver* const observer = observer_;
   const auto begin = std::chrono::steady_clock::now();
   turn();
@@ -247,17 +257,30 @@ void EventLoop::setObserver(EventLoopObserver* observer) noexcept {
   timed_ = observer != nullptr && observer->slowTurnLimit() != std::chrono::nanoseconds::max();
 }
 
-// Runs turns until `done`, at most `maxTurns`, and returns how many.
-inline std::size_t EventLoop::runTurns(std::size_t maxTurns, const bool& done) noexcept {
+std::size_t EventLoop::timedTurns(std::size_t maxTurns, const bool& done) noexcept {
+  std::size_t turns = 0;
+  while (turns < maxTurns && timedTurn()) {
+    ++turns;
+    if (done) break;
+  }
+  return turns;
+}
+
+// Runs turns until `done`, which is false yet, at most `maxTurns` (not 0), and returns how many.
+[[gnu::always_inline]] inline std::size_t EventLoop::runTurns(std::size_t maxTurns, const bool& done) noexcept {
   std::size_t turns = 0;
   running_ = true;
   if (timed_) [[unlikely]] {
-    while (!done && turns < maxTurns && timedTurn()) ++turns;
+    turns = timedTurns(maxTurns, done);
   } else {
-    while (!done && turns < maxTurns && turn()) ++turns;
+    while (turn()) [[likely]] {
+      ++turns;
+      if (done || turns == maxTurns) break;
+    }
   }
   running_ = false;
   firing_ = nullptr;
+  if (following_ != nullptr) std::exchange(following_, nullptr)->armDepthFirst();
   depthAfter_ = &start_; // what is armed from outside of turns runs next, too
   return turns;
 }
@@ -266,7 +289,7 @@ std::size_t EventLoop::run(std::size_t maxTurns) {
   if (running_) detail::throwMisuse("EventLoop::run() was called from inside an event");
   if (entered_ && current_ != this)
     detail::throwMisuse("EventLoop::run() was called on another thread than the loop's");
-  const std::size_t turns = runTurns(maxTurns, false);
+  const std::size_t turns = maxTurns != 0 ? runTurns(maxTurns, false) : 0;
   settleRunnable();
   return turns;
 }
@@ -384,22 +407,22 @@ std::size_t WaitScope::poll(std::size_t maxTurns, std::source_location where) {
   requireOutside(l.running_, l, "WaitScope::poll()", where);
   std::size_t turns = 0;
   while (turns < maxTurns) {
-    const std::size_t ran = l.run(std::min(maxTurns - turns, TURNS_PER_POLL));
-    turns += ran;
+    turns += l.runTurns(std::min(maxTurns - turns, TURNS_PER_POLL), false);
     if (turns >= maxTurns) break;
     if (l.port_ != nullptr) l.port_->poll();
     if (!l.hasTurns() && !l.wakeSleepers()) break;
   }
+  l.settleRunnable();
   return turns;
 }
 
-void WaitScope::waitFor(detail::OwnNode& node, std::source_location where) {
+void WaitScope::waitFor(detail::PromiseNode*& node, std::source_location where) try {
   EventLoop& l = loop();
   requireOutside(l.running_, l, "wait()", where);
   detail::WaitEvent& event = l.waitEvent();
   event.begin(node, where);
   const EndWaiting end{event};
-  if (node.listen(&event)) {
+  if (detail::listenTo(node, &event)) {
     if (!l.hasTurns()) { // nothing could run before it anyway
       event.fired = true;
       return;
@@ -407,13 +430,16 @@ void WaitScope::waitFor(detail::OwnNode& node, std::source_location where) {
     event.armBreadthFirst();
   }
   l.runUntil(event.fired, where);
+} catch (...) {
+  detail::destroyChain(node);
+  throw;
 }
 
 bool WaitScope::pollFor(detail::OwnNode& node, std::source_location where) {
   EventLoop& l = loop();
   requireOutside(l.running_, l, "poll()", where);
   detail::WaitEvent& event = l.waitEvent();
-  event.begin(node, where);
+  event.begin(node.slot(), where);
   const EndWaiting end{event};
   if (node.listen(&event)) event.armBreadthFirst();
   l.runWhileReady(event.fired);
@@ -422,7 +448,7 @@ bool WaitScope::pollFor(detail::OwnNode& node, std::source_location where) {
 
 namespace detail {
 
-void Event::destroyedWhileFiring() noexcept {
+void EventState::destroyedWhileFiring() noexcept {
   fatal("a promise was destroyed by the code that it is running; let the code finish first, for example by "
         "handing the promise to a TaskSet or by destroying it in evalLater");
 }

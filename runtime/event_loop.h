@@ -21,7 +21,9 @@ class Promise;
 namespace detail {
 
 class Event;
+class EventState;
 class OwnNode;
+class PromiseNode;
 class Trace;
 
 struct EventLinks {
@@ -30,8 +32,8 @@ struct EventLinks {
 };
 
 struct LiveLinks {
-  LiveLinks* nextLive = this;
-  LiveLinks* prevLive = this;
+  LiveLinks* nextLive = nullptr;
+  LiveLinks* prevLive = nullptr;
 };
 
 struct LoopExtras;
@@ -123,11 +125,11 @@ public:
   /// The same, or null.
   static EventLoop* currentOrNull() noexcept { return current_; }
 
-  /// Events that exist on this loop, queued or not: what waits, and each coroutine. For tests.
+  /// Events that exist on this loop, queued or not: what waits, and each coroutine that has waited. For tests.
   std::size_t liveEvents() const noexcept;
 
 private:
-  friend class detail::Event;
+  friend class detail::EventState;
   friend class detail::Trace;
   friend class EventLoopScope;
   friend class WaitScope;
@@ -140,11 +142,12 @@ private:
   detail::EventLinks lastStart_;
   detail::EventLinks sleepers_;    // a ring of their own: what waits until the loop would sleep
   detail::EventLinks* depthAfter_; // the next depth-first event goes behind this; reset every turn
-  detail::Event* firing_ = nullptr;
+  detail::EventState* firing_ = nullptr;
+  detail::EventState* following_ = nullptr; // what goes before the queue: armed by the last act of a turn
   EventPort* port_;
   EventLoopObserver* observer_ = nullptr;
   std::unique_ptr<detail::LoopExtras> extras_; // made when needed
-  detail::LiveLinks live_;                     // a ring of all events
+  detail::LiveLinks live_;                     // a ring of all listed events
   alignas(void*) std::byte waitEvent_[72];     // a detail::WaitEvent
   std::source_location evaluatingAt_;          // the wait() whose promise is being evaluated
   unsigned inlineBudget_ = 0;                  // awaits of ready promises that this turn may still complete in place
@@ -163,6 +166,7 @@ private:
   detail::WaitEvent& waitEvent() noexcept;
   bool turn() noexcept;
   bool timedTurn() noexcept;
+  std::size_t timedTurns(std::size_t maxTurns, const bool& done) noexcept;
   std::size_t runTurns(std::size_t maxTurns, const bool& done) noexcept;
   void becameRunnable() noexcept;
   void settleRunnable() noexcept;
@@ -202,8 +206,9 @@ public:
     return !l.running_ && EventLoop::current_ == &l && !l.hasTurns();
   }
 
-  /// For Promise::wait and Promise::poll.
-  void waitFor(detail::OwnNode& node, std::source_location where);
+  /// For Promise::wait, which owns the node; destroys it before it throws.
+  void waitFor(detail::PromiseNode*& node, std::source_location where);
+  /// For Promise::poll.
   bool pollFor(detail::OwnNode& node, std::source_location where);
 
   /// For Promise::wait: marks that user code runs, in which no wait() may nest.

@@ -28,7 +28,7 @@ void JoinNode::branchReady(Branch& branch) noexcept {
   if (mode_ == Mode::ALL) {
     // Joins of joins, evaluated in the end, would recurse.
     if (PromiseNode& source = sourceOf(*branch.node); source.is(JOIN)) static_cast<JoinNode&>(source).evaluateIfAll();
-    if (pending_ == 0) setReady();
+    if (pending_ == 0) setReadyAtEndOfTurn();
     return;
   }
   if (isReady()) return; // it has failed already
@@ -48,7 +48,7 @@ void JoinNode::branchReady(Branch& branch) noexcept {
   failure_ = std::move(failure);
   if (mode_ == Mode::RACE) cancelAll();
   if (pending_ == 0 || mode_ == Mode::RACE) taken_ = count_;
-  setReady();
+  setReadyAtEndOfTurn();
 }
 
 void JoinNode::cancelAll() noexcept {

@@ -106,18 +106,19 @@ constinit Immortal<SharedNode> yieldImmortal(SharedNode::Kind::YIELD);
 constinit Immortal<SharedNode> lastImmortal(SharedNode::Kind::LAST);
 constinit Immortal<SharedNode> wouldSleepImmortal(SharedNode::Kind::WOULD_SLEEP);
 
-bool SharedNode::onReady(Event* event) noexcept {
+inline bool SharedNode::onReady(Event* event) noexcept {
+  if (event == nullptr) return false;
   switch (kind_) {
   case Kind::NEVER:
     break;
   case Kind::YIELD:
-    if (event != nullptr) event->armBreadthFirst();
+    event->armBreadthFirst();
     break;
   case Kind::LAST:
-    if (event != nullptr) event->armLast();
+    event->armLast();
     break;
   case Kind::WOULD_SLEEP:
-    if (event != nullptr) event->armWhenWouldSleep();
+    event->armWhenWouldSleep();
     break;
   }
   return false;
@@ -148,10 +149,12 @@ bool SourceNode::onReady(Event* event) noexcept {
 void throwAwaitedForeign(OwnNode promise) { throw wrongThread("a promise was awaited", promise.release()->where()); }
 
 bool listenToSlowly(PromiseNode*& slot, Event* event) {
-  if (PromiseNode& source = sourceOf(*slot); source.is(PromiseNode::SHARED)) return source.onReady(event);
-  if (isForeign(*slot, event->loop()))
-    throw wrongThread("a promise was awaited", std::exchange(slot, nullptr)->where());
-  return listen(*slot, event);
+  PromiseNode& source = sourceOf(*slot);
+  if (source.is(PromiseNode::SHARED)) return static_cast<SharedNode&>(source).SharedNode::onReady(event);
+  const EventLoop* own = source.loop();
+  if (own != nullptr && own != &event->loop()) [[unlikely]]
+    throwAwaitedForeign(OwnNode(std::exchange(slot, nullptr)));
+  return source.onReady(event);
 }
 
 void SourceNode::setFailed(ResultBase& result, Exception exception) noexcept {
@@ -187,59 +190,72 @@ bool ChainNode::onReady(Event* event) noexcept {
   return false;
 }
 
-OwnNode ChainNode::takeInner() noexcept {
+inline PromiseNode* ChainNode::takeInner() noexcept {
   ResultBase& outer = resolve(*dependency_);
-  OwnNode inner;
-  ExceptionRef exception = std::move(outer.exception);
-  if (!exception) inner = std::move(*static_cast<Result<OwnNode>&>(outer).value);
+  if (outer.exception) [[unlikely]]
+    return takeFailure(outer);
+  PromiseNode* inner = static_cast<Result<OwnNode>&>(outer).value->release();
   destroyTaken(*std::exchange(dependency_, nullptr));
-  if (exception) return broken(std::move(exception));
-  if (!inner)
-    return broken(
-        Exception(Exception::Kind::FAILED, "a continuation returned a promise that was consumed already", {}, where_)
-            .ref());
-  if (isForeign(*inner, Event::loop())) {
-    // It could be destroyed only on its thread.
-    return broken(wrongThread("a promise was returned by a continuation", inner.release()->where()).ref());
-  }
+  if (inner == nullptr || isForeign(*inner, Event::loop())) [[unlikely]]
+    return refuse(inner);
   return inner;
 }
 
-OwnNode ChainNode::broken(ExceptionRef exception) const noexcept {
+PromiseNode* ChainNode::takeFailure(ResultBase& outer) noexcept {
+  ExceptionRef exception = std::move(outer.exception);
+  destroyTaken(*std::exchange(dependency_, nullptr));
+  return broken(std::move(exception));
+}
+
+PromiseNode* ChainNode::refuse(const PromiseNode* inner) const noexcept {
+  if (inner == nullptr)
+    return broken(
+        Exception(Exception::Kind::FAILED, "a continuation returned a promise that was consumed already", {}, where_)
+            .ref());
+  // A foreign promise could be destroyed only on its thread.
+  return broken(wrongThread("a promise was returned by a continuation", inner->where()).ref());
+}
+
+PromiseNode* ChainNode::broken(ExceptionRef exception) const noexcept {
   try {
-    return OwnNode(NodeAccess::makeAlone<BrokenNode>(std::move(exception), where_));
+    return NodeAccess::makeAlone<BrokenNode>(std::move(exception), where_);
   } catch (...) {
     fatal("out of memory while a promise failed", where_);
   }
 }
 
 // Puts `inner` where a chain stands or stood, and hands the waiter on to it.
-void ChainNode::settle(PromiseNode*& slot, OwnNode inner, Event* waiter) noexcept {
-  // A chain that has settled already is only a stand-in: leave it out.
-  while (inner.get()->is(PromiseNode::CHAIN) && inner.get()->is(PromiseNode::LAZY)) {
-    OwnNode below(std::exchange(inner.get()->dependency_, nullptr));
-    inner = std::move(below);
+inline void ChainNode::settle(PromiseNode*& slot, PromiseNode* inner, Event* waiter) noexcept {
+  if (inner->is(PromiseNode::CHAIN)) [[unlikely]] {
+    // A chain that has settled already is only a stand-in: leave it out.
+    while (inner->is(PromiseNode::CHAIN) && inner->is(PromiseNode::LAZY)) {
+      const OwnNode standIn(std::exchange(inner, inner->dependency_));
+      standIn.get()->dependency_ = nullptr;
+    }
+    if (inner->is(PromiseNode::CHAIN)) static_cast<ChainNode*>(inner)->place_ = &slot;
   }
-  slot = inner.release();
-  if (slot->is(PromiseNode::CHAIN)) static_cast<ChainNode*>(slot)->place_ = &slot;
-  if (waiter != nullptr && listen(*slot, waiter)) waiter->armBreadthFirst();
+  slot = inner;
+  if (waiter != nullptr && listenTo(slot, waiter)) waiter->armBreadthFirst();
 }
 
 void ChainNode::fire() noexcept {
-  OwnNode inner = takeInner();
-  if (place_ == nullptr) {
+  PromiseNode* const inner = takeInner();
+  PromiseNode** slot = &dependency_;
+  Event* const waiter = waiter_;
+  if (place_ != nullptr) {
+    slot = place_;
+    doneFiring();
+    destroy();
+  } else {
     flags_ |= LAZY | THROUGH;
-    settle(dependency_, std::move(inner), waiter_);
-    return;
   }
-  PromiseNode*& place = *place_;
-  Event* waiter = waiter_;
-  doneFiring();
-  destroy();
-  settle(place, std::move(inner), waiter);
+  settle(*slot, inner, waiter);
 }
 
 // --------------------------------------------------------------------------------- ExclusiveJoinNode
+
+ExclusiveJoinNode::ExclusiveJoinNode(EventLoop& loop, OwnNode&& right, std::source_location where) noexcept
+    : PromiseNode(where, SEVERAL), leftReady_(*this, loop), rightReady_(*this, loop), right_(right.release()) {}
 
 void ExclusiveJoinNode::start() {
   if (listenTo(dependency_, &leftReady_)) leftReady_.armBreadthFirst();
@@ -265,8 +281,8 @@ void ExclusiveJoinNode::decide(BranchReady& winner) noexcept {
     leftReady_.disarm();
     dependency_ = std::exchange(right_, nullptr);
   }
-  flags_ |= LAZY;
-  if (waiter_ != nullptr) waiter_->armDepthFirst();
+  flags_ = static_cast<std::uint16_t>((flags_ | LAZY) & ~SEVERAL);
+  if (waiter_ != nullptr) waiter_->armAtEndOfTurn();
 }
 
 // -------------------------------------------------------------------------------------------- traces
@@ -326,7 +342,7 @@ void Trace::addCurrent() noexcept {
   const EventLoop* loop = EventLoop::currentOrNull();
   if (loop == nullptr) return;
   if (loop->firing_ != nullptr)
-    addEvent(*loop->firing_);
+    addEvent(static_cast<const Event&>(*loop->firing_));
   else if (loop->evaluatingAt_.line() != 0)
     add("wait", loop->evaluatingAt_);
 }

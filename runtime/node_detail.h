@@ -138,12 +138,6 @@ inline PromiseNode& sourceOf(PromiseNode& node) noexcept {
 /// (nothing is armed then).
 inline bool listen(PromiseNode& node, Event* event) noexcept { return sourceOf(node).onReady(event); }
 
-/// Whether the promise belongs to another loop.
-inline bool isForeign(PromiseNode& node, EventLoop& loop) noexcept {
-  EventLoop* own = sourceOf(node).loop();
-  return own != nullptr && own != &loop;
-}
-
 ResultBase& resolveLazy(PromiseNode& node) noexcept;
 ResultBase& resolveChain(PromiseNode& node) noexcept;
 void destroyLongChain(PromiseNode* node) noexcept;
@@ -196,6 +190,13 @@ inline void destroyTaken(PromiseNode& node) noexcept {
   if (!node.isGone()) destroyTakenTop(node);
 }
 
+/// destroyTaken() for one who is not a node.
+inline void destroyWaitedFor(PromiseNode& node) noexcept {
+  if (destructorsDisallowed != nullptr) [[unlikely]]
+    destroyedWhileDisallowed(node);
+  destroyTakenTop(node);
+}
+
 /// Owns a chain of nodes.
 class OwnNode {
 public:
@@ -214,6 +215,7 @@ public:
   PromiseNode* get() const noexcept { return node_; }
   PromiseNode& operator*() const noexcept { return *node_; }
   PromiseNode* release() noexcept { return std::exchange(node_, nullptr); }
+  PromiseNode*& slot() noexcept { return node_; }
   explicit operator bool() const noexcept { return node_ != nullptr; }
 
   /// As listenTo().
@@ -223,7 +225,7 @@ private:
   PromiseNode* node_ = nullptr;
 };
 
-inline constexpr std::size_t ARENA_SIZE = 512;
+inline constexpr std::size_t ARENA_SIZE = 640; // a value and a dozen small continuations
 
 /// The same node, of which the compiler does not know which one it is: g++ 12 warns of what append() would do with one
 /// that is in no arena (-Warray-bounds), had it not looked.
@@ -257,19 +259,25 @@ public:
     constexpr std::size_t SIZE = (sizeof(Node) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     static_assert(alignof(Node) <= ALIGNMENT, "an over-aligned value cannot be held by a promise");
     const std::size_t used = below->blockUsed_;
-    const std::uint16_t blockSize = below->blockSize_;
     Node* node;
-    if (used + SIZE <= blockSize) [[likely]] { // 0 for one that owns no block
+    if (used + SIZE <= below->blockSize_) [[likely]] { // 0 for one that owns no block
       node = new (reinterpret_cast<std::byte*>(below) - below->blockOffset_ + used) Node(std::forward<Args>(args)...);
       PromiseNode& base = *node;
       base.blockOffset_ = static_cast<std::uint16_t>(used);
       base.blockUsed_ = static_cast<std::uint16_t>(used + SIZE);
-      base.blockSize_ = blockSize;
-      below->blockSize_ = 0;
+      base.blockSize_ = std::exchange(below->blockSize_, 0);
     } else {
       node = make<Node>(std::forward<Args>(args)...);
     }
     static_cast<PromiseNode&>(*node).dependency_ = dependency.release();
+    return node;
+  }
+
+  /// The same, on top of a node that is in no arena.
+  template <typename Node, typename... Args>
+  static Node* append(PromiseNode& constant, Args&&... args) {
+    Node* node = make<Node>(std::forward<Args>(args)...);
+    static_cast<PromiseNode&>(*node).dependency_ = &constant;
     return node;
   }
 
@@ -354,6 +362,12 @@ protected:
     if ((state & NO_WAITER) == 0) reinterpret_cast<Event*>(state)->armDepthFirst();
   }
 
+  /// The same, as the last act of an event's fire().
+  void setReadyAtEndOfTurn() noexcept {
+    const std::uintptr_t state = std::exchange(state_, READY);
+    if ((state & NO_WAITER) == 0) reinterpret_cast<Event*>(state)->armAtEndOfTurn();
+  }
+
   /// The result is an exception: as setReady(), and the exception learns what waited for it.
   void setFailed(ResultBase& result, Exception exception) noexcept;
 
@@ -392,12 +406,21 @@ inline bool listenTo(PromiseNode*& slot, Event* event) {
   return listenToSlowly(slot, event);
 }
 
+/// Whether the promise belongs to another loop.
+inline bool isForeign(PromiseNode& promise, EventLoop& loop) noexcept {
+  PromiseNode& node = sourceOf(promise);
+  if (node.is(PromiseNode::SHARED)) return false;
+  EventLoop* own = node.is(PromiseNode::SOURCE) ? static_cast<SourceNode&>(node).SourceNode::loop() : node.loop();
+  return own != nullptr && own != &loop;
+}
+
 [[noreturn]] void throwAwaitedForeign(OwnNode promise);
 
 /// Throws FAILED if the promise belongs to another loop than this thread's; it has been let go of then. For nodes that
 /// listen: before they take the promise's arena over.
 inline void requireOwnLoop(OwnNode& promise) {
   PromiseNode& node = sourceOf(*promise);
+  if (node.is(PromiseNode::SHARED)) return;
   EventLoop* loop = node.is(PromiseNode::SOURCE) ? static_cast<SourceNode&>(node).SourceNode::loop() : node.loop();
   if (loop != nullptr && loop != EventLoop::currentOrNull()) [[unlikely]]
     throwAwaitedForeign(std::move(promise));
@@ -518,17 +541,18 @@ private:
   void fire() noexcept override;
   const PromiseNode* computes() const noexcept override { return this; }
   const PromiseNode* awaits() const noexcept override { return dependency_; }
-  OwnNode takeInner() noexcept;
-  OwnNode broken(ExceptionRef exception) const noexcept;
-  static void settle(PromiseNode*& slot, OwnNode inner, Event* waiter) noexcept;
+  PromiseNode* takeInner() noexcept;
+  PromiseNode* takeFailure(ResultBase& outer) noexcept;
+  PromiseNode* refuse(const PromiseNode* inner) const noexcept;
+  PromiseNode* broken(ExceptionRef exception) const noexcept;
+  static void settle(PromiseNode*& slot, PromiseNode* inner, Event* waiter) noexcept;
 };
 
 /// The first of two promises of the same type to be ready; the other is destroyed before anybody hears. The left
 /// one is the node's dependency, so that a tower of joins (a time-out around a time-out …) is a chain like others.
 class ExclusiveJoinNode final : public PromiseNode {
 public:
-  ExclusiveJoinNode(OwnNode right, std::source_location where)
-      : PromiseNode(where, SEVERAL), leftReady_(*this, where), rightReady_(*this, where), right_(right.release()) {}
+  ExclusiveJoinNode(EventLoop& loop, OwnNode&& right, std::source_location where) noexcept;
 
   /// After construction, when the dependency is set.
   void start();
@@ -549,7 +573,7 @@ public:
 private:
   class BranchReady final : public Event {
   public:
-    BranchReady(ExclusiveJoinNode& join, std::source_location where) : Event(EventLoop::current(where)), join_(join) {}
+    BranchReady(ExclusiveJoinNode& join, EventLoop& loop) noexcept : Event(loop), join_(join) {}
 
   private:
     ExclusiveJoinNode& join_;

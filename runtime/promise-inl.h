@@ -249,8 +249,9 @@ Promise<T> chain(OwnNode node, std::source_location where) {
   return PromiseAccess::wrap<T>(std::move(own));
 }
 
-template <typename T, typename Func, typename OnError>
-auto transform(OwnNode dependency, Func&& func, OnError&& onError, std::source_location where) {
+/// A promise's `then`. The dependency is the promise's nodes, or, by reference, one that is in no arena.
+template <typename T, typename Dependency, typename Func, typename OnError>
+auto transform(Dependency&& dependency, Func&& func, OnError&& onError, std::source_location where) {
   using Bare = std::remove_cvref_t<ReturnOf<Func, T>>;
   using Unwrapped = UnwrapPromise<Bare>;
   using Returned = std::conditional_t<Unwrapped::IS_PROMISE, PromiseOf<Bare>, Bare>;
@@ -263,8 +264,8 @@ auto transform(OwnNode dependency, Func&& func, OnError&& onError, std::source_l
                   "the error handler must return what the continuation returns (or nothing, if it always throws)");
   }
   using Node = TransformNode<Stored, T, std::decay_t<Func>, std::decay_t<OnError>, Returned>;
-  OwnNode node(
-      NodeAccess::append<Node>(std::move(dependency), where, std::forward<Func>(func), std::forward<OnError>(onError)));
+  OwnNode node(NodeAccess::append<Node>(std::forward<Dependency>(dependency), where, std::forward<Func>(func),
+                                        std::forward<OnError>(onError)));
   if constexpr (Unwrapped::IS_PROMISE) {
     return chain<typename Unwrapped::Type>(std::move(node), where);
   } else {
@@ -340,7 +341,7 @@ protected:
     // promise meets the firing event.
     moveResult<T>(result_, resolve(*dependency_));
     destroyTaken(*std::exchange(dependency_, nullptr));
-    setReady();
+    setReadyAtEndOfTurn();
   }
 
 private:
@@ -508,7 +509,7 @@ NeverDoneConstant::operator Promise<T>() const noexcept {
 }
 
 inline void NeverDoneConstant::wait(WaitScope& scope, std::source_location where) const {
-  OwnNode node(&neverNode);
+  PromiseNode* node = &neverNode;
   scope.waitFor(node, where);
   fatal("a promise that is never ready became ready");
 }
@@ -585,8 +586,8 @@ Promise<T> Promise<T>::exclusiveJoin(Promise<T>&& other, std::source_location wh
   detail::OwnNode left = detail::PromiseAccess::take(*this, where);
   detail::OwnNode right = detail::PromiseAccess::take(other, where);
   detail::requireOwnLoop(left);
-  detail::requireOwnLoop(right);
-  auto* node = detail::NodeAccess::append<detail::ExclusiveJoinNode>(std::move(left), std::move(right), where);
+  EventLoop& loop = EventLoop::current(where);
+  auto* node = detail::NodeAccess::append<detail::ExclusiveJoinNode>(std::move(left), loop, std::move(right), where);
   detail::OwnNode own(node);
   node->start();
   return detail::PromiseAccess::wrap<T>(std::move(own));
@@ -594,22 +595,25 @@ Promise<T> Promise<T>::exclusiveJoin(Promise<T>&& other, std::source_location wh
 
 template <typename T>
 T Promise<T>::wait(WaitScope& scope, std::source_location where) && {
-  detail::OwnNode node = detail::PromiseAccess::take(*this, where);
-  if (!scope.isIdle() || !detail::isReadyNow(*node)) scope.waitFor(node, where);
+  detail::PromiseNode* node = detail::PromiseAccess::take(*this, where).release();
+  if (!detail::isReadyNow(*node) || !scope.isIdle()) scope.waitFor(node, where);
   WaitScope::Evaluating evaluating(scope, where);
   detail::ResultBase& result = detail::resolve(*node);
   if (result.exception) [[unlikely]]
-    detail::throwResult(result, std::move(node));
+    detail::throwResult(result, detail::OwnNode(node));
   if constexpr (!std::is_void_v<T>) {
     // The work is destroyed before anybody sees its value, if moving that cannot fail.
     auto& value = *static_cast<detail::Result<T>&>(result).value;
     if constexpr (std::is_nothrow_move_constructible_v<T>) {
       T moved = std::move(value);
-      node = detail::OwnNode();
+      detail::destroyWaitedFor(*node);
       return moved;
     } else {
+      const detail::OwnNode owner(node);
       return std::move(value);
     }
+  } else {
+    detail::destroyWaitedFor(*node);
   }
 }
 
@@ -701,14 +705,12 @@ auto evalNow(Func&& func) noexcept -> detail::PromiseOf<std::invoke_result_t<Fun
 
 template <typename Func>
 auto evalLater(Func&& func, std::source_location where) -> detail::PromiseOf<std::invoke_result_t<Func>> {
-  return detail::transform<void>(detail::OwnNode(&detail::yieldNode), std::forward<Func>(func),
-                                 detail::PropagateException(), where);
+  return detail::transform<void>(detail::yieldNode, std::forward<Func>(func), detail::PropagateException(), where);
 }
 
 template <typename Func>
 auto evalLast(Func&& func, std::source_location where) -> detail::PromiseOf<std::invoke_result_t<Func>> {
-  return detail::transform<void>(detail::OwnNode(&detail::lastNode), std::forward<Func>(func),
-                                 detail::PropagateException(), where);
+  return detail::transform<void>(detail::lastNode, std::forward<Func>(func), detail::PropagateException(), where);
 }
 
 template <typename T>

@@ -76,6 +76,12 @@ void ForkHub::fire() noexcept {
 
 // ---------------------------------------------------------------------------------------- coroutines
 
+bool CoroutineNode::suspendSlowly(PromiseNode*& slot) {
+  if (listenToSlowly(slot, this)) armBreadthFirst();
+  suspend(slot);
+  return false;
+}
+
 // When the destructor of a local throws, the coroutine takes it for an exception of its body and ends at its final
 // suspension: then it is destroyed once more. A cancelled coroutine has nobody to tell of the exception.
 void CoroutineNode::cancel() noexcept {
@@ -83,10 +89,9 @@ void CoroutineNode::cancel() noexcept {
   if (slot_ != nullptr) *slot_ = nullptr; // the dependency has been destroyed already
   slot_ = nullptr;
   resetSource(nullptr); // nobody may hear of that end
-  const std::coroutine_handle<> frame = frame_;
+  const std::coroutine_handle<> frame = frame_.handle;
   bool gone = false;
-  frame_ = std::coroutine_handle<>::from_address(&gone);
-  dying_ = true;
+  frame_.gone = &gone;
   try {
     frame.destroy();
     if (!gone) frame.destroy();
