@@ -353,8 +353,10 @@ void ReadOp::clear() noexcept {
 }
 
 void ReadOp::destroy() noexcept {
-  if (!taken_) [[unlikely]]
+  if (!taken_) [[unlikely]] {
+    requireThreadToGo();
     clear();
+  }
   mode_ = Mode::FREE;
   state_.dropReference();
 }
@@ -618,6 +620,7 @@ void UvStreamState::failWrite(int status) noexcept {
 }
 
 void WriteNode::destroy() noexcept {
+  requireThreadToGo();
   if (state_->writer_ == this) state_->endWriter();
   detail::NodeAccess::destroy(this);
 }

@@ -78,9 +78,7 @@ public:
     where_ = where;
   }
   void connectionIsReady() noexcept { setReady(); }
-  void fail(const Exception& exception) noexcept {
-    setFailed(result_, exception);
-  }
+  void fail(const Exception& exception) noexcept { setFailed(result_, exception); }
 
   ResultBase& get(ResultBase*) noexcept override;
   void destroy() noexcept override;
@@ -142,6 +140,7 @@ ResultBase& AcceptOp::get(ResultBase*) noexcept {
 }
 
 void AcceptOp::destroy() noexcept {
+  requireThreadToGo();
   free_ = true;
   result_ = {};
   state_.dropReference();

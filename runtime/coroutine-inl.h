@@ -91,7 +91,7 @@ protected:
 
 private:
   CoroutineFrame frame_;
-  PromiseNode** slot_ = nullptr;  // the awaiter's pointer to the dependency
+  PromiseNode** slot_ = nullptr; // the awaiter's pointer to the dependency
 
   // An event from its first suspension on. (Many a coroutine ends without one.)
   bool hasSuspended() const noexcept { return isListed(); }

@@ -9,8 +9,18 @@ namespace troth {
 inline namespace v0 {
 namespace detail {
 
-/// An event's place in the queue and in the loop's list of events. (Not part of Event, so that the destructors of events
-/// need not say once more which virtual functions they have.)
+/// Aborts if `loop`, which may be gone, is in use on another thread: a promise that was made at `where` was destroyed
+/// on this one.
+void destroyedElsewhere(const EventLoop* loop, std::source_location where) noexcept;
+
+/// The same; null stands for any loop.
+inline void requireOwnThread(const EventLoop* loop, std::source_location where) noexcept {
+  if (loop != nullptr && loop != EventLoop::currentOrNull()) [[unlikely]]
+    destroyedElsewhere(loop, where);
+}
+
+/// An event's place in the queue and in the loop's list of events. (Not part of Event, so that the destructors of
+/// events need not say once more which virtual functions they have.)
 class EventState : private EventLinks, private LiveLinks {
 public:
   EventState(const EventState&) = delete;
@@ -73,6 +83,7 @@ protected:
     if (!isListed()) return;
     if (isFiring()) [[unlikely]]
       destroyedWhileFiring();
+    requireOwnThread(&loop_, std::source_location());
     disarm();
     prevLive->nextLive = nextLive;
     nextLive->prevLive = prevLive;

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <mutex>
 #include <new>
 #include <vector>
 
@@ -354,12 +355,29 @@ void EventLoop::runWhileReady(const bool& done) {
   settleRunnable();
 }
 
+namespace {
+
+// The loops that threads have entered: few.
+constinit std::mutex enteredMutex;
+constinit EventLoop* enteredLoops = nullptr;
+
+} // namespace
+
+bool EventLoop::isInUse(const EventLoop* loop) noexcept {
+  const std::lock_guard lock(enteredMutex);
+  for (const EventLoop* entered = enteredLoops; entered != nullptr; entered = entered->nextEntered_)
+    if (entered == loop) return true;
+  return false;
+}
+
 EventLoopScope::EventLoopScope(EventLoop& loop, std::source_location where) : loop_(loop) {
   if (EventLoop::current_ != nullptr)
     detail::throwMisuse("this thread already has an event loop; a thread can have only one at a time", where);
   if (loop.entered_) detail::throwMisuse("this event loop is already in use on another thread", where);
   loop.entered_ = true;
   EventLoop::current_ = &loop;
+  const std::lock_guard lock(enteredMutex);
+  loop.nextEntered_ = std::exchange(enteredLoops, &loop);
 }
 
 EventLoopScope::~EventLoopScope() {
@@ -367,6 +385,10 @@ EventLoopScope::~EventLoopScope() {
     detail::fatal("an event loop's scope was left on another thread than the one that entered it");
   EventLoop::current_ = nullptr;
   loop_.entered_ = false;
+  const std::lock_guard lock(enteredMutex);
+  EventLoop** link = &enteredLoops;
+  while (*link != &loop_) link = &(*link)->nextEntered_;
+  *link = loop_.nextEntered_;
 }
 
 WaitScope::WaitScope(EventLoop& loop, std::source_location where) : EventLoopScope(loop, where) {}
@@ -381,13 +403,13 @@ namespace {
                     "such as main(), may block; return or co_await the promise instead",
                     what),
         where);
-  if (detail::chainsBeingDestroyed != 0)
+  if (detail::DestroyingChain::any())
     detail::throwMisuse(fmt::format("{} was called by a destructor while a promise is being destroyed", what), where);
   detail::throwMisuse(fmt::format("{} was called on another thread than the one of its WaitScope", what), where);
 }
 
 inline void requireOutside(bool running, EventLoop& loop, std::string_view what, std::source_location where) {
-  if (running || &loop != EventLoop::currentOrNull() || detail::chainsBeingDestroyed != 0) [[unlikely]]
+  if (running || &loop != EventLoop::currentOrNull() || detail::DestroyingChain::any()) [[unlikely]]
     throwNotOutside(running, what, where);
 }
 

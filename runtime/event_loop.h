@@ -125,6 +125,9 @@ public:
   /// The same, or null.
   static EventLoop* currentOrNull() noexcept { return current_; }
 
+  /// Whether a thread has entered `loop`, which may be gone. Any thread.
+  static bool isInUse(const EventLoop* loop) noexcept;
+
   /// Events that exist on this loop, queued or not: what waits, and each coroutine that has waited. For tests.
   std::size_t liveEvents() const noexcept;
 
@@ -154,6 +157,8 @@ private:
   bool runnable_ = true;                       // what the port was told last; true without a port
   bool running_ = false;                       // user code is on the stack: no wait() may nest in it
   bool entered_ = false;
+  EventLoop* nextEntered_ = nullptr; // in a list of all threads' loops
+
   bool timed_ = false; // the observer wants to hear of slow turns
 
   void noticeDisarmed() noexcept {

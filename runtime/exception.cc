@@ -61,6 +61,8 @@ namespace {
 
 constexpr std::string_view OUT_OF_MEMORY = "out of memory";
 
+} // namespace
+
 ExceptionRef outOfMemory() noexcept {
   // Never destroyed: an exception may outlive every static object.
   alignas(ExceptionData) static std::byte storage[sizeof(ExceptionData) + OUT_OF_MEMORY.size() + 1];
@@ -74,6 +76,8 @@ ExceptionRef outOfMemory() noexcept {
   }();
   return ExceptionRef(data);
 }
+
+namespace {
 
 ExceptionRef make(Exception::Kind kind, std::string_view description, std::error_code code,
                   const std::source_location& where, std::exception_ptr original) noexcept {

@@ -134,6 +134,9 @@ std::string_view kindName(Exception::Kind kind) noexcept;
 
 namespace detail {
 
+/// The OVERLOADED exception that stands for one that there was no memory for.
+ExceptionRef outOfMemory() noexcept;
+
 /// The exception that is unwinding the stack of this thread, if the library threw it; else null.
 ExceptionRef exceptionInFlight() noexcept;
 

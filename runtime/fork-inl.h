@@ -189,7 +189,9 @@ ForkedPromise<T>::ForkedPromise(detail::TypedForkHub<T>* hub) noexcept : hub_(hu
 
 template <typename T>
 void ForkedPromise<T>::drop(detail::TypedForkHub<T>* hub) noexcept {
-  if (hub != nullptr && hub->dropOwner()) detail::destroyChain(hub);
+  if (hub == nullptr) return;
+  detail::requireOwnThread(hub->loop(), hub->where());
+  if (hub->dropOwner()) detail::destroyChain(hub);
 }
 
 template <typename T>

@@ -54,10 +54,20 @@ ResultBase& resolveChain(PromiseNode& top) noexcept {
   return *result;
 }
 
-constinit thread_local unsigned chainsBeingDestroyed = 0;
+constinit thread_local DestroyingChain* DestroyingChain::innermost = nullptr;
+
+inline DestroyingChain::DestroyingChain() noexcept : outer_(std::exchange(innermost, this)) {}
+inline DestroyingChain::~DestroyingChain() { innermost = outer_; }
+
+bool DestroyingChain::has(const PromiseNode* node) noexcept {
+  for (const DestroyingChain* chain = innermost; chain != nullptr; chain = chain->outer_)
+    for (const PromiseNode* left = chain->left; left != nullptr; left = left->dependency_)
+      if (left == node) return true;
+  return false;
+}
 
 void destroyLongChain(PromiseNode* node) noexcept {
-  const DestroyingChain destroying;
+  DestroyingChain chain;
   PromiseNode* parent = nullptr;
   for (;;) {
     for (;;) {
@@ -67,12 +77,20 @@ void destroyLongChain(PromiseNode* node) noexcept {
       parent = node;
       node = below;
     }
+    chain.left = parent;
     node->destroy();
     if (parent == nullptr) return;
     node = parent;
     parent = std::exchange(node->dependency_, nullptr);
     // The next round goes down to the node's next dependency, or destroys it.
   }
+}
+
+void destroyedElsewhere(const EventLoop* loop, std::source_location where) noexcept {
+  if (!EventLoop::isInUse(loop)) return;
+  fatal(
+      "a promise was destroyed on another thread than the one whose loop it belongs to; a promise stays on its thread",
+      where);
 }
 
 constinit thread_local const char* destructorsDisallowed = nullptr;
@@ -99,6 +117,27 @@ Exception wrongThread(std::string_view what, const std::source_location& where) 
 }
 
 } // namespace
+
+namespace {
+
+constinit Immortal<OutOfMemoryNode> outOfMemoryImmortal;
+
+} // namespace
+
+OwnNode makeBroken(ExceptionRef exception, std::source_location where) noexcept {
+  try {
+    return OwnNode(NodeAccess::make<BrokenNode>(std::move(exception), where));
+  } catch (const std::bad_alloc&) {
+    return OwnNode(&outOfMemoryImmortal.node);
+  }
+}
+
+// Whoever takes the result moves the exception out of it.
+ResultBase& OutOfMemoryNode::get(ResultBase*) noexcept {
+  static thread_local ResultBase result;
+  result.exception = outOfMemory();
+  return result;
+}
 
 constinit Immortal<ReadyNode> readyImmortal;
 constinit Immortal<SharedNode> neverImmortal(SharedNode::Kind::NEVER);
@@ -177,6 +216,8 @@ ExceptionRef failureFromCurrent() noexcept {
   return exception;
 }
 
+void SourceNode::requireThreadToGoSlowly() const noexcept { requireOwnThread(SourceNode::loop(), where_); }
+
 void SourceNode::throwWrongThread(std::string_view what) const { throw wrongThread(what, where_); }
 
 // ----------------------------------------------------------------------------------------- ChainNode
@@ -196,7 +237,7 @@ inline PromiseNode* ChainNode::takeInner() noexcept {
     return takeFailure(outer);
   PromiseNode* inner = static_cast<Result<OwnNode>&>(outer).value->release();
   destroyTaken(*std::exchange(dependency_, nullptr));
-  if (inner == nullptr || isForeign(*inner, Event::loop())) [[unlikely]]
+  if (inner == nullptr || isForeign(*inner, &Event::loop())) [[unlikely]]
     return refuse(inner);
   return inner;
 }
@@ -204,24 +245,18 @@ inline PromiseNode* ChainNode::takeInner() noexcept {
 PromiseNode* ChainNode::takeFailure(ResultBase& outer) noexcept {
   ExceptionRef exception = std::move(outer.exception);
   destroyTaken(*std::exchange(dependency_, nullptr));
-  return broken(std::move(exception));
+  return makeBroken(std::move(exception), where_).release();
 }
 
 PromiseNode* ChainNode::refuse(const PromiseNode* inner) const noexcept {
   if (inner == nullptr)
-    return broken(
-        Exception(Exception::Kind::FAILED, "a continuation returned a promise that was consumed already", {}, where_)
-            .ref());
+    return makeBroken(Exception(Exception::Kind::FAILED, "a continuation returned a promise that was consumed already",
+                                {}, where_)
+                          .ref(),
+                      where_)
+        .release();
   // A foreign promise could be destroyed only on its thread.
-  return broken(wrongThread("a promise was returned by a continuation", inner->where()).ref());
-}
-
-PromiseNode* ChainNode::broken(ExceptionRef exception) const noexcept {
-  try {
-    return NodeAccess::makeAlone<BrokenNode>(std::move(exception), where_);
-  } catch (...) {
-    fatal("out of memory while a promise failed", where_);
-  }
+  return makeBroken(wrongThread("a promise was returned by a continuation", inner->where()).ref(), where_).release();
 }
 
 // Puts `inner` where a chain stands or stood, and hands the waiter on to it.
@@ -330,6 +365,12 @@ void Trace::addEvent(const Event& event) noexcept {
 }
 
 void Trace::addCurrent() noexcept {
+  const EventLoop* loop = EventLoop::currentOrNull();
+  const Event* firing = loop != nullptr ? static_cast<const Event*>(loop->firing_) : nullptr;
+  // A promise that is destroyed by the code that it is running, which aborts soon, has nothing to tell any more.
+  if (firing != nullptr && DestroyingChain::has(firing->computes())) return;
+  for (const Resolving* now = resolving; now != nullptr; now = now->outer)
+    if (DestroyingChain::has(now->top != nullptr ? now->top : now->node)) return;
   for (const Resolving* now = resolving; now != nullptr; now = now->outer) {
     if (now->top != nullptr) {
       addLazies(now->top, nullptr);
@@ -339,10 +380,9 @@ void Trace::addCurrent() noexcept {
     for (const PromiseNode* node = now->above; node != nullptr && !isOverfull(); node = node->dependency_)
       addNode(*node);
   }
-  const EventLoop* loop = EventLoop::currentOrNull();
   if (loop == nullptr) return;
-  if (loop->firing_ != nullptr)
-    addEvent(static_cast<const Event&>(*loop->firing_));
+  if (firing != nullptr)
+    addEvent(*firing);
   else if (loop->evaluatingAt_.line() != 0)
     add("wait", loop->evaluatingAt_);
 }

@@ -114,6 +114,7 @@ protected:
   friend class OwnNode;
   friend class NodeAccess;
   friend class ChainNode;
+  friend class DestroyingChain;
   friend class Trace;
   friend ResultBase& resolve(PromiseNode& node) noexcept;
   friend ResultBase& resolveChain(PromiseNode& node) noexcept;
@@ -153,14 +154,25 @@ inline ResultBase& PromiseNode::evaluateDependency(unsigned depth) noexcept {
   return depth != 0 ? below.evaluate(depth - 1) : resolveChain(below);
 }
 
-/// How many chains are half destroyed on this thread: their destructors must not run the loop, which might come upon
-/// the other half.
-extern constinit thread_local unsigned chainsBeingDestroyed;
-struct DestroyingChain {
-  DestroyingChain() noexcept { ++chainsBeingDestroyed; }
+/// A chain that is half destroyed on this thread. Destructors must not run the loop, nor trace what is left: they might
+/// come upon the other half.
+class DestroyingChain {
+public:
+  DestroyingChain() noexcept;
   DestroyingChain(const DestroyingChain&) = delete;
   DestroyingChain& operator=(const DestroyingChain&) = delete;
-  ~DestroyingChain() { --chainsBeingDestroyed; }
+  ~DestroyingChain();
+
+  /// Whether there is any.
+  static bool any() noexcept { return innermost != nullptr; }
+  /// Whether `node` is left of one.
+  static bool has(const PromiseNode* node) noexcept;
+
+  PromiseNode* left = nullptr; // what leads up to the top of the chain
+
+private:
+  static constinit thread_local DestroyingChain* innermost;
+  DestroyingChain* outer_;
 };
 
 /// Why promises must not be destroyed on this thread at present, if so.
@@ -225,7 +237,7 @@ private:
   PromiseNode* node_ = nullptr;
 };
 
-inline constexpr std::size_t ARENA_SIZE = 640; // a value and a dozen small continuations
+inline constexpr std::size_t ARENA_SIZE = 512;
 
 /// The same node, of which the compiler does not know which one it is: g++ 12 warns of what append() would do with one
 /// that is in no arena (-Warray-bounds), had it not looked.
@@ -374,6 +386,12 @@ protected:
   /// Makes an embedded source usable again, as new.
   void resetSource(EventLoop* loop) noexcept { state_ = unwaited(loop); }
 
+  /// To be called when the node is destroyed: aborts if it is not ready and this is not its thread.
+  void requireThreadToGo() const noexcept {
+    if (state_ != READY && state_ != unwaited(EventLoop::currentOrNull())) [[unlikely]]
+      requireThreadToGoSlowly();
+  }
+
   /// Throws FAILED if this thread is not the one that the node belongs to.
   void requireThread(std::string_view what) const {
     if (!isOnOwnThread()) [[unlikely]]
@@ -387,6 +405,7 @@ private:
   std::uintptr_t state_;
 
   [[noreturn]] void throwWrongThread(std::string_view what) const;
+  void requireThreadToGoSlowly() const noexcept;
   static std::uintptr_t unwaited(EventLoop* loop) noexcept {
     return reinterpret_cast<std::uintptr_t>(loop) | NO_WAITER;
   }
@@ -406,12 +425,17 @@ inline bool listenTo(PromiseNode*& slot, Event* event) {
   return listenToSlowly(slot, event);
 }
 
-/// Whether the promise belongs to another loop.
-inline bool isForeign(PromiseNode& promise, EventLoop& loop) noexcept {
+/// The loop that the promise belongs to; null if that does not matter.
+inline EventLoop* loopOf(PromiseNode& promise) noexcept {
   PromiseNode& node = sourceOf(promise);
-  if (node.is(PromiseNode::SHARED)) return false;
-  EventLoop* own = node.is(PromiseNode::SOURCE) ? static_cast<SourceNode&>(node).SourceNode::loop() : node.loop();
-  return own != nullptr && own != &loop;
+  if (node.is(PromiseNode::SOURCE)) return static_cast<SourceNode&>(node).SourceNode::loop();
+  return node.is(PromiseNode::SHARED) ? nullptr : node.loop();
+}
+
+/// Whether the promise belongs to another loop than this one.
+inline bool isForeign(PromiseNode& promise, const EventLoop* loop) noexcept {
+  const EventLoop* own = loopOf(promise);
+  return own != nullptr && own != loop;
 }
 
 [[noreturn]] void throwAwaitedForeign(OwnNode promise);
@@ -419,10 +443,7 @@ inline bool isForeign(PromiseNode& promise, EventLoop& loop) noexcept {
 /// Throws FAILED if the promise belongs to another loop than this thread's; it has been let go of then. For nodes that
 /// listen: before they take the promise's arena over.
 inline void requireOwnLoop(OwnNode& promise) {
-  PromiseNode& node = sourceOf(*promise);
-  if (node.is(PromiseNode::SHARED)) return;
-  EventLoop* loop = node.is(PromiseNode::SOURCE) ? static_cast<SourceNode&>(node).SourceNode::loop() : node.loop();
-  if (loop != nullptr && loop != EventLoop::currentOrNull()) [[unlikely]]
+  if (isForeign(*promise, EventLoop::currentOrNull())) [[unlikely]]
     throwAwaitedForeign(std::move(promise));
 }
 
@@ -448,6 +469,9 @@ protected:
   explicit LazyNode(std::source_location where, unsigned flags = 0) noexcept
       : PromiseNode(where, LAZY | THROUGH | flags) {}
 };
+
+/// A failed promise of any type. Without memory, it is one that says so.
+OwnNode makeBroken(ExceptionRef exception, std::source_location where) noexcept;
 
 /// A failed promise of any type.
 class BrokenNode final : public SourceNode {
@@ -475,6 +499,15 @@ public:
 
 private:
   Result<Void> result_; // consumers do not write to a Void, nor to an exception that is null
+};
+
+/// A promise that fails for want of memory; any number of promises on any thread may hold it.
+class OutOfMemoryNode final : public SourceNode {
+public:
+  constexpr OutOfMemoryNode() noexcept : SourceNode(std::source_location(), AlwaysReady(), TRIVIAL) {}
+  ResultBase& get(ResultBase*) noexcept override;
+  void destroy() noexcept override {}
+  const char* name() const noexcept override { return "failed promise"; }
 };
 
 /// The promises that are never ready, ready after the queue, after all else, or when the loop would sleep.
@@ -544,7 +577,6 @@ private:
   PromiseNode* takeInner() noexcept;
   PromiseNode* takeFailure(ResultBase& outer) noexcept;
   PromiseNode* refuse(const PromiseNode* inner) const noexcept;
-  PromiseNode* broken(ExceptionRef exception) const noexcept;
   static void settle(PromiseNode*& slot, PromiseNode* inner, Event* waiter) noexcept;
 };
 

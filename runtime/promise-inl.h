@@ -427,7 +427,10 @@ public:
   explicit AdapterNode(Args&&... args)
       : FulfillableNode<T>(std::source_location()),
         adapter_(static_cast<PromiseFulfiller<T>&>(*this), std::forward<Args>(args)...) {}
-  void destroy() noexcept override { this->holdsPromise() ? destroyLongChain(this) : NodeAccess::destroy(this); }
+  void destroy() noexcept override {
+    this->requireThreadToGo();
+    this->holdsPromise() ? destroyLongChain(this) : NodeAccess::destroy(this);
+  }
 
 private:
   Adapter adapter_;
@@ -492,7 +495,10 @@ public:
   ~PairNode() override {
     if (fulfiller_ != nullptr) fulfiller_->node_ = nullptr;
   }
-  void destroy() noexcept override { this->holdsPromise() ? destroyLongChain(this) : NodeAccess::destroy(this); }
+  void destroy() noexcept override {
+    this->requireThreadToGo();
+    this->holdsPromise() ? destroyLongChain(this) : NodeAccess::destroy(this);
+  }
 
   PairFulfillerBase<T>* fulfiller_;
 };
@@ -524,8 +530,8 @@ Promise<T>::Promise(U&& value, std::source_location where)
     : node_(detail::NodeAccess::make<detail::ImmediateNode<T>>(where, std::forward<U>(value))) {}
 
 template <typename T>
-Promise<T>::Promise(Exception exception, std::source_location where)
-    : node_(detail::NodeAccess::make<detail::BrokenNode>(exception.ref(), where)) {}
+Promise<T>::Promise(Exception exception, std::source_location where) noexcept
+    : node_(detail::makeBroken(std::move(exception).takeRef(), where)) {}
 
 template <typename T>
 template <typename Func, typename OnError>

@@ -48,6 +48,7 @@ ForkBranch::ForkBranch(ForkHub& hub, std::source_location where) noexcept
 }
 
 PromiseNode* ForkBranch::takeDependency() noexcept {
+  requireThreadToGo();
   ForkHub* hub = std::exchange(hub_, nullptr);
   if (hub == nullptr) return nullptr;
   if (link_ != nullptr) {
@@ -86,6 +87,7 @@ bool CoroutineNode::suspendSlowly(PromiseNode*& slot) {
 // suspension: then it is destroyed once more. A cancelled coroutine has nobody to tell of the exception.
 void CoroutineNode::cancel() noexcept {
   if (isFiring()) destroyedWhileFiring();
+  requireOwnThread(&Event::loop(), where_);
   if (slot_ != nullptr) *slot_ = nullptr; // the dependency has been destroyed already
   slot_ = nullptr;
   resetSource(nullptr); // nobody may hear of that end

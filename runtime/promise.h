@@ -109,7 +109,7 @@ public:
   Promise(U&& value, std::source_location where = std::source_location::current());
 
   /// A promise that has failed.
-  Promise(Exception exception, std::source_location where = std::source_location::current());
+  Promise(Exception exception, std::source_location where = std::source_location::current()) noexcept;
 
   Promise(Promise&&) noexcept = default;
   Promise& operator=(Promise&&) noexcept = default;

@@ -22,7 +22,8 @@ void HomeLoop::settle(EventLoop* current, const char* what, const std::source_lo
   loop_ = current;
 }
 
-void HomeLoop::abortElsewhere(const char* what, const std::source_location& where) noexcept {
+void HomeLoop::abortIfElsewhere(const char* what, const std::source_location& where) const noexcept {
+  if (EventLoop::currentOrNull() == nullptr && !EventLoop::isInUse(loop_)) return;
   fatal(notAtHome(what), where);
 }
 

@@ -21,17 +21,18 @@ public:
     if (EventLoop* current = EventLoop::currentOrNull(); current != loop_) [[unlikely]]
       settle(current, what, where);
   }
-  /// The same where nothing can be thrown: aborts.
+  /// The same where nothing can be thrown: aborts. A thread without a loop may do it while no thread has entered this
+  /// one.
   void requireOrAbort(const char* what, const std::source_location& where) const noexcept {
     if (EventLoop::currentOrNull() != loop_ && loop_ != nullptr) [[unlikely]]
-      abortElsewhere(what, where);
+      abortIfElsewhere(what, where);
   }
 
 private:
   EventLoop* loop_ = nullptr;
 
   void settle(EventLoop* current, const char* what, const std::source_location& where);
-  [[noreturn]] static void abortElsewhere(const char* what, const std::source_location& where) noexcept;
+  void abortIfElsewhere(const char* what, const std::source_location& where) const noexcept;
 };
 
 /// The ends of a list's element; null while it is in no list.
@@ -80,6 +81,7 @@ public:
   }
   ResultBase& get(ResultBase*) noexcept final { return result_; }
   void destroy() noexcept final {
+    requireThreadToGo();
     if (isLinked()) unlink();
     delete this;
   }

@@ -32,6 +32,7 @@ public:
   const char* name() const noexcept override { return "timer"; }
 
   void destroy() noexcept override {
+    requireThreadToGo();
     TimerQueue* queue = queue_;
     if (queue != nullptr) queue->removeAt(index);
     NodeAccess::destroy(this);

@@ -80,14 +80,18 @@ std::size_t residentBytes() {
 
 namespace {
 std::atomic<std::uint64_t> allocations{0};
+std::atomic<bool> noMemory{false};
 } // namespace
+
+NoMemory::NoMemory() noexcept { noMemory = true; }
+NoMemory::~NoMemory() { noMemory = false; }
 
 std::uint64_t heapAllocations() noexcept { return allocations.load(std::memory_order_relaxed); }
 
 namespace {
 [[maybe_unused]] void* countedAllocation(std::size_t size) {
   allocations.fetch_add(1, std::memory_order_relaxed);
-  void* memory = std::malloc(size == 0 ? 1 : size);
+  void* memory = noMemory ? nullptr : std::malloc(size == 0 ? 1 : size);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }

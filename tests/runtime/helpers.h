@@ -100,6 +100,15 @@ std::size_t residentBytes();
 /// Calls of global operator new by this process; always 0 under a sanitizer, which has its own.
 std::uint64_t heapAllocations() noexcept;
 
+/// While it lives, this process has no more memory. Without effect under a sanitizer, which has its own heap.
+class NoMemory {
+public:
+  NoMemory() noexcept;
+  NoMemory(const NoMemory&) = delete;
+  NoMemory& operator=(const NoMemory&) = delete;
+  ~NoMemory();
+};
+
 /// The name of the kind of `e`. (doctest cannot print a Kind: it finds troth::toString, whose result it cannot add to.)
 inline std::string kindName(const Exception& e) { return std::string(troth::kindName(e.kind())); }
 

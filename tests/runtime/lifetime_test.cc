@@ -467,6 +467,26 @@ TEST_CASE("misuse: code that destroys the work that it is part of aborts and say
       scope.poll();
     });
   }
+  SUBCASE("destructors on the way ask for traces") {
+    check([](WaitScope& scope) {
+      std::optional<Promise<void>> self;
+      std::string seen;
+      self = evalLater([&, ask = OnExit([&] { seen += getAsyncTrace(); })] { self.reset(); })
+                 .attach(OnExit([&] { seen += getAsyncTrace(); }))
+                 .then([ask = OnExit([&] { seen += getAsyncTrace(); })] {})
+                 .attach(OnExit([&] { seen += Exception(Exception::Kind::FAILED, "x").trace(); }))
+                 .eagerlyEvaluate(nullptr);
+      scope.poll();
+    });
+    check([](WaitScope& scope) {
+      FailOnError errors;
+      std::optional<TaskSet> tasks(errors);
+      std::string seen;
+      tasks->add(evalLater([&, ask = OnExit([&] { seen += getAsyncTrace(); })] { tasks.reset(); })
+                     .attach(OnExit([&] { seen += getAsyncTrace(); })));
+      scope.poll();
+    });
+  }
   SUBCASE("a local of a coroutine, when that ends") {
     check([](WaitScope& scope) {
       std::optional<Promise<void>> self;
@@ -478,6 +498,14 @@ TEST_CASE("misuse: code that destroys the work that it is part of aborts and say
       scope.poll();
     });
   }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a destructor of work that a continuation cancels may ask for the continuation's trace") {
+  std::string seen;
+  std::optional<Promise<void>> other =
+      Promise<void>(NEVER_DONE).attach(OnExit([&] { seen = getAsyncTrace(); })).then([] {}).eagerlyEvaluate(nullptr);
+  evalLater([&] { other.reset(); }).wait(scope);
+  CHECK(contains(seen, "wait at"));
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a continuation that wants an end of its own work can hand it to somebody else") {

@@ -398,6 +398,41 @@ TEST_CASE_FIXTURE(LoopTest, "an error handler does not see what its own continua
   CHECK_FALSE(handled);
 }
 
+TEST_CASE_FIXTURE(LoopTest, "without memory a promise fails with OVERLOADED, and says so") {
+  if (SANITIZED) return; // NoMemory has no effect
+  const auto check = [&](const std::function<Promise<int>()>& make) {
+    std::optional<Promise<int>> promise;
+    {
+      detail::trimPool();
+      const NoMemory none;
+      promise.emplace(make());
+    }
+    CHECK(promise->trace() == "failed promise\n");
+    const Exception failure = failureOf(std::move(*promise), scope);
+    CHECK(kindName(failure) == "OVERLOADED");
+    CHECK(failure.description() == "out of memory");
+  };
+  for (int i = 0; i < 2; ++i) {
+    check([] { return evalNow([]() -> int { throw 1; }); });
+    check([] { return evalNow([] { return 1; }); });
+    check([]() -> Promise<int> { return Exception(Exception::Kind::FAILED, "x"); });
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a continuation that should give a promise, and finds no memory, fails") {
+  if (SANITIZED) return;
+  std::optional<NoMemory> none;
+  Promise<int> promise = evalLater([&]() -> Promise<int> {
+    detail::trimPool();
+    none.emplace();
+    throw std::bad_alloc();
+  });
+  const bool ready = promise.poll(scope);
+  none.reset();
+  CHECK(ready);
+  CHECK(kindName(failureOf(std::move(promise), scope)) == "OVERLOADED");
+}
+
 TEST_CASE_FIXTURE(LoopTest, "std::bad_alloc becomes OVERLOADED and is thrown as itself") {
   const auto make = [] { return evalLater([]() -> int { throw std::bad_alloc(); }); };
   std::optional<Exception> seen;

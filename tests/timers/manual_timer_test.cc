@@ -6,6 +6,7 @@
 
 #include <map>
 #include <random>
+#include <thread>
 #include <vector>
 
 using namespace troth;
@@ -19,6 +20,16 @@ struct ManualTest : LoopTest {
 };
 
 } // namespace
+
+TEST_CASE("a delay that is destroyed on another thread aborts and says so") {
+  const ChildEnd end = runInChild([] {
+    ManualTest test;
+    Promise<void> promise = test.timer.afterDelay(1s);
+    std::thread([&] { const Promise<void> gone = std::move(promise); }).join();
+  });
+  CHECK(end.aborted);
+  CHECK_MESSAGE(contains(end.errors, "another thread"), end.errors);
+}
 
 TEST_CASE_FIXTURE(ManualTest, "time stands still until it is advanced") {
   CHECK((timer.now() == TimePoint(100s)));
