@@ -113,7 +113,7 @@ private:
   ResultBase& result() noexcept { return mode_ == Mode::CHUNK ? static_cast<ResultBase&>(chunkResult_) : sizeResult_; }
   void begin(Mode mode, std::source_location where) noexcept;
   void giveBack() noexcept;
-  [[gnu::noinline, gnu::cold]] void clear() noexcept;
+  [[gnu::noinline, gnu::cold]] void destroyUntaken() noexcept;
 };
 
 /// Bytes that cancelled reads have given back; the next reads begin with them.
@@ -222,7 +222,10 @@ private:
       destroy();
   }
   [[gnu::noinline, gnu::cold]] void destroy() noexcept;
-  void startRead();
+  template <typename T>
+  Promise<T> startRead();
+  template <typename T>
+  [[gnu::noinline, gnu::cold]] Promise<T> startedSlowly();
   [[gnu::noinline, gnu::cold]] void startReadSlowly();
   [[gnu::noinline]] static void giveSpace(UvStreamState* state, uv_buf_t& buffer) noexcept;
   void onRead(ssize_t count) noexcept;
@@ -344,19 +347,20 @@ void ReadOp::giveBack() noexcept {
   }
 }
 
-void ReadOp::clear() noexcept {
+void ReadOp::destroy() noexcept {
+  if (!taken_) [[unlikely]]
+    return destroyUntaken();
+  mode_ = Mode::FREE;
+  state_.dropReference();
+}
+
+void ReadOp::destroyUntaken() noexcept {
+  requireThreadToGo();
   giveBack();
   sizeResult_.value.reset();
   sizeResult_.exception = {};
   *chunkResult_.value = Chunk();
   chunkResult_.exception = {};
-}
-
-void ReadOp::destroy() noexcept {
-  if (!taken_) [[unlikely]] {
-    requireThreadToGo();
-    clear();
-  }
   mode_ = Mode::FREE;
   state_.dropReference();
 }
@@ -425,11 +429,20 @@ void UvStreamState::startReadSlowly() {
   reading_ = true;
 }
 
-inline void UvStreamState::startRead() {
+// The promise of a read that has begun.
+template <typename T>
+inline Promise<T> UvStreamState::startRead() {
   missed_ = false;
   if (reading_ && givenBack_.empty()) [[likely]]
-    return;
+    return detail::PromiseAccess::wrap<T>(&readOp_);
+  return startedSlowly<T>();
+}
+
+template <typename T>
+Promise<T> UvStreamState::startedSlowly() {
+  Promise<T> promise = detail::PromiseAccess::wrap<T>(&readOp_);
   startReadSlowly();
+  return promise;
 }
 
 Promise<std::size_t> UvStreamState::tryRead(std::span<std::byte> buffer, std::size_t minBytes,
@@ -444,9 +457,7 @@ Promise<std::size_t> UvStreamState::tryRead(std::span<std::byte> buffer, std::si
                         where);
   }
   readOp_.beginSpan(buffer, minBytes, where);
-  Promise<std::size_t> promise = detail::PromiseAccess::wrap<std::size_t>(&readOp_);
-  startRead();
-  return promise;
+  return startRead<std::size_t>();
 }
 
 Promise<Chunk> UvStreamState::tryReadChunk(std::source_location where) {
@@ -454,9 +465,7 @@ Promise<Chunk> UvStreamState::tryReadChunk(std::source_location where) {
     detail::throwMisuse("tryReadChunk: another read of this stream is pending, or its result has not been taken",
                         where);
   readOp_.beginChunk(where);
-  Promise<Chunk> promise = detail::PromiseAccess::wrap<Chunk>(&readOp_);
-  startRead();
-  return promise;
+  return startRead<Chunk>();
 }
 
 // ------------------------------------------------------------------------------------------- writing

@@ -11,7 +11,8 @@ inline namespace v0 {
 
 /// While it lives, destroying a promise that holds anything, or consuming it, aborts on this thread with `reason` (a
 /// literal, or as long-lived): for places that run on a thread that is not the loop's, or inside a callback that must
-/// not cancel anything.
+/// not cancel anything. The same goes for a fulfiller that is still wanted, a TaskSet, a Canceler, and whatever derives
+/// from AsyncObject.
 class DisallowAsyncDestructorsScope {
 public:
   explicit DisallowAsyncDestructorsScope(const char* reason) noexcept
@@ -22,6 +23,15 @@ public:
 
 private:
   const char* outer_;
+};
+
+/// A base for classes whose destructors belong to a loop, so that a DisallowAsyncDestructorsScope notices them.
+class AsyncObject {
+protected:
+  AsyncObject() noexcept = default;
+  AsyncObject(const AsyncObject&) noexcept = default;
+  AsyncObject& operator=(const AsyncObject&) noexcept = default;
+  ~AsyncObject() { detail::requireDestructorsAllowed("an AsyncObject"); }
 };
 
 /// Lifts the ban while it lives.

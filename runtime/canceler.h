@@ -28,8 +28,8 @@ public:
     if (head != nullptr) head->link_ = &next_;
     head = this;
   }
-  /// The list whose first one this is has moved its head there.
-  void moveHead(CancelerLink*& head) noexcept { link_ = &head; }
+  /// Puts all of one list in front of another.
+  static void moveInFront(CancelerLink*& from, CancelerLink*& to) noexcept;
   void unlink() noexcept {
     if (link_ == nullptr) return;
     *link_ = next_;
@@ -60,13 +60,20 @@ public:
 
   void cancel(const Exception& reason) noexcept override {
     if (this->isFiring()) Event::destroyedWhileFiring();
+    Event::requireThreadToGo(this->where());
     cancelling_ = true;
-    destroyChain(std::exchange(this->dependency_, nullptr));
+    {
+      const DestroyingChain destroying;
+      destroyChain(std::exchange(this->dependency_, nullptr));
+    }
     this->disarm(); // after: a dying operation may still have settled
     cancelling_ = false;
     this->setFailed(this->result_, reason);
   }
-  void destroy() noexcept override { NodeAccess::destroy(this); }
+  void destroy() noexcept override {
+    Event::requireThreadToGo(this->where());
+    NodeAccess::destroy(this);
+  }
   const char* name() const noexcept override { return "Canceler::wrap"; }
   friend class NodeAccess;
 
@@ -114,18 +121,21 @@ public:
   }
 
   /// Destroys the work of all that is wrapped, and rejects the promises with `reason`, or with DISCONNECTED and that
-  /// text. What is wrapped meanwhile, by destructors, is not cancelled.
+  /// text. What is wrapped meanwhile, by destructors, is not cancelled. One of these may cancel again: that destroys
+  /// all but the work that is being destroyed already.
   void cancel(Exception reason);
   void cancel(std::string_view reason, std::source_location where = std::source_location::current());
 
-  /// Leaves all that is wrapped to its holders.
+  /// Leaves all that is wrapped, and is not being destroyed, to its holders.
   void release() noexcept;
 
   /// Whether there is nothing to cancel.
-  bool isEmpty() const noexcept { return first_ == nullptr; }
+  bool isEmpty() const noexcept { return first_ == nullptr && cancelled_ == nullptr; }
 
 private:
   detail::CancelerLink* first_ = nullptr;
+  detail::CancelerLink* cancelled_ = nullptr; // what cancel() has still to destroy
+  bool* gone_ = nullptr;                      // tells a cancel() that the canceler was destroyed
 };
 
 } // namespace v0

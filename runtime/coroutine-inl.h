@@ -51,13 +51,10 @@ public:
     PromiseNode& node = sourceOf(*slot);
     if (!node.is(SOURCE)) return suspendSlowly(slot);
     auto& source = static_cast<SourceNode&>(node);
-    if (source.isReady()) {
-      if (awaitReadyNow()) return true;
-      suspend(slot);
-      armBreadthFirst();
-      return false;
+    if (!source.listenFirst(this)) {
+      if (!source.isReady()) return suspendSlowly(slot);
+      return awaitReadyNow() || suspendOnReady(slot);
     }
-    if (!source.listenFirst(this)) return suspendSlowly(slot);
     suspend(slot);
     return false;
   }
@@ -78,10 +75,10 @@ public:
   const char* name() const noexcept final { return "coroutine"; }
 
   void destroy() noexcept final {
-    if (isReady()) [[likely]]
-      destroyEnded();
+    if (isReady() && !hasSuspended())
+      frame_.handle.destroy();
     else
-      cancel();
+      destroySuspended();
   }
 
 protected:
@@ -101,17 +98,11 @@ private:
     dependency_ = slot;
     slot_ = &slot;
   }
-  bool suspendSlowly(PromiseNode*& slot); // false
+  bool suspendOnReady(PromiseNode*& slot) noexcept; // false
+  bool suspendSlowly(PromiseNode*& slot);
 
-  void destroyEnded() noexcept {
-    try {
-      frame_.handle.destroy();
-    } catch (...) {
-      // The destructor of a parameter threw.
-    }
-  }
-  void cancel() noexcept;
-  void fire() noexcept final { frame_.handle.resume(); }
+  void destroySuspended() noexcept;
+  void fire() final { frame_.handle.resume(); }
   const PromiseNode* computes() const noexcept final { return this; }
   const PromiseNode* awaits() const noexcept final { return dependency_; }
 };
@@ -236,7 +227,9 @@ public:
     return ForkAwaiter<U>(*this, PromiseAccess::hub(fork, where), where);
   }
 
-  PromiseAwaiter<void> await_transform(ReadyNowConstant) noexcept {
+  PromiseAwaiter<void> await_transform(ReadyNowConstant,
+                                       std::source_location where = std::source_location::current()) noexcept {
+    waitAt(where);
     return PromiseAwaiter<void>(*this, OwnNode(&readyNode));
   }
   PromiseAwaiter<void> await_transform(NeverDoneConstant,
@@ -280,5 +273,7 @@ struct std::coroutine_traits<troth::Promise<T>, Args...> {
                 "a coroutine must not take a WaitScope: it cannot block; co_await instead");
   static_assert((!troth::detail::IsLockGuard<std::remove_cvref_t<Args>>::value && ...),
                 "a coroutine must not take a lock: other code runs while it is suspended; use an AsyncMutex");
+  static_assert((std::is_nothrow_destructible_v<Args> && ...),
+                "the destructor of a coroutine's parameter must not throw: it may be destroyed when it is cancelled");
   using promise_type = troth::detail::CoroutinePromise<T>;
 };

@@ -83,7 +83,6 @@ protected:
     if (!isListed()) return;
     if (isFiring()) [[unlikely]]
       destroyedWhileFiring();
-    requireOwnThread(&loop_, std::source_location());
     disarm();
     prevLive->nextLive = nextLive;
     nextLive->prevLive = prevLive;
@@ -97,6 +96,13 @@ protected:
     loop_.live_.nextLive = this;
   }
   bool isListed() const noexcept { return nextLive != nullptr; }
+
+  /// To be called first when the event, or what it is a part of, is destroyed: aborts if this is not its thread. What
+  /// was made at `where` is destroyed.
+  void requireThreadToGo(std::source_location where) const noexcept {
+    if (&loop_ != EventLoop::currentOrNull()) [[unlikely]]
+      destroyedElsewhere(&loop_, where);
+  }
 
   /// Whether this event's fire() is on the stack.
   bool isFiring() const noexcept { return loop_.firing_ == this; }
@@ -152,7 +158,7 @@ protected:
 private:
   friend class v0::EventLoop;
 
-  virtual void fire() noexcept = 0;
+  virtual void fire() = 0; // throws nothing; what says so needs a frame for it
 };
 
 } // namespace detail

@@ -52,10 +52,7 @@ public:
 
   /// The waiting has ended, if only because a port threw: the promise must not know the event any longer.
   void end() noexcept {
-    if (!fired && *node_ != nullptr) {
-      listen(**node_, nullptr);
-      disarm();
-    }
+    if (!fired) endUnfired();
     node_ = nullptr;
   }
 
@@ -63,6 +60,13 @@ private:
   PromiseNode** node_ = nullptr;
   std::source_location where_;
 
+  void endUnfired() noexcept {
+    if (*node_ != nullptr) {
+      PromiseNode& source = sourceOf(**node_);
+      if (source.waiter() == this) source.onReady(nullptr);
+    }
+    disarm();
+  }
   void fire() noexcept override { fired = true; }
   const PromiseNode* awaits() const noexcept override { return node_ != nullptr ? *node_ : nullptr; }
   void describe(Trace& trace) const noexcept override {
@@ -212,7 +216,7 @@ void EventLoop::settleRunnable() noexcept {
 
 inline bool EventLoop::turn() noexcept {
   detail::EventState* event = following_;
-  if (event != nullptr) {
+  if (event != nullptr) [[unlikely]] {
     following_ = nullptr;
   } else {
     detail::EventLinks* first = start_.next;
@@ -244,7 +248,7 @@ bool EventLoop::timedTurn() noexcept {
   const auto begin = std::chrono::steady_clock::now();
   turn();
   const auto duration = std::chrono::steady_clock::now() - begin;
-  if (observer_ != observer || duration <= observer->slowTurnLimit()) return true; // or it was taken away meanwhile
+  if (observer == nullptr || observer_ != observer || duration <= slowTurnLimit_) return true; // taken away meanwhile
   try {
     observer->onSlowTurn(duration, trace.toString());
   } catch (const std::bad_alloc&) {
@@ -255,7 +259,8 @@ bool EventLoop::timedTurn() noexcept {
 
 void EventLoop::setObserver(EventLoopObserver* observer) noexcept {
   observer_ = observer;
-  timed_ = observer != nullptr && observer->slowTurnLimit() != std::chrono::nanoseconds::max();
+  slowTurnLimit_ = observer != nullptr ? observer->slowTurnLimit() : std::chrono::nanoseconds::max();
+  timed_ = slowTurnLimit_ != std::chrono::nanoseconds::max();
 }
 
 std::size_t EventLoop::timedTurns(std::size_t maxTurns, const bool& done) noexcept {
@@ -288,8 +293,11 @@ std::size_t EventLoop::timedTurns(std::size_t maxTurns, const bool& done) noexce
 
 std::size_t EventLoop::run(std::size_t maxTurns) {
   if (running_) detail::throwMisuse("EventLoop::run() was called from inside an event");
-  if (entered_ && current_ != this)
-    detail::throwMisuse("EventLoop::run() was called on another thread than the loop's");
+  if (detail::DestroyingChain::any())
+    detail::throwMisuse("EventLoop::run() was called by a destructor while a promise is being destroyed");
+  if (current_ != this)
+    detail::throwMisuse(
+        "EventLoop::run() was called on another thread than the loop's, or of a loop that is not entered");
   const std::size_t turns = maxTurns != 0 ? runTurns(maxTurns, false) : 0;
   settleRunnable();
   return turns;
@@ -422,6 +430,18 @@ struct EndWaiting {
   ~EndWaiting() { event.end(); }
 };
 
+/// Watches a node, which what runs in a poll() may destroy.
+struct Polling {
+  mutable detail::PromiseNode* watched; // null when it is gone
+
+  explicit Polling(detail::PolledNode& node) noexcept : watched(&node) { node.poller = &watched; }
+  Polling(const Polling&) = delete;
+  Polling& operator=(const Polling&) = delete;
+  ~Polling() {
+    if (watched != nullptr) static_cast<detail::PolledNode*>(watched)->poller = nullptr;
+  }
+};
+
 } // namespace
 
 std::size_t WaitScope::poll(std::size_t maxTurns, std::source_location where) {
@@ -453,18 +473,24 @@ void WaitScope::waitFor(detail::PromiseNode*& node, std::source_location where) 
   }
   l.runUntil(event.fired, where);
 } catch (...) {
-  detail::destroyChain(node);
+  // A promise of another thread, which could be destroyed only there, is let go of.
+  if (node != nullptr && !detail::isForeign(*node, EventLoop::currentOrNull())) detail::destroyChain(node);
   throw;
 }
 
 bool WaitScope::pollFor(detail::OwnNode& node, std::source_location where) {
   EventLoop& l = loop();
   requireOutside(l.running_, l, "poll()", where);
+  detail::requireOwnLoop(node);
+  if (!node.get()->is(detail::PromiseNode::POLLED))
+    node = detail::OwnNode(detail::NodeAccess::append<detail::PolledNode>(std::move(node)));
+  const Polling polling(static_cast<detail::PolledNode&>(*node));
   detail::WaitEvent& event = l.waitEvent();
-  event.begin(node.slot(), where);
+  event.begin(polling.watched, where);
   const EndWaiting end{event};
-  if (node.listen(&event)) event.armBreadthFirst();
+  if (detail::listenTo(polling.watched, &event)) event.armBreadthFirst();
   l.runWhileReady(event.fired);
+  if (polling.watched == nullptr) detail::throwMisuse("a promise was destroyed while it was polled", where);
   return event.fired;
 }
 

@@ -4,6 +4,7 @@
 
 #include <troth/runtime/exception.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -85,7 +86,7 @@ public:
   EventLoop& operator=(const EventLoop&) = delete;
 
   /// Runs at most `maxTurns` events and returns how many ran. For ports and tests; throws FAILED when
-  /// called from inside an event, or on another thread.
+  /// called from inside an event, on another thread, or before the loop is entered.
   std::size_t run(std::size_t maxTurns = SIZE_MAX);
 
   /// Whether an event is queued.
@@ -157,9 +158,9 @@ private:
   bool runnable_ = true;                       // what the port was told last; true without a port
   bool running_ = false;                       // user code is on the stack: no wait() may nest in it
   bool entered_ = false;
-  EventLoop* nextEntered_ = nullptr; // in a list of all threads' loops
-
-  bool timed_ = false; // the observer wants to hear of slow turns
+  bool timed_ = false;                       // the observer wants to hear of slow turns
+  std::chrono::nanoseconds slowTurnLimit_{}; // from when on they are slow
+  EventLoop* nextEntered_ = nullptr;         // in a list of all threads' loops
 
   void noticeDisarmed() noexcept {
     // Inside run() and wait() the port is told at the end.

@@ -19,6 +19,8 @@ public:
 
   /// A turn, which ran one continuation or coroutine until it waited or ended, took longer than slowTurnLimit(): so
   /// long, nothing else could happen on this thread. `trace` says what ran, and what waited for it, one step a line.
+  /// (Told when the turn has ended; of one that never does, a debugger tells. The last step of the promise that a
+  /// wait() is for, if nobody else has asked for it, is run by that wait(), and is no turn.)
   virtual void onSlowTurn(std::chrono::nanoseconds duration, std::string_view trace) noexcept {
     (void)duration;
     (void)trace;

@@ -209,9 +209,11 @@ void throwMisuse(std::string_view what, std::source_location where) {
 }
 
 void fatal(std::string_view what, std::source_location where) noexcept {
-  std::string_view file = fileName(where);
-  std::fprintf(stderr, "troth: fatal: %.*s [%.*s:%u]\n", static_cast<int>(what.size()), what.data(),
-               static_cast<int>(file.size()), file.data(), static_cast<unsigned>(where.line()));
+  std::fprintf(stderr, "troth: fatal: %.*s", static_cast<int>(what.size()), what.data());
+  const std::string_view file = fileName(where);
+  if (where.line() != 0)
+    std::fprintf(stderr, " [%.*s:%u]", static_cast<int>(file.size()), file.data(), static_cast<unsigned>(where.line()));
+  std::fputc('\n', stderr);
   std::abort();
 }
 
@@ -238,16 +240,18 @@ Exception Exception::fromCurrent() noexcept {
     return Exception(detail::make(Kind::FAILED, e.what(), {}, {}, std::current_exception()));
   } catch (...) {
     std::exception_ptr current = std::current_exception();
-    std::string description = "exception of a type that is not a std::exception";
+    std::string description;
     try {
 #if defined(__GNUC__)
       if (const std::type_info* type = abi::__cxa_current_exception_type())
         description = fmt::format("exception of type {}", detail::typeName(*type));
 #endif
     } catch (...) {
-      // The name is a courtesy; without memory for it the general text stands.
+      // The name is a courtesy; without memory for it a general text stands.
     }
-    return Exception(detail::make(Kind::FAILED, description, {}, {}, std::move(current)));
+    std::string_view text = "exception of a type that is not a std::exception";
+    if (!description.empty()) text = description;
+    return Exception(detail::make(Kind::FAILED, text, {}, {}, std::move(current)));
   }
 }
 

@@ -78,7 +78,10 @@ class TypedForkHub final : public ForkHub {
 public:
   using ForkHub::ForkHub;
   ResultBase& get(ResultBase*) noexcept override { return result; }
-  void destroy() noexcept override { NodeAccess::destroy(this); }
+  void destroy() noexcept override {
+    requireOwnThread(this->loop(), this->where());
+    NodeAccess::destroy(this);
+  }
 
   Result<FixVoid<T>> result;
 

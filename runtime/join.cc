@@ -54,6 +54,7 @@ void JoinNode::branchReady(Branch& branch) noexcept {
 void JoinNode::cancelAll() noexcept {
   for (Branch* branch = branches_; branch != branches_ + count_; ++branch) {
     if (branch->node == nullptr) continue;
+    const DestroyingChain destroying;
     destroyChain(std::exchange(branch->node, nullptr));
     branch->disarm(); // after: a dying operation may still have settled
   }
@@ -69,15 +70,16 @@ void JoinNode::evaluateIfAll() noexcept {
   const Resolving now{.node = this, .outer = resolving};
   resolving = &now;
   for (std::size_t i = 0; i < count_; ++i) {
-    PromiseNode*& node = branches_[i].node;
+    PromiseNode* node = branches_[i].node;
     if (node == nullptr) break; // done already
     ResultBase& part = resolve(*node);
     ExceptionRef exception;
     if (part.exception) exception = std::move(part.exception); // a constant's must not be written to
     if (!exception && !failure_) collect(i, part, exception);
     if (exception && !failure_) failure_ = std::move(exception);
-    destroyTaken(*std::exchange(node, nullptr));
   }
+  for (std::size_t i = 0; i < count_; ++i)
+    if (PromiseNode* node = std::exchange(branches_[i].node, nullptr)) destroyTaken(*node);
   resolving = now.outer;
 }
 
@@ -94,6 +96,7 @@ PromiseNode* JoinNode::takeDependency() noexcept {
 }
 
 void JoinNode::destroy() noexcept {
+  requireOwnThread(&loop_, where());
   if (taken_ < count_) return destroyLongChain(this);
   for (std::size_t i = 0; i < count_; ++i) branches_[i].~Branch();
   if (branches_ != nullptr) deallocate(branches_, capacity_ * sizeof(Branch));

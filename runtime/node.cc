@@ -56,9 +56,6 @@ ResultBase& resolveChain(PromiseNode& top) noexcept {
 
 constinit thread_local DestroyingChain* DestroyingChain::innermost = nullptr;
 
-inline DestroyingChain::DestroyingChain() noexcept : outer_(std::exchange(innermost, this)) {}
-inline DestroyingChain::~DestroyingChain() { innermost = outer_; }
-
 bool DestroyingChain::has(const PromiseNode* node) noexcept {
   for (const DestroyingChain* chain = innermost; chain != nullptr; chain = chain->outer_)
     for (const PromiseNode* left = chain->left; left != nullptr; left = left->dependency_)
@@ -95,8 +92,8 @@ void destroyedElsewhere(const EventLoop* loop, std::source_location where) noexc
 
 constinit thread_local const char* destructorsDisallowed = nullptr;
 
-void destroyedWhileDisallowed(const PromiseNode& node) noexcept {
-  fatal(fmt::format("a promise was destroyed where that is not allowed: {}", destructorsDisallowed), node.where());
+void destroyedWhileDisallowed(const char* what, std::source_location where) noexcept {
+  fatal(fmt::format("{} was destroyed where that is not allowed: {}", what, destructorsDisallowed), where);
 }
 
 namespace {
@@ -109,11 +106,15 @@ std::string formatStep(const TraceStep& step) {
   return fmt::format("{} at {}:{} in {}\n", step.what, fileName(step.where), step.where.line(), function);
 }
 
-Exception wrongThread(std::string_view what, const std::source_location& where) {
-  return Exception(
-      Exception::Kind::FAILED,
-      fmt::format("{} on another thread than the one whose loop it belongs to; a promise stays on its thread", what),
-      {}, where);
+Exception wrongThread(std::string_view what, const std::source_location& where) noexcept {
+  try {
+    return Exception(
+        Exception::Kind::FAILED,
+        fmt::format("{} on another thread than the one whose loop it belongs to; a promise stays on its thread", what),
+        {}, where);
+  } catch (const std::bad_alloc&) {
+    return Exception(outOfMemory());
+  }
 }
 
 } // namespace
@@ -308,13 +309,16 @@ bool ExclusiveJoinNode::onReady(Event* event) noexcept {
 }
 
 void ExclusiveJoinNode::decide(BranchReady& winner) noexcept {
-  if (&winner == &leftReady_) {
-    destroyChain(std::exchange(right_, nullptr));
-    rightReady_.disarm(); // after: a dying operation may still have settled
-  } else {
-    destroyChain(std::exchange(dependency_, nullptr));
-    leftReady_.disarm();
-    dependency_ = std::exchange(right_, nullptr);
+  {
+    const DestroyingChain destroying;
+    if (&winner == &leftReady_) {
+      destroyChain(std::exchange(right_, nullptr));
+      rightReady_.disarm(); // after: a dying operation may still have settled
+    } else {
+      destroyChain(std::exchange(dependency_, nullptr));
+      leftReady_.disarm();
+      dependency_ = std::exchange(right_, nullptr);
+    }
   }
   flags_ = static_cast<std::uint16_t>((flags_ | LAZY) & ~SEVERAL);
   if (waiter_ != nullptr) waiter_->armAtEndOfTurn();

@@ -30,6 +30,8 @@ public:
 
 template <typename T>
 class Result : public ResultBase {
+  static_assert(std::is_nothrow_destructible_v<T>, "the destructor of what a promise gives must not throw");
+
 public:
   std::optional<T> value;
 };
@@ -55,6 +57,7 @@ public:
     CHAIN = 8,    // is a ChainNode
     SEVERAL = 16, // takeDependency() tells what to destroy first
     JOIN = 128,   // is a JoinNode
+    POLLED = 256, // is a PolledNode
     SHARED = 64,  // belongs to no loop
     TRIVIAL = 32  // destroy() does nothing but free the block, if the node owns one
   };
@@ -154,14 +157,14 @@ inline ResultBase& PromiseNode::evaluateDependency(unsigned depth) noexcept {
   return depth != 0 ? below.evaluate(depth - 1) : resolveChain(below);
 }
 
-/// A chain that is half destroyed on this thread. Destructors must not run the loop, nor trace what is left: they might
-/// come upon the other half.
+/// A chain, or what waits for one, that is half destroyed on this thread. Destructors must not run the loop, nor trace
+/// what is left: they might come upon the other half.
 class DestroyingChain {
 public:
-  DestroyingChain() noexcept;
+  DestroyingChain() noexcept : outer_(std::exchange(innermost, this)) {}
   DestroyingChain(const DestroyingChain&) = delete;
   DestroyingChain& operator=(const DestroyingChain&) = delete;
-  ~DestroyingChain();
+  ~DestroyingChain() { innermost = outer_; }
 
   /// Whether there is any.
   static bool any() noexcept { return innermost != nullptr; }
@@ -177,13 +180,17 @@ private:
 
 /// Why promises must not be destroyed on this thread at present, if so.
 extern constinit thread_local const char* destructorsDisallowed;
-[[noreturn]] void destroyedWhileDisallowed(const PromiseNode& node) noexcept;
+[[noreturn]] void destroyedWhileDisallowed(const char* what, std::source_location where) noexcept;
+/// To be called when `what` is destroyed, which was made at `where`: aborts if that is disallowed.
+inline void requireDestructorsAllowed(const char* what, std::source_location where = {}) noexcept {
+  if (destructorsDisallowed != nullptr) [[unlikely]]
+    destroyedWhileDisallowed(what, where);
+}
 
 /// Destroys a node and all that it waits for, the innermost first. Null is allowed.
 inline void destroyChain(PromiseNode* node) noexcept {
   if (node == nullptr || node->isGone()) return;
-  if (destructorsDisallowed != nullptr) [[unlikely]]
-    destroyedWhileDisallowed(*node);
+  requireDestructorsAllowed("a promise", node->where());
   if (node->dependency_ == nullptr)
     node->destroy();
   else
@@ -204,8 +211,7 @@ inline void destroyTaken(PromiseNode& node) noexcept {
 
 /// destroyTaken() for one who is not a node.
 inline void destroyWaitedFor(PromiseNode& node) noexcept {
-  if (destructorsDisallowed != nullptr) [[unlikely]]
-    destroyedWhileDisallowed(node);
+  requireDestructorsAllowed("a promise", node.where());
   destroyTakenTop(node);
 }
 
@@ -227,7 +233,6 @@ public:
   PromiseNode* get() const noexcept { return node_; }
   PromiseNode& operator*() const noexcept { return *node_; }
   PromiseNode* release() noexcept { return std::exchange(node_, nullptr); }
-  PromiseNode*& slot() noexcept { return node_; }
   explicit operator bool() const noexcept { return node_ != nullptr; }
 
   /// As listenTo().
@@ -351,10 +356,12 @@ public:
     return (state_ & NO_WAITER) != 0 ? nullptr : reinterpret_cast<const Event*>(state_);
   }
 
-  /// Whether this thread is the one whose loop the node belongs to, as far as that is known.
+  /// Whether this thread is the one whose loop the node belongs to, as far as that is known. A thread without a loop is
+  /// as good while no thread has entered that one.
   bool isOnOwnThread() const noexcept {
-    EventLoop* own = loop();
-    return own == nullptr || own == EventLoop::currentOrNull();
+    EventLoop* own = SourceNode::loop();
+    return own == nullptr || own == EventLoop::currentOrNull() ||
+           (EventLoop::currentOrNull() == nullptr && !EventLoop::isInUse(own));
   }
 
 protected:
@@ -470,6 +477,20 @@ protected:
       : PromiseNode(where, LAZY | THROUGH | flags) {}
 };
 
+/// What Promise::poll() puts on top of a promise, which may be moved, consumed or destroyed by what runs meanwhile.
+class PolledNode final : public LazyNode {
+public:
+  PolledNode() noexcept : LazyNode(std::source_location(), POLLED) {}
+  ResultBase& get(ResultBase* in) noexcept override { return *in; }
+  void destroy() noexcept override {
+    if (poller != nullptr) *poller = nullptr;
+    NodeAccess::destroy(this);
+  }
+  const char* name() const noexcept override { return "poll"; }
+
+  PromiseNode** poller = nullptr; // where the poll() that is going on points to this node
+};
+
 /// A failed promise of any type. Without memory, it is one that says so.
 OwnNode makeBroken(ExceptionRef exception, std::source_location where) noexcept;
 
@@ -563,7 +584,10 @@ public:
   bool onReady(Event* event) noexcept override;
   EventLoop* loop() const noexcept override { return &Event::loop(); }
   ResultBase& get(ResultBase* in) noexcept override { return *in; }
-  void destroy() noexcept override { NodeAccess::destroy(this); }
+  void destroy() noexcept override {
+    Event::requireThreadToGo(where_);
+    NodeAccess::destroy(this);
+  }
   const char* name() const noexcept override { return "then, for a promise"; }
   const Event* waiter() const noexcept override { return waiter_; }
 
@@ -593,9 +617,13 @@ public:
   EventLoop* loop() const noexcept override { return &leftReady_.loop(); }
   ResultBase& get(ResultBase* in) noexcept override { return *in; }
   PromiseNode* takeDependency() noexcept override {
-    return dependency_ != nullptr ? std::exchange(dependency_, nullptr) : std::exchange(right_, nullptr);
+    // The right one goes first, as in KJ; what leads up to the top is kept in dependency_ then.
+    return std::exchange(right_, std::exchange(dependency_, nullptr));
   }
-  void destroy() noexcept override { right_ != nullptr ? destroyLongChain(this) : NodeAccess::destroy(this); }
+  void destroy() noexcept override {
+    requireOwnThread(&leftReady_.loop(), where_);
+    right_ != nullptr ? destroyLongChain(this) : NodeAccess::destroy(this);
+  }
   const char* name() const noexcept override { return "exclusiveJoin"; }
   const Event* waiter() const noexcept override { return waiter_; }
   const PromiseNode* dependencyAt(std::size_t index) const noexcept override {

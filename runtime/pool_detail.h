@@ -39,7 +39,7 @@ void* allocateSlow(std::size_t size);
 void deallocateSlow(void* block, std::size_t size) noexcept;
 
 /// A block that is at hand, or null: allocate() without its slow path.
-inline void* allocateFromList(std::size_t size) noexcept {
+[[gnu::always_inline]] inline void* allocateFromList(std::size_t size) noexcept {
   const std::size_t index = (size - 1) / POOL_GRAIN; // size 0 becomes huge: not from a list
   if (index >= POOL_CLASSES) [[unlikely]]
     return nullptr;
@@ -53,13 +53,13 @@ inline void* allocateFromList(std::size_t size) noexcept {
 }
 
 /// A block of at least `size` bytes, aligned for any scalar type. Throws std::bad_alloc.
-inline void* allocate(std::size_t size) {
+[[gnu::always_inline]] inline void* allocate(std::size_t size) {
   void* block = allocateFromList(size);
   return block != nullptr ? block : allocateSlow(size);
 }
 
 /// Gives back what allocate(size) returned; `size` must be the same.
-inline void deallocate(void* block, std::size_t size) noexcept {
+[[gnu::always_inline]] inline void deallocate(void* block, std::size_t size) noexcept {
   const std::size_t index = (size - 1) / POOL_GRAIN;
   if (index < POOL_CLASSES) [[likely]] {
     PoolList& list = poolState.lists[index];

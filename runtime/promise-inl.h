@@ -330,7 +330,10 @@ public:
   }
 
   ResultBase& get(ResultBase*) noexcept override { return result_; }
-  void destroy() noexcept override { NodeAccess::destroy(this); }
+  void destroy() noexcept override {
+    Event::requireThreadToGo(where());
+    NodeAccess::destroy(this);
+  }
   const char* name() const noexcept override { return "eagerlyEvaluate"; }
 
 protected:
@@ -456,26 +459,43 @@ template <typename T>
 class PairFulfillerBase : public PromiseFulfiller<T>, public Pooled {
 public:
   ~PairFulfillerBase() override {
-    if (node_ == nullptr) return;
+    if (node_ != nullptr) drop();
+  }
+  void reject(Exception exception) final {
+    PairNode<T>* node = node_;
+    if (node == nullptr) return;
+    node->reject(std::move(exception));
+    leave(*node);
+  }
+  bool isWaiting() const final { return node_ != nullptr; }
+
+  /// Has settled the promise, and has nothing to do with it any more.
+  void leave(PairNode<T>& node) noexcept {
+    node_ = nullptr;
+    node.fulfiller_ = nullptr;
+  }
+
+  PairNode<T>* node_ = nullptr;
+
+private:
+  [[gnu::noinline]] void drop() noexcept {
+    requireDestructorsAllowed("a fulfiller", node_->where());
     if (!node_->isOnOwnThread())
       fatal("the fulfiller of a promise was destroyed on another thread than the one whose loop the promise belongs to",
             node_->where());
     node_->fulfiller_ = nullptr;
-    if (!node_->isReady()) node_->reject(droppedFulfiller(node_->where()));
+    node_->reject(droppedFulfiller(node_->where()));
   }
-  void reject(Exception exception) final {
-    if (node_ != nullptr) node_->reject(std::move(exception));
-  }
-  bool isWaiting() const final { return node_ != nullptr && node_->isWaiting(); }
-
-  PairNode<T>* node_ = nullptr;
 };
 
 template <typename T>
 class PairFulfiller final : public PairFulfillerBase<T> {
 public:
   void fulfill(T value) override {
-    if (this->node_ != nullptr) this->node_->fulfill(std::move(value));
+    PairNode<T>* node = this->node_;
+    if (node == nullptr) return;
+    node->fulfill(std::move(value));
+    this->leave(*node);
   }
 };
 
@@ -504,7 +524,10 @@ public:
 };
 
 inline void PairFulfiller<void>::fulfill() {
-  if (node_ != nullptr) node_->fulfill();
+  PairNode<void>* node = node_;
+  if (node == nullptr) return;
+  node->fulfill();
+  leave(*node);
 }
 
 inline ReadyNowConstant::operator Promise<void>() const noexcept { return PromiseAccess::wrap<void>(&readyNode); }

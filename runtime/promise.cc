@@ -17,8 +17,14 @@ void throwResult(ResultBase& result, OwnNode promise) {
 }
 
 Exception droppedFulfiller(std::source_location where) noexcept {
-  if (ExceptionRef cause = exceptionInFlight())
-    return Exception(std::move(cause)).withContext("the fulfiller of a promise was destroyed by an exception");
+  if (ExceptionRef cause = exceptionInFlight()) {
+    const Exception exception(std::move(cause));
+    try {
+      return exception.withContext("the fulfiller of a promise was destroyed by an exception");
+    } catch (const std::bad_alloc&) {
+      return exception;
+    }
+  }
   return Exception(Exception::Kind::FAILED,
                    std::uncaught_exceptions() == 0
                        ? "the fulfiller of a promise was destroyed without fulfilling it"
@@ -48,9 +54,9 @@ ForkBranch::ForkBranch(ForkHub& hub, std::source_location where) noexcept
 }
 
 PromiseNode* ForkBranch::takeDependency() noexcept {
-  requireThreadToGo();
   ForkHub* hub = std::exchange(hub_, nullptr);
   if (hub == nullptr) return nullptr;
+  requireOwnThread(hub->loop(), where_);
   if (link_ != nullptr) {
     *link_ = next_;
     if (next_ != nullptr)
@@ -77,29 +83,33 @@ void ForkHub::fire() noexcept {
 
 // ---------------------------------------------------------------------------------------- coroutines
 
+bool CoroutineNode::suspendOnReady(PromiseNode*& slot) noexcept {
+  armBreadthFirst();
+  suspend(slot);
+  return false;
+}
+
 bool CoroutineNode::suspendSlowly(PromiseNode*& slot) {
-  if (listenToSlowly(slot, this)) armBreadthFirst();
+  if (listenToSlowly(slot, this)) return awaitReadyNow() || suspendOnReady(slot);
   suspend(slot);
   return false;
 }
 
 // When the destructor of a local throws, the coroutine takes it for an exception of its body and ends at its final
 // suspension: then it is destroyed once more. A cancelled coroutine has nobody to tell of the exception.
-void CoroutineNode::cancel() noexcept {
+void CoroutineNode::destroySuspended() noexcept {
+  Event::requireThreadToGo(where_);
+  if (isReady()) [[likely]]
+    return frame_.handle.destroy();
   if (isFiring()) destroyedWhileFiring();
-  requireOwnThread(&Event::loop(), where_);
   if (slot_ != nullptr) *slot_ = nullptr; // the dependency has been destroyed already
   slot_ = nullptr;
   resetSource(nullptr); // nobody may hear of that end
   const std::coroutine_handle<> frame = frame_.handle;
   bool gone = false;
   frame_.gone = &gone;
-  try {
-    frame.destroy();
-    if (!gone) frame.destroy();
-  } catch (...) {
-    // The destructor of a parameter threw.
-  }
+  frame.destroy();
+  if (!gone) frame.destroy();
 }
 
 std::string traceOf(const PromiseNode* node) {

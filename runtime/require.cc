@@ -256,16 +256,16 @@ std::string composed(Compose compose) noexcept {
 
 [[noreturn]] void throwFailed(std::string_view what, const char* condition, const Checked& checked, const char* names,
                               const std::source_location& where, const Values& values) {
-  throw Exception(Exception::Kind::FAILED, composed([&](std::string& out) {
-                    out += what;
-                    out += condition;
-                    if (checked.sides() != nullptr) {
-                      out += ' ';
-                      out += *checked.sides();
-                    }
-                    appendValues(out, names, values);
-                  }),
-                  {}, where);
+  const std::string text = composed([&](std::string& out) {
+    out += what;
+    out += condition;
+    if (checked.sides() != nullptr) {
+      out += ' ';
+      out += *checked.sides();
+    }
+    appendValues(out, names, values);
+  });
+  Exception(Exception::Kind::FAILED, text, {}, where).ref().rethrow();
 }
 
 } // namespace
@@ -295,7 +295,7 @@ void assertionFailed(const char* condition, const Checked& checked, const char* 
 }
 
 void fail(const char* names, std::source_location where, const Values& values) {
-  throw makeException(Exception::Kind::FAILED, names, where, values);
+  makeException(Exception::Kind::FAILED, names, where, values).ref().rethrow();
 }
 
 Exception makeException(const Cause& cause, const char* names, std::source_location where,
@@ -345,7 +345,7 @@ FailedSystemCall::FailedSystemCall(const char* call, const char* names, std::sou
     : call_(call), names_(names), where_(where), error_(errno) {}
 
 void FailedSystemCall::raise(const Values& values) const {
-  throw systemExceptionWith(error_, call_, names_, where_, values);
+  systemExceptionWith(error_, call_, names_, where_, values).ref().rethrow();
 }
 
 bool FailedSystemCall::wasInterrupted() noexcept { return errno == EINTR; }

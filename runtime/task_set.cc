@@ -2,6 +2,8 @@
 // TaskSet: a doubly-linked list of events, each of which owns one promise.
 #include <troth/runtime/task_set.h>
 
+#include <fmt/format.h>
+
 namespace troth {
 inline namespace v0 {
 
@@ -11,7 +13,12 @@ public:
       : Event(EventLoop::current(where)), set_(set), node_(std::move(node)), where_(where) {}
 
   // The promise goes before anybody, such as a trace, can see it half destroyed.
-  ~Task() override { node_ = detail::OwnNode(); }
+  ~Task() override {
+    requireThreadToGo(where_);
+    if (!node_) return;
+    const detail::DestroyingChain destroying;
+    node_ = detail::OwnNode();
+  }
 
   void start() {
     if (node_.listen(this)) armBreadthFirst();
@@ -69,6 +76,7 @@ private:
 };
 
 TaskSet::~TaskSet() {
+  detail::requireDestructorsAllowed("a TaskSet");
   closing_ = true;
   if (watch_ != nullptr) std::exchange(watch_, nullptr)->noticeSetGoes();
   clear();
@@ -114,7 +122,12 @@ void TaskSet::clear() {
 void TaskSet::reportFailure(Exception exception) {
   {
     const Watch watch(*this);
-    handler_.taskFailed(std::move(exception));
+    try {
+      handler_.taskFailed(std::move(exception));
+    } catch (...) {
+      const Exception thrown = Exception::fromCurrent();
+      detail::fatal(fmt::format("the error handler of a TaskSet threw: {}", thrown.what()), thrown.where());
+    }
     if (watch.setIsGone()) return;
   }
   noticeEmpty();

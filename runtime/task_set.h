@@ -20,8 +20,8 @@ public:
   class ErrorHandler {
   public:
     virtual ~ErrorHandler() = default;
-    /// A task failed; it is destroyed already. Must not throw; may add tasks, and may clear or destroy
-    /// the set.
+    /// A task failed; it is destroyed already. May add tasks, and may clear or destroy the set. Must not throw: that
+    /// ends the program.
     virtual void taskFailed(Exception exception) = 0;
   };
 

@@ -35,7 +35,7 @@ TEST_CASE("values that are passed around are small") {
   CHECK(sizeof(Exception) <= 16); // std::exception's virtual table, and a pointer
   CHECK(sizeof(Result<void>) <= 8);
   CHECK(sizeof(Result<int>) <= 16);
-  CHECK(sizeof(Canceler) <= 8);
+  CHECK(sizeof(Canceler) <= 24);
   CHECK(sizeof(TaskSet) <= 48);
   CHECK(sizeof(Chunk) <= 16);
   CHECK(sizeof(PromiseFulfillerPair<int>) <= 16);

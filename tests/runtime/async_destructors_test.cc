@@ -45,9 +45,10 @@ TEST_CASE("destroying pending work where that is disallowed aborts, with the rea
          promise.reset();
        }},
       {"one of a pair", [] {
-         auto pair = std::make_unique<PromiseFulfillerPair<int>>(newPromiseAndFulfiller<int>());
+         auto pair = newPromiseAndFulfiller<int>();
+         std::optional<Promise<int>> promise = std::move(pair.promise);
          const DisallowAsyncDestructorsScope scope("this thread owns no promises");
-         pair.reset();
+         promise.reset();
        }},
       {"a fork", [] {
          std::optional<ForkedPromise<void>> fork = evalLater([] {}).fork();
@@ -154,4 +155,51 @@ TEST_CASE_FIXTURE(LoopTest, "the ban is its thread's own") {
     destroyed = true;
   }).join();
   CHECK(destroyed);
+}
+
+TEST_CASE("destroying a fulfiller, a task set, a canceler or an AsyncObject where that is disallowed aborts, with the reason") {
+  struct Own : AsyncObject {};
+  using Body = std::function<void()>;
+  const std::pair<std::string, Body> bodies[] = {
+      {"a fulfiller", [] {
+         auto pair = newPromiseAndFulfiller<int>();
+         const DisallowAsyncDestructorsScope scope("this thread owns no tasks");
+         pair.fulfiller.reset();
+       }},
+      {"a task set", [] {
+         Quiet quiet;
+         std::optional<TaskSet> tasks(quiet);
+         const DisallowAsyncDestructorsScope scope("this thread owns no tasks");
+         tasks.reset();
+       }},
+      {"a canceler", [] {
+         std::optional<Canceler> canceler(std::in_place);
+         const DisallowAsyncDestructorsScope scope("this thread owns no tasks");
+         canceler.reset();
+       }},
+      {"an AsyncObject", [] {
+         std::optional<Own> own(std::in_place);
+         const DisallowAsyncDestructorsScope scope("this thread owns no tasks");
+         own.reset();
+       }},
+  };
+  for (const auto& [name, body] : bodies) {
+    CAPTURE(name);
+    const ChildEnd end = inChildWithLoop(body);
+    CHECK(end.aborted);
+    CHECK_MESSAGE(contains(end.errors, "this thread owns no tasks"), end.errors);
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a fulfiller that has done its work, and an AsyncObject where it is allowed, go quietly") {
+  struct Own : AsyncObject {};
+  auto pair = newPromiseAndFulfiller<int>();
+  pair.fulfiller->fulfill(1);
+  {
+    const DisallowAsyncDestructorsScope disallow("this thread owns no promises");
+    pair.fulfiller.reset();
+    const AllowAsyncDestructorsScope allow;
+    const Own own;
+  }
+  CHECK(std::move(pair.promise).wait(scope) == 1);
 }

@@ -405,31 +405,6 @@ TEST_CASE_FIXTURE(LoopTest, "a parameter by value is the coroutine's own; one by
   CHECK(count == 1);
 }
 
-TEST_CASE("a parameter's destructor that throws while its coroutine is cancelled is swallowed (R8)") {
-  const ChildEnd end = runInChild([] {
-    struct Throws {
-      bool armed = true;
-      Throws() = default;
-      Throws(Throws&& other) noexcept : armed(std::exchange(other.armed, false)) {}
-      ~Throws() noexcept(false) {
-        if (armed) throw std::runtime_error("from a parameter");
-      }
-    };
-    EventLoop loop;
-    WaitScope scope(loop);
-    const auto body = [](Throws, Promise<void> awaited) -> Promise<void> { co_await std::move(awaited); };
-    { Promise<void> pending = body(Throws(), NEVER_DONE); }
-    std::fprintf(stderr, "cancelled\n");
-    Promise<void> done = body(Throws(), yield());
-    if (!done.poll(scope)) throw std::logic_error("it did not end");
-    std::move(done).wait(scope); // the parameters go with the frame, when the result has been taken
-    std::fprintf(stderr, "completed\n");
-    if (loop.liveEvents() != 0) throw std::logic_error("it is still there");
-  });
-  CHECK_MESSAGE(end.finished, end.errors);
-  CHECK(contains(end.errors, "cancelled\ncompleted"));
-}
-
 TEST_CASE("cancelling bodies of every shape at every step leaves nothing (R5)") {
   const std::size_t steps = cancelSweep([](LoopTest&) -> Promise<void> {
     return []() -> Promise<void> {

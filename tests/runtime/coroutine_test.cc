@@ -91,6 +91,27 @@ TEST_CASE_FIXTURE(LoopTest, "later awaits of ready promises go on in place") {
   CHECK(promise.poll(scope));
 }
 
+TEST_CASE_FIXTURE(LoopTest, "an await of a join that is decided goes on in place") {
+  Promise<int> decided = Promise<int>(1).exclusiveJoin(NEVER_DONE);
+  scope.poll();
+  int got = 0;
+  auto body = [&]() -> Promise<void> {
+    co_await yield();
+    got = co_await std::move(decided);
+  };
+  Promise<void> promise = body();
+  CHECK(loop.run(1) == 1);
+  CHECK(got == 1);
+  CHECK(promise.poll(scope));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a trace names the place of an await of READY_NOW") {
+  auto body = []() -> Promise<void> { co_await READY_NOW; };
+  Promise<void> promise = body();
+  CHECK_MESSAGE(contains(promise.trace(), "coroutine at"), promise.trace());
+  CHECK(contains(promise.trace(), "coroutine_test.cc"));
+}
+
 TEST_CASE_FIXTURE(LoopTest, "awaits in place are bounded, so that a coroutine that never waits lets others run (R12)") {
   bool stop = false;
   std::size_t laps = 0;

@@ -9,6 +9,7 @@
 #include <troth/runtime/task_set.h>
 
 #include <array>
+#include <chrono>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -90,6 +91,22 @@ public:
   explicit Observer(std::string& l) : log(l) {}
   void onWaitStart() noexcept override { log += "<"; }
   void onWaitEnd() noexcept override { log += ">"; }
+};
+
+/// Hears of slow turns.
+class Stopwatch final : public EventLoopObserver {
+public:
+  explicit Stopwatch(std::chrono::nanoseconds limit) : limit_(limit) {}
+  std::chrono::nanoseconds slowTurnLimit() const noexcept override { return limit_; }
+  void onSlowTurn(std::chrono::nanoseconds duration, std::string_view trace) noexcept override {
+    durations.push_back(duration);
+    traces.emplace_back(trace);
+  }
+  std::vector<std::chrono::nanoseconds> durations;
+  std::vector<std::string> traces;
+
+private:
+  std::chrono::nanoseconds limit_;
 };
 
 class Port final : public EventPort {
@@ -278,6 +295,72 @@ TEST_CASE("an observer hears the end of a wait that finds a deadlock, or that th
     CHECK_THROWS_AS(NEVER_DONE.wait(scope), std::runtime_error);
   }
   CHECK(log == "<w>");
+}
+
+TEST_CASE_FIXTURE(LoopTest, "an observer hears of a slow turn, how long it was and what ran (R12)") {
+  using namespace std::chrono_literals;
+  Stopwatch stopwatch(20ms);
+  loop.setObserver(&stopwatch);
+  const auto work = []() -> Promise<void> {
+    co_await yield();
+    std::this_thread::sleep_for(30ms);
+    co_await yield();
+  };
+  const auto waits = [&]() -> Promise<void> { co_await work(); };
+  waits().wait(scope);
+  REQUIRE(stopwatch.traces.size() == 1);
+  CHECK((stopwatch.durations[0] >= 30ms));
+  CHECK_MESSAGE(contains(stopwatch.traces[0], "coroutine at"), stopwatch.traces[0]);
+  CHECK(contains(stopwatch.traces[0], "event_loop_local_test.cc"));
+  CHECK_MESSAGE(contains(stopwatch.traces[0], "wait at"), stopwatch.traces[0]);
+  loop.setObserver(nullptr);
+  work().wait(scope);
+  CHECK(stopwatch.traces.size() == 1);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "every turn counts as slow with a limit below zero, and none with the greatest") {
+  Stopwatch all(std::chrono::nanoseconds(-1));
+  Stopwatch none(std::chrono::nanoseconds::max());
+  std::string log;
+  const auto inner = [&]() -> Promise<void> {
+    co_await yield();
+    log += "inner ";
+  };
+  const auto outer = [&]() -> Promise<void> {
+    co_await inner();
+    log += "outer ";
+  };
+  loop.setObserver(&all);
+  Promise<void> promise = outer();
+  CHECK(scope.poll(1) == 1);
+  CHECK(log == "inner ");
+  CHECK(scope.poll(1) == 1); // the one that waited for it
+  CHECK(log == "inner outer ");
+  CHECK(all.traces.size() == 2);
+  std::move(promise).wait(scope);
+  loop.setObserver(&none);
+  outer().wait(scope);
+  CHECK(all.traces.size() == 2);
+  CHECK(none.traces.empty());
+  loop.setObserver(nullptr);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a slow turn may take the observer away, and destroy what ran") {
+  struct Observer final : EventLoopObserver {
+    EventLoop* loop = nullptr;
+    int heard = 0;
+    std::chrono::nanoseconds slowTurnLimit() const noexcept override { return std::chrono::nanoseconds(-1); }
+    void onSlowTurn(std::chrono::nanoseconds, std::string_view) noexcept override { ++heard; }
+  } observer;
+  loop.setObserver(&observer);
+  Promise<void> after = evalLater([] {}).eagerlyEvaluate(nullptr);
+  evalLater([&] { loop.setObserver(nullptr); }).eagerlyEvaluate(nullptr).wait(scope);
+  CHECK(observer.heard == 1); // of the one that was queued before
+  loop.setObserver(&observer);
+  std::optional<Promise<void>> gone = Promise<void>(NEVER_DONE).eagerlyEvaluate(nullptr);
+  evalLater([&] { gone.reset(); }).eagerlyEvaluate(nullptr).wait(scope);
+  loop.setObserver(nullptr);
+  CHECK(observer.heard > 1);
 }
 
 // ---------------------------------------------------------------- a loop that goes before its promises

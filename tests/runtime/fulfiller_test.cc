@@ -3,6 +3,9 @@
 #include "helpers.h"
 
 #include <troth/runtime/pool_detail.h>
+#include <troth/runtime/require.h>
+
+#include <unistd.h>
 
 #include <array>
 #include <future>
@@ -214,6 +217,16 @@ TEST_CASE_FIXTURE(LoopTest, "a fulfiller that misuse of the library destroys pas
   std::move(consumed).wait(scope);
   const Exception e = failureOfDropped(scope, [&] { std::move(consumed).wait(scope); });
   CHECK(contains(e.description(), "consumed"));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a fulfiller that a failed assertion, requirement or system call destroys passes that on") {
+  const int zero = 0;
+  CHECK(contains(failureOfDropped(scope, [&] { TROTH_REQUIRE(zero == 1); }).description(), "zero == 1"));
+  CHECK(contains(failureOfDropped(scope, [&] { TROTH_ASSERT(zero == 1); }).description(), "zero == 1"));
+  CHECK(contains(failureOfDropped(scope, [&] { TROTH_FAIL("hopeless"); }).description(), "hopeless"));
+  const Exception e = failureOfDropped(scope, [&] { TROTH_SYSCALL(close(-1)); });
+  CHECK(contains(e.description(), "close(-1)"));
+  CHECK(e.code() == std::errc::bad_file_descriptor);
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a fulfiller that any other exception destroys says that there was one") {

@@ -80,18 +80,36 @@ std::size_t residentBytes() {
 
 namespace {
 std::atomic<std::uint64_t> allocations{0};
-std::atomic<bool> noMemory{false};
+// What NoMemory wants. For tests with one thread.
+struct {
+  bool on = false;
+  bool hasFailed = false;
+  std::uint64_t left = 0;
+  NoMemory::Failing failing = NoMemory::ALL;
+} starving;
+
+bool starves() noexcept {
+  if (!starving.on) return false;
+  if (starving.left != 0) {
+    --starving.left;
+    return false;
+  }
+  starving.hasFailed = true;
+  starving.on = starving.failing == NoMemory::ALL;
+  return true;
+}
 } // namespace
 
-NoMemory::NoMemory() noexcept { noMemory = true; }
-NoMemory::~NoMemory() { noMemory = false; }
+NoMemory::NoMemory(std::uint64_t after, Failing failing) noexcept { starving = {true, false, after, failing}; }
+NoMemory::~NoMemory() { starving.on = false; }
+bool NoMemory::hasFailed() noexcept { return starving.hasFailed; }
 
 std::uint64_t heapAllocations() noexcept { return allocations.load(std::memory_order_relaxed); }
 
 namespace {
 [[maybe_unused]] void* countedAllocation(std::size_t size) {
   allocations.fetch_add(1, std::memory_order_relaxed);
-  void* memory = noMemory ? nullptr : std::malloc(size == 0 ? 1 : size);
+  void* memory = starves() ? nullptr : std::malloc(size == 0 ? 1 : size);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }

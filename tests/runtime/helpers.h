@@ -100,10 +100,14 @@ std::size_t residentBytes();
 /// Calls of global operator new by this process; always 0 under a sanitizer, which has its own.
 std::uint64_t heapAllocations() noexcept;
 
-/// While it lives, this process has no more memory. Without effect under a sanitizer, which has its own heap.
+/// While it lives, calls of operator new fail: after so many that do not, one or all. Without effect under a sanitizer,
+/// which has its own heap.
 class NoMemory {
 public:
-  NoMemory() noexcept;
+  enum Failing { ONE, ALL };
+  explicit NoMemory(std::uint64_t after = 0, Failing failing = ALL) noexcept;
+  /// Whether any has failed.
+  static bool hasFailed() noexcept;
   NoMemory(const NoMemory&) = delete;
   NoMemory& operator=(const NoMemory&) = delete;
   ~NoMemory();

@@ -508,6 +508,54 @@ TEST_CASE_FIXTURE(LoopTest, "a destructor of work that a continuation cancels ma
   CHECK(contains(seen, "wait at"));
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a destructor cannot run the loop while the work that it is a part of is being destroyed") {
+  struct Runs {
+    PromiseFulfiller<void>& fulfiller;
+    std::function<void()>& run;
+    Runs(PromiseFulfiller<void>& f, std::function<void()>& r) : fulfiller(f), run(r) {}
+    ~Runs() {
+      fulfiller.fulfill();
+      try {
+        run();
+      } catch (const Exception& e) {
+        if (contains(e.description(), "destroyed")) ++refused;
+      }
+    }
+    int& refused = count();
+    static int& count() {
+      static int c = 0;
+      return c;
+    }
+  };
+  Runs::count() = 0;
+  std::function<void()> run;
+  SUBCASE("run") { run = [&] { loop.run(); }; }
+  SUBCASE("poll") { run = [&] { scope.poll(); }; }
+  SUBCASE("poll of a promise") { run = [&] { (void)Promise<void>(NEVER_DONE).poll(scope); }; }
+  SUBCASE("wait") { run = [&] { evalLater([] {}).wait(scope); }; }
+  const auto work = [&] { return newAdaptedPromise<void, Runs>(run); };
+  { Promise<void> promise = work().eagerlyEvaluate(nullptr); }
+  { ForkedPromise<void> fork = work().fork(); }
+  {
+    FailOnError errors;
+    TaskSet tasks(errors);
+    tasks.add(work());
+  }
+  {
+    Canceler canceler;
+    Promise<void> wrapped = canceler.wrap(work());
+    canceler.cancel("stop");
+  }
+  { Promise<void> joined = joinPromisesFailFast(work(), work()).ignoreResult(); }
+  {
+    auto pair = newPromiseAndFulfiller<void>();
+    Promise<void> joined = work().exclusiveJoin(std::move(pair.promise));
+    pair.fulfiller->fulfill();
+    std::move(joined).wait(scope);
+  }
+  CHECK(Runs::count() >= 5);
+}
+
 TEST_CASE_FIXTURE(LoopTest, "a continuation that wants an end of its own work can hand it to somebody else") {
   std::string log;
   std::optional<Promise<void>> self;

@@ -603,3 +603,94 @@ TEST_CASE_FIXTURE(TaskTest, "continuations and coroutines that wait for one fork
   scope.poll();
   CHECK(log == "1234");
 }
+
+// ------------------------------------------------------------------ what runs without a trip through the queue
+
+TEST_CASE_FIXTURE(LoopTest, "who waits for work that ends runs next, but behind what the work itself has resolved before") {
+  std::string log;
+  auto pair = newPromiseAndFulfiller<void>();
+  Promise<void> resolved = std::move(pair.promise).then([&] { log += "resolved "; }).eagerlyEvaluate(nullptr);
+  const auto ends = [&] {
+    log += "ends ";
+    pair.fulfiller->fulfill();
+  };
+  std::function<Promise<void>()> work;
+  SUBCASE("a coroutine") {
+    work = [&]() -> Promise<void> {
+      return [](auto& e) -> Promise<void> {
+        co_await yield();
+        e();
+      }(ends);
+    };
+  }
+  SUBCASE("an eager promise") {
+    work = [&] { return evalLater([&] { ends(); }).eagerlyEvaluate(nullptr); };
+  }
+  SUBCASE("an exclusiveJoin") {
+    work = [&] { return evalLater([&] { ends(); }).eagerlyEvaluate(nullptr).exclusiveJoin(NEVER_DONE); };
+  }
+  SUBCASE("a join that fails fast") {
+    work = [&] { return joinPromisesFailFast(evalLater([&] { ends(); })).ignoreResult(); };
+  }
+  SUBCASE("a Canceler") {
+    work = [&, canceler = std::make_shared<Canceler>()] { return canceler->wrap(evalLater([&] { ends(); })); };
+  }
+  const auto waits = [&]() -> Promise<void> {
+    co_await work();
+    log += "goes on ";
+  };
+  Promise<void> waiter = waits();
+  Promise<void> other = evalLater([&] { log += "other "; }).eagerlyEvaluate(nullptr);
+  scope.poll();
+  CHECK(log.find("resolved") < log.find("goes on"));
+  CHECK(log.find("ends") < log.find("resolved"));
+  if (log.starts_with("ends resolved goes on other")) CHECK(log == "ends resolved goes on other ");
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a coroutine that ends is followed by the one that waits for it, before all that is queued") {
+  std::string log;
+  const auto child = [&]() -> Promise<void> {
+    co_await yield();
+    log += "child ";
+  };
+  const auto parent = [&]() -> Promise<void> {
+    co_await child();
+    log += "parent ";
+  };
+  const auto grandparent = [&]() -> Promise<void> {
+    co_await parent();
+    log += "grandparent ";
+  };
+  Promise<void> promise = grandparent();
+  Promise<void> other = evalLater([&] { log += "other "; }).eagerlyEvaluate(nullptr);
+  SUBCASE("in one go") { scope.poll(); }
+  SUBCASE("turn by turn") {
+    for (const std::string_view expected : {"child ", "child parent ", "child parent grandparent "}) {
+      CHECK(loop.isRunnable());
+      CHECK(scope.poll(1) == 1);
+      CHECK(log == expected);
+    }
+    scope.poll();
+  }
+  CHECK(log == "child parent grandparent other ");
+}
+
+TEST_CASE_FIXTURE(LoopTest, "who is to run next may be destroyed before, when turns end there") {
+  std::string log;
+  const auto child = [&]() -> Promise<void> {
+    co_await yield();
+    log += "child ";
+  };
+  const auto parent = [&]() -> Promise<void> {
+    co_await child();
+    log += "parent ";
+  };
+  {
+    Promise<void> promise = parent();
+    CHECK(scope.poll(1) == 1);
+    CHECK(loop.isRunnable());
+  }
+  CHECK_FALSE(loop.isRunnable());
+  CHECK(scope.poll() == 0);
+  CHECK(log == "child ");
+}

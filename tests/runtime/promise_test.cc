@@ -398,6 +398,56 @@ TEST_CASE_FIXTURE(LoopTest, "an error handler does not see what its own continua
   CHECK_FALSE(handled);
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a promise may be moved, consumed or replaced by what runs while it is polled") {
+  auto pair = newPromiseAndFulfiller<int>();
+  Promise<int> promise = std::move(pair.promise);
+  std::optional<Promise<int>> other;
+  SUBCASE("moved") {
+    Promise<void> mover = evalLater([&] { other.emplace(std::move(promise)); }).eagerlyEvaluate(nullptr);
+    CHECK_FALSE(promise.poll(scope));
+  }
+  SUBCASE("consumed") {
+    Promise<void> mover = evalLater([&] {
+                            other.emplace(std::move(promise).then([](int i) { return i; }).eagerlyEvaluate(nullptr));
+                          }).eagerlyEvaluate(nullptr);
+    CHECK_FALSE(promise.poll(scope));
+  }
+  SUBCASE("replaced") {
+    Promise<void> mover = evalLater([&] {
+                            other.emplace(std::move(promise));
+                            promise = Promise<int>(5);
+                          }).eagerlyEvaluate(nullptr);
+    CHECK_FALSE(promise.poll(scope));
+    CHECK(std::move(promise).wait(scope) == 5);
+  }
+  // What it was waits for nobody who has gone, and disturbs no other wait.
+  auto second = newPromiseAndFulfiller<int>();
+  pair.fulfiller->fulfill(1);
+  CHECK_FALSE(second.promise.poll(scope));
+  second.fulfiller->fulfill(2);
+  CHECK(std::move(second.promise).wait(scope) == 2);
+  CHECK(std::move(*other).wait(scope) == 1);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "destroying a promise while it is polled throws from the poll and names the place") {
+  std::optional<Promise<int>> promise(NEVER_DONE);
+  SUBCASE("one that waits for nothing") {}
+  SUBCASE("an operation") { promise.emplace(newPromiseAndFulfiller<int>().promise); }
+  Promise<void> destroyer = evalLater([&] { promise.reset(); }).eagerlyEvaluate(nullptr);
+  const Exception e = thrownBy([&] { (void)promise->poll(scope); });
+  CHECK(contains(e.description(), "destroyed while it was polled"));
+  CHECK(fileOf(e) == "promise_test.cc");
+  CHECK(evalLater([] { return 1; }).wait(scope) == 1);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a promise that is polled many times grows once") {
+  auto pair = newPromiseAndFulfiller<int>();
+  for (int i = 0; i < 1000; ++i) CHECK_FALSE(pair.promise.poll(scope));
+  pair.fulfiller->fulfill(1);
+  CHECK(pair.promise.poll(scope));
+  CHECK(std::move(pair.promise).wait(scope) == 1);
+}
+
 TEST_CASE_FIXTURE(LoopTest, "without memory a promise fails with OVERLOADED, and says so") {
   if (SANITIZED) return; // NoMemory has no effect
   const auto check = [&](const std::function<Promise<int>()>& make) {

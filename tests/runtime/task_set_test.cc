@@ -243,6 +243,22 @@ TEST_CASE_FIXTURE(SetTest, "a second pending onEmpty throws, and one after a can
   takeAfter(again, scope, [&] { tasks.clear(); });
 }
 
+TEST_CASE("an error handler that throws aborts and says what") {
+  const ChildEnd end = runInChild([] {
+    struct Throwing final : TaskSet::ErrorHandler {
+      void taskFailed(Exception) override { throw std::runtime_error("from the handler"); }
+    } handler;
+    EventLoop loop;
+    WaitScope scope(loop);
+    TaskSet tasks(handler);
+    tasks.add(evalLater([] { throw 1; }));
+    scope.poll();
+  });
+  CHECK(end.aborted);
+  CHECK_MESSAGE(contains(end.errors, "the error handler of a TaskSet threw"), end.errors);
+  CHECK(contains(end.errors, "from the handler"));
+}
+
 TEST_CASE_FIXTURE(SetTest, "adding a consumed promise throws and names the caller") {
   TaskSet tasks(errors);
   Promise<void> promise = READY_NOW;

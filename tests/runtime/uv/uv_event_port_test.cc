@@ -351,6 +351,28 @@ TEST_CASE_FIXTURE(HostTest, "events that are always ready do not starve the host
 
 // ---------------------------------------------------------------------------------------------- driven
 
+TEST_CASE_FIXTURE(IoTest, "yieldUntilWouldSleep lets a driving loop take what I/O is there, and no more") {
+  Pipe pipe;
+  std::string log;
+  Promise<void> readable = newAdaptedPromise<void, Readable>(io.uvEventPort().uvLoop(), pipe.ends[0])
+                               .then([&] { log += "readable "; })
+                               .eagerlyEvaluate(nullptr);
+  pipe.put();
+  yieldUntilWouldSleep().then([&] { log += "slept "; }).wait(scope);
+  CHECK(log == "readable slept ");
+}
+
+TEST_CASE_FIXTURE(HostTest, "yieldUntilWouldSleep lets a host's loop take what I/O is there, and does not keep it from ending") {
+  Pipe pipe;
+  std::string log;
+  Promise<void> readable =
+      newAdaptedPromise<void, Readable>(&host, pipe.ends[0]).then([&] { log += "readable "; }).eagerlyEvaluate(nullptr);
+  pipe.put();
+  Promise<void> slept = yieldUntilWouldSleep().then([&] { log += "slept "; }).eagerlyEvaluate(nullptr);
+  CHECK(uv_run(&host, UV_RUN_DEFAULT) == 0);
+  CHECK(log == "readable slept ");
+}
+
 TEST_CASE_FIXTURE(HostTest, "a host's loop ends at once when troth has no work") {
   CHECK(uv_loop_alive(&host) == 0);
   CHECK(uv_run(&host, UV_RUN_DEFAULT) == 0);
