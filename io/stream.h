@@ -92,7 +92,7 @@ public:
 class AsyncIoStream : public AsyncInputStream, public AsyncOutputStream {
 public:
   /// Ends the outgoing direction: the peer reads the end of the stream after what was written before.
-  /// Reading goes on. Throws FAILED while a write is pending; after this, writing throws FAILED.
+  /// Reading goes on; if the system cannot tell the peer, it fails with the system's error. Throws FAILED while a write is pending; after this, writing throws FAILED.
   virtual void shutdownWrite(std::source_location where = std::source_location::current()) = 0;
 };
 

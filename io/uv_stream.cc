@@ -166,6 +166,9 @@ public:
   /// What is still to be written, from the caller's memory.
   std::vector<uv_buf_t> rest;
 
+  /// `rest` becomes `pieces` without their first `written` bytes.
+  void setRest(std::span<const std::span<const std::byte>> pieces, std::size_t written);
+
   void complete() noexcept {
     result_.value.emplace();
     setReady();
@@ -191,6 +194,7 @@ public:
   Promise<void> write(std::span<const std::byte> bytes, std::source_location where);
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where);
   void shutdownWrite(std::source_location where);
+  void onShutdown(int status) noexcept;
 
   /// The stream is destroyed: what is pending ends.
   void close() noexcept;
@@ -230,6 +234,7 @@ private:
   [[gnu::noinline]] static void giveSpace(UvStreamState* state, uv_buf_t& buffer) noexcept;
   void onRead(ssize_t count) noexcept;
   [[gnu::noinline, gnu::cold]] void onNothingRead(int count) noexcept;
+  void failRead(int status) noexcept;
   int hiddenReset() const noexcept;
 
   WriteNode* endWriter() noexcept;
@@ -374,7 +379,7 @@ inline void UvStreamState::onRead(ssize_t count) noexcept {
 
 void UvStreamState::onNothingRead(int count) noexcept {
   if (count == 0) return; // EAGAIN: there was nothing after all
-  if (count == UV_ENOBUFS) {
+  if (count == UV_ENOBUFS && !readOp_.isPending()) { // otherwise it is the system's
     if (std::exchange(missed_, true)) {
       uv_read_stop(handle_.get());
       reading_ = missed_ = false;
@@ -389,9 +394,15 @@ void UvStreamState::onNothingRead(int count) noexcept {
     ended_ = true;
     if (readOp_.isPending()) readOp_.ended();
   } else {
-    readError_ = count;
-    if (readOp_.isPending()) readOp_.failed(uvException(readError_, "read", readOp_.where()));
+    failRead(count);
   }
+}
+
+void UvStreamState::failRead(int status) noexcept {
+  uv_read_stop(handle_.get());
+  reading_ = false;
+  readError_ = status;
+  if (readOp_.isPending()) readOp_.failed(uvException(readError_, "read", readOp_.where()));
 }
 
 // What libuv calls the end of the stream may be a reset. When bytes and a hang-up come together it reads the
@@ -531,6 +542,19 @@ Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> p
   return writeSlowly(pieces, status, where);
 }
 
+void WriteNode::setRest(std::span<const std::span<const std::byte>> pieces, std::size_t written) {
+  for (std::span<const std::byte> piece : pieces) {
+    const std::size_t skip = std::min(written, piece.size());
+    written -= skip;
+    piece = piece.subspan(skip);
+    while (!piece.empty()) {
+      const std::size_t size = std::min(piece.size(), MOST_AT_ONCE);
+      rest.push_back(asUvBuffer(piece.first(size)));
+      piece = piece.subspan(size);
+    }
+  }
+}
+
 // Refuses a misuse, reports a failed direction, or waits for the socket to take what is left. `status` is what an
 // attempt to write it all at once has given, or NOT_TRIED.
 Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::byte>> pieces, int status,
@@ -540,18 +564,16 @@ Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::by
   if (writeEnded_) detail::throwMisuse("write: the stream was shut down for writing", where);
   if (writeError_ != 0) return Promise<void>(writeException(where), where);
 
-  auto* node = detail::NodeAccess::makeAlone<WriteNode>(*this, where);
-  Promise<void> promise = detail::PromiseAccess::wrap<void>(node);
-  std::size_t written = status > 0 ? static_cast<std::size_t>(status) : 0;
-  for (std::span<const std::byte> piece : pieces) {
-    const std::size_t skip = std::min(written, piece.size());
-    written -= skip;
-    piece = piece.subspan(skip);
-    while (!piece.empty()) {
-      const std::size_t size = std::min(piece.size(), MOST_AT_ONCE);
-      node->rest.push_back(asUvBuffer(piece.first(size)));
-      piece = piece.subspan(size);
-    }
+  WriteNode* node = nullptr;
+  Promise<void> promise = NEVER_DONE;
+  try {
+    node = detail::NodeAccess::makeAlone<WriteNode>(*this, where);
+    promise = detail::PromiseAccess::wrap<void>(node);
+    node->setRest(pieces, status > 0 ? static_cast<std::size_t>(status) : 0);
+  } catch (...) {
+    // Whoever writes on after a part of this must not think that it has arrived.
+    if (status > 0) failWrite(UV_ENOMEM);
+    throw;
   }
   if (node->rest.empty()) return READY_NOW;
   writer_ = node;
@@ -638,12 +660,16 @@ void UvStreamState::shutdownWrite(std::source_location where) {
   if (writer_ != nullptr) detail::throwMisuse("shutdownWrite: a write to this stream is pending", where);
   if (writeEnded_) return;
   struct Shutdown : detail::Pooled {
+    explicit Shutdown(UvStreamState& s) : state(s) {}
     uv_shutdown_t request;
+    StateRef state;
   };
-  auto shutdown = std::make_unique<Shutdown>();
+  auto shutdown = std::make_unique<Shutdown>(*this);
   shutdown->request.data = shutdown.get();
-  const int status = uv_shutdown(&shutdown->request, handle_.get(),
-                                 [](uv_shutdown_t* request, int) { delete static_cast<Shutdown*>(request->data); });
+  const int status = uv_shutdown(&shutdown->request, handle_.get(), [](uv_shutdown_t* request, int result) {
+    std::unique_ptr<Shutdown> done(static_cast<Shutdown*>(request->data));
+    done->state->onShutdown(result);
+  });
   // A peer that has gone needs no end of stream; reading reports it.
   if (status != UV_ENOTCONN) {
     uvCheck(status, "shutdownWrite", where);
@@ -651,6 +677,11 @@ void UvStreamState::shutdownWrite(std::source_location where) {
   }
   writeEnded_ = true;
   writeOpen_ = false;
+}
+
+// A peer that waits for the end of the stream would wait for ever, and so would we for its answer.
+void UvStreamState::onShutdown(int status) noexcept {
+  if (status < 0 && status != UV_ECANCELED && status != UV_ENOTCONN) failRead(status);
 }
 
 void UvStreamState::close() noexcept {

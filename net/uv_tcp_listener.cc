@@ -109,7 +109,7 @@ public:
 private:
   uv_loop_t* loop_;
   SocketAddress address_;
-  std::string name_;
+  std::string operation_; // what an accept does, for the text of its failures
   unsigned references_ = 0;
   unsigned errorsInARow_ = 0;
   int brokenBy_ = 0;
@@ -121,9 +121,11 @@ private:
 
   int startListening() noexcept;
   void onConnection(int status) noexcept;
+  void take() noexcept;
   bool takeFromLibuv() noexcept;
   void failed(int status) noexcept;
   void breakOff() noexcept;
+  void pause() noexcept;
   void resume() noexcept;
 };
 
@@ -148,7 +150,7 @@ void AcceptOp::destroy() noexcept {
 
 ListenerState::ListenerState(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
                              std::source_location where)
-    : loop_(loop), address_(address), name_(name), acceptOp_(*this) {
+    : loop_(loop), address_(address), operation_(fmt::format("accepting on {}", name)), acceptOp_(*this) {
   const std::string operation = fmt::format("cannot listen on {}", name);
   handle_ = UvHandle<uv_tcp_t>(operation, [&](uv_tcp_t* handle) { return uv_tcp_init(loop, handle); });
   handle_.setData(this);
@@ -175,32 +177,42 @@ Promise<StreamPtr> ListenerState::accept(std::source_location where) {
   acceptOp_.begin(where);
   addReference();
   Promise<StreamPtr> promise = PromiseAccess::wrap<StreamPtr>(&acceptOp_);
-  if (ready.empty() && waiting_) takeFromLibuv();
   if (!ready.empty())
     acceptOp_.connectionIsReady();
+  else if (waiting_)
+    take();
   else if (brokenBy_ != 0)
-    acceptOp_.fail(uvException(brokenBy_, fmt::format("accepting on {}", name_), where));
+    acceptOp_.fail(uvException(brokenBy_, operation_, where));
   return promise;
 }
 
 void ListenerState::onConnection(int status) noexcept {
   if (status < 0) return failed(status);
   errorsInARow_ = 0;
-  if (ready.size() >= READY_LIMIT || !takeFromLibuv()) waiting_ = true;
+  waiting_ = true;
+  if (ready.size() < READY_LIMIT) take();
+}
+
+/// Takes the connection that libuv holds, for an accept if one is pending. Without memory it stays with libuv until
+/// the pause is over.
+void ListenerState::take() noexcept {
+  if (!takeFromLibuv()) return pause();
   if (!ready.empty() && acceptOp_.isPending()) acceptOp_.connectionIsReady();
 }
 
+/// Returns false if there was no memory.
 bool ListenerState::takeFromLibuv() noexcept {
   try {
-    UvHandle<uv_tcp_t> connection("accepting", [&](uv_tcp_t* handle) { return uv_tcp_init(loop_, handle); });
+    uv_tcp_t* connection =
+        ready.emplace_back("accepting", [&](uv_tcp_t* handle) { return uv_tcp_init(loop_, handle); }).get();
     waiting_ = false;
-    if (uv_accept(reinterpret_cast<uv_stream_t*>(handle_.get()), reinterpret_cast<uv_stream_t*>(connection.get())) < 0)
-      return true;
-    uv_tcp_nodelay(connection.get(), 1);
-    ready.push_back(std::move(connection));
+    if (uv_accept(reinterpret_cast<uv_stream_t*>(handle_.get()), reinterpret_cast<uv_stream_t*>(connection)) < 0)
+      ready.pop_back();
+    else
+      uv_tcp_nodelay(connection, 1);
     return true;
   } catch (...) {
-    return false; // without memory the connection stays with libuv, for the next accept()
+    return false;
   }
 }
 
@@ -209,7 +221,7 @@ void ListenerState::failed(int status) noexcept {
     brokenBy_ = status;
     handle_.close();
     if (acceptOp_.isPending())
-      acceptOp_.fail(uvException(status, fmt::format("accepting on {}", name_), acceptOp_.where()));
+      acceptOp_.fail(uvException(status, operation_, acceptOp_.where()));
     return;
   }
   // Other errors concern one connection (accept(2): treat network errors like EAGAIN), unless they persist.
@@ -219,6 +231,10 @@ void ListenerState::failed(int status) noexcept {
 void ListenerState::breakOff() noexcept {
   errorsInARow_ = 0;
   handle_.close();
+  pause();
+}
+
+void ListenerState::pause() noexcept {
   uv_timer_start(
       pause_.get(),
       [](uv_timer_t* timer) {
@@ -228,6 +244,7 @@ void ListenerState::breakOff() noexcept {
 }
 
 void ListenerState::resume() noexcept {
+  if (waiting_) return take();
   try {
     Descriptor descriptor = socket_.duplicate();
     if (descriptor.get() < 0) return breakOff();
@@ -243,8 +260,8 @@ void ListenerState::resume() noexcept {
 
 void ListenerState::close() noexcept {
   if (acceptOp_.isPending())
-    acceptOp_.fail(Exception(Exception::Kind::DISCONNECTED,
-                             fmt::format("accepting on {}: the receiver was destroyed", name_), {}, acceptOp_.where()));
+    acceptOp_.fail(Exception(Exception::Kind::DISCONNECTED, "the receiver was destroyed", {}, acceptOp_.where())
+                       .withContext(operation_));
   handle_.close();
   pause_.close();
   socket_ = Descriptor();

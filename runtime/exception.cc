@@ -312,8 +312,12 @@ std::string Exception::trace() const {
   return detail::formatSteps(steps.data(), steps.size());
 }
 
-Exception Exception::withContext(std::string_view context) const {
-  return Exception(detail::make(kind(), fmt::format("{}: {}", context, description()), code(), where(), nullptr));
+Exception Exception::withContext(std::string_view context) const noexcept {
+  try {
+    return Exception(detail::make(kind(), fmt::format("{}: {}", context, description()), code(), where(), nullptr));
+  } catch (...) {
+    return *this;
+  }
 }
 
 const char* Exception::what() const noexcept {

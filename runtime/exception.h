@@ -110,8 +110,8 @@ public:
   std::string trace() const;
 
   /// The same error with `context` and ": " before its description; kind, code and place are kept,
-  /// the original is not (its type says nothing of the context).
-  Exception withContext(std::string_view context) const;
+  /// the original is not (its type says nothing of the context). Without memory for the text it is the same error.
+  Exception withContext(std::string_view context) const noexcept;
 
   /// Throws the original object if there is one, else this. What is destroyed while this flies, such as a
   /// PromiseFulfiller, passes it on; of an original, and of what is thrown with `throw`, it cannot know.

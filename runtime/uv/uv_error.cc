@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <uv.h>
 
+#include <iterator>
+
 namespace troth {
 inline namespace v0 {
 namespace {
@@ -35,12 +37,18 @@ const std::error_category& uvCategory() noexcept {
 
 std::error_code uvErrorCode(int status) noexcept { return std::error_code(status, uvCategory()); }
 
-Exception uvException(int status, std::string_view operation, std::source_location where) {
+Exception uvException(int status, std::string_view operation, std::source_location where) noexcept {
   const std::error_code code = uvErrorCode(status);
   Exception::Kind kind = Exception::kindOf(code);
   if (status == UV_EOF || status == UV_EHOSTDOWN) kind = Exception::Kind::DISCONNECTED;
   if (status == UV_EAI_AGAIN) kind = Exception::Kind::OVERLOADED;
-  return Exception(kind, fmt::format("{}: {} ({})", operation, uv_strerror(status), uv_err_name(status)), code, where);
+  try {
+    fmt::memory_buffer text; // needs no memory but for a very long operation
+    fmt::format_to(std::back_inserter(text), "{}: {} ({})", operation, uv_strerror(status), uv_err_name(status));
+    return Exception(kind, {text.data(), text.size()}, code, where);
+  } catch (...) {
+    return Exception(kind, operation, code, where);
+  }
 }
 
 void uvCheck(int status, std::string_view operation, std::source_location where) {

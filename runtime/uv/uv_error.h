@@ -19,8 +19,9 @@ const std::error_category& uvCategory() noexcept;
 std::error_code uvErrorCode(int status) noexcept;
 
 /// An exception that says "`operation`: libuv's message (ENAME)", of the kind that fits `status`.
+/// Without memory it is the OVERLOADED one that says so.
 Exception uvException(int status, std::string_view operation,
-                      std::source_location where = std::source_location::current());
+                      std::source_location where = std::source_location::current()) noexcept;
 
 /// Throws uvException() if `status` is negative.
 void uvCheck(int status, std::string_view operation, std::source_location where = std::source_location::current());

@@ -1288,6 +1288,176 @@ def address_ipv6():
     server.stop()
 
 
+# What a server calls while it serves, with errors that the call may report. Not among them are epoll_ctl, on whose
+# errors libuv calls abort(), and close, which an injected error would keep from closing.
+SERVING = {
+    "read": ("ECONNRESET", "ENOMEM", "ENOBUFS", "EIO"),
+    "write": ("ECONNRESET", "ENOBUFS", "EPIPE"),
+    "accept4": ("ECONNRESET", "ENOBUFS", "EMFILE"),
+    "setsockopt": ("ENOBUFS", "EINVAL"),
+    "getsockopt": ("ENOBUFS",),
+    "epoll_wait": ("EINTR",),
+}
+
+
+def r7_binary(call):
+    """The server that can be tried with this call failing: UBSan writes to find out what memory is readable."""
+    if call != "write":
+        return options.server
+    if not options.release or has_sanitizer(options.release):
+        raise Skip("needs a server without sanitizers (--release)")
+    return options.release
+
+
+def r7_exchanges(server):
+    """Two clients at once, twice; each is answered, or turned away with a part of its answer."""
+    data = pattern(5000)
+    for half_close in (False, True):
+        clients = [connect(server, 3) for _ in range(2)]
+        for client in clients:
+            try:
+                answer = exchange(client, data, 3, half_close)
+            except OSError:
+                continue  # a reset: the call was one for this client
+            expect(data.startswith(answer), f"a client got back {difference(data, answer)}")
+
+
+def r7_serving(call):
+    """One call after the other fails while clients are served: whom it does not concern is served on."""
+    server = Server(binary=r7_binary(call))
+    failed = 0
+    for error in SERVING[call]:
+        for number in range(1, 100):
+            strace = Strace(server, f"trace={call}", f"inject={call}:error={error}:when={number}")
+            r7_exchanges(server)
+            server.expect_alive()
+            injected = strace.injected()
+            strace.detach()
+            failed += injected
+            if not injected:
+                break
+            server.expect_serves(1)
+    note(f"{failed} calls failed, one at a time")
+    expect(failed >= 2 * len(SERVING[call]), "next to no call has failed: the case shows nothing")
+    server.expect_serves(3)
+    server.expect_descriptors_back()
+    server.stop(quiet=False)
+
+
+for r7_call in SERVING:
+    case(f"R7.serving-{r7_call}", r7_call)(r7_serving)
+
+# Not pipe2: without its pipe for signals libuv calls abort().
+STARTING = {
+    "epoll_create1": ("EMFILE",),
+    "eventfd2": ("ENFILE", "ENOMEM"),
+    "socket": ("EMFILE", "ENOBUFS", "EACCES", "EAFNOSUPPORT"),
+    "setsockopt": ("ENOBUFS",),
+    "bind": ("EADDRINUSE", "EACCES", "ENOMEM"),
+    "listen": ("EADDRINUSE",),
+    "getsockname": ("ENOBUFS",),
+    "fcntl": ("EMFILE",),
+}
+
+CONNECTING = {
+    "socket": ("EMFILE", "ENOBUFS", "EACCES"),
+    "connect": ("ECONNREFUSED", "ENETUNREACH", "EADDRNOTAVAIL", "EINTR"),
+    "setsockopt": ("ENOBUFS",),
+    "shutdown": ("ENOBUFS",),
+}
+
+
+def r7_program(arguments, call, error, number, use, **pipes):
+    """Runs a program whose n-th call fails, hands it to `use`, and tells whether the call was made. It must end
+    with 0, or with 1 and one line that says why."""
+    environment = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")}
+    with_sanitizer_options(environment, "detect_leaks=0")  # does not work in a traced process
+    with tempfile.NamedTemporaryFile(prefix="faults-strace-") as log, tempfile.TemporaryFile() as errors:
+        inject = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}"]
+        process = start_process(
+            ["strace", "-D", "-f", "-q", "-o", log.name, *inject, *arguments],
+            environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            **pipes,
+        )
+        use(process)
+        status = process.wait(START_LIMIT)
+        errors.seek(0)
+        text = errors.read().decode(errors="replace")
+        seen = f"{call} {number} fails with {error}: {describe_status(status)}; stderr: {text!r}"
+        injected = poll_until(lambda: b"exited with" in open(log.name, "rb").read(), 5)
+        expect(injected, f"strace has not ended: {seen}")
+        injected = b"(INJECTED)" in open(log.name, "rb").read()
+        expect(not SANITIZER_REPORT.search(text), f"a sanitizer reports: {seen}")
+        expect(status in (0, 1), seen)
+        expect(status == 0 or (injected and text.count("\n") == 1 and len(text) > 20), seen)
+        return injected
+
+
+def r7_sweep(call, errors, run):
+    if shutil.which("strace") is None:
+        raise Skip("strace is not installed")
+    failed = 0
+    for error in errors:
+        for number in range(1, 100):
+            if not run(call, error, number):
+                break
+            failed += 1
+    note(f"{failed} calls failed, one at a time")
+    expect(failed >= len(errors), "not every error has been met: the case shows nothing")
+
+
+def r7_starting(call):
+    """One call after the other fails while a server starts: it serves, or says what went wrong."""
+
+    def serve(process):
+        line = process.stdout.readline()
+        match = re.match(rb"listening on 127\.0\.0\.1:(\d+)\n", line)
+        if not match:
+            expect(not line, f"printed {line!r}")
+            return
+        with socket.create_connection(("127.0.0.1", int(match[1])), 5) as client:
+            client.sendall(b"hello")
+            expect(client.recv(10) == b"hello", "what was sent is not echoed")
+        process.terminate()
+
+    arguments = [options.server, "--port", "0"]
+    r7_sweep(
+        call,
+        STARTING[call],
+        lambda *which: r7_program(arguments, *which, serve, stdin=subprocess.DEVNULL),
+    )
+
+
+for r7_call in STARTING:
+    case(f"R7.starting-{r7_call}", r7_call)(r7_starting)
+
+
+def r7_connecting(call):
+    """One call after the other fails in a client: it does its work, or says what went wrong."""
+    need_client()
+    server = Server()
+    data = pattern(300000)
+
+    def converse(process):
+        answer, _ = process.communicate(data, timeout=10)
+        expect(data.startswith(answer), f"printed {difference(data, answer)}")
+
+    arguments = [options.client, "--port", str(server.port)]
+    r7_sweep(
+        call,
+        CONNECTING[call],
+        lambda *which: r7_program(arguments, *which, converse, stdin=subprocess.PIPE),
+    )
+    server.expect_serves(1)
+    server.stop(quiet=False)
+
+
+for r7_call in CONNECTING:
+    case(f"R7.connecting-{r7_call}", r7_call)(r7_connecting)
+
+
 # --- running them ---------------------------------------------------------------------------------
 
 

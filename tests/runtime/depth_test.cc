@@ -3,8 +3,10 @@
 #include "helpers.h"
 
 #include <troth/runtime/canceler.h>
+#include <troth/runtime/channel.h>
 #include <troth/runtime/join.h>
 #include <troth/runtime/pool_detail.h>
+#include <troth/runtime/queue.h>
 #include <troth/runtime/task_set.h>
 
 #include <stdexcept>
@@ -79,6 +81,33 @@ Promise<int> countDown(int depth) {
 
 /// Coroutines that await each other, made from the inside: making them takes no stack.
 Promise<int> addOne(Promise<int> promise) { co_return co_await std::move(promise) + 1; }
+
+Promise<int> popAll(ProducerConsumerQueue<int>& queue) {
+  for (int next = 0;; ++next) {
+    if (next == MANY) co_return next;
+    require(co_await queue.pop() == next, "the order is wrong");
+  }
+}
+
+/// The same without a coroutine: each continuation returns the rest.
+Promise<int> popFrom(ProducerConsumerQueue<int>& queue, int next) {
+  if (next == MANY) return next;
+  return queue.pop().then([&queue, next](int item) {
+    require(item == next, "the order is wrong");
+    return popFrom(queue, next + 1);
+  });
+}
+
+Promise<void> sendAll(Channel<int>& channel) {
+  for (int i = 0; i < MANY; ++i) co_await channel.send(i);
+  channel.close();
+}
+
+Promise<int> receiveAll(Channel<int>& channel) {
+  int next = 0;
+  while (const std::optional<int> item = co_await channel.receive()) require(*item == next++, "the order is wrong");
+  co_return next;
+}
 
 } // namespace
 
@@ -243,5 +272,52 @@ TEST_CASE("towers of 100 000 of each other sort of step complete, fail and are c
           return promise;
         },
         0);
+  });
+}
+
+TEST_CASE("a million buffered items (200 000 under a sanitizer) reach a reader that is always ready on a stack of 256 KiB (R4)") {
+  checkOnSmallStack([](WaitScope& scope) {
+    ProducerConsumerQueue<int> queue;
+    const auto fill = [&queue] {
+      for (int i = 0; i < MANY; ++i) queue.push(i);
+    };
+    fill();
+    require(popAll(queue).wait(scope) == MANY, "a coroutine did not get all");
+    fill();
+    require(popFrom(queue, 0).wait(scope) == MANY, "continuations did not get all");
+    Promise<int> readers = popAll(queue);
+    require(!readers.poll(scope), "it was ready before its cause");
+    fill();
+    require(std::move(readers).wait(scope) == MANY, "who waited did not get all");
+  });
+  checkOnSmallStack([](WaitScope& scope) {
+    Channel<int> channel(MANY);
+    for (int i = 0; i < MANY; ++i) require(channel.trySend(i), "there was no room");
+    channel.close();
+    require(receiveAll(channel).wait(scope) == MANY, "a reader did not get all");
+  });
+}
+
+TEST_CASE("a million items (200 000 under a sanitizer) pass from a sender to a receiver on a stack of 256 KiB, whatever the bound (R4)") {
+  for (const std::size_t capacity : {0, 1, 1000}) {
+    CAPTURE(capacity);
+    checkOnSmallStack([capacity](WaitScope& scope) {
+      Channel<int> channel(capacity);
+      Promise<void> sender = sendAll(channel).eagerlyEvaluate(nullptr);
+      require(receiveAll(channel).wait(scope) == MANY, "not all have arrived");
+      std::move(sender).wait(scope);
+    });
+  }
+}
+
+TEST_CASE("a million requests that wait (200 000 under a sanitizer) are answered, and cancelled, on a stack of 256 KiB (R4)") {
+  checkOnSmallStack([](WaitScope& scope) {
+    ProducerConsumerQueue<int> queue;
+    std::vector<Promise<int>> pops;
+    for (int i = 0; i < MANY; ++i) pops.push_back(queue.pop());
+    for (int i = 0; i < MANY; ++i) queue.push(i);
+    for (int i = 0; i < MANY; ++i) require(std::move(pops[static_cast<std::size_t>(i)]).wait(scope) == i, "the order is wrong");
+    pops.clear();
+    for (int i = 0; i < MANY; ++i) pops.push_back(queue.pop());
   });
 }

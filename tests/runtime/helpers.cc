@@ -2,6 +2,8 @@
 // Forking, threads with chosen stacks, and a counting operator new.
 #include "helpers.h"
 
+#include <troth/runtime/pool_detail.h>
+
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -105,6 +107,51 @@ NoMemory::~NoMemory() { starving.on = false; }
 bool NoMemory::hasFailed() noexcept { return starving.hasFailed; }
 
 std::uint64_t heapAllocations() noexcept { return allocations.load(std::memory_order_relaxed); }
+
+void* starvedMalloc(std::size_t size) { return starves() ? nullptr : std::malloc(size); }
+void* starvedCalloc(std::size_t count, std::size_t size) { return starves() ? nullptr : std::calloc(count, size); }
+
+namespace {
+
+constexpr std::uint64_t MOST_ALLOCATIONS = 1000; // a body that wants more does not end
+
+/// Returns whether `body` wanted more.
+template <typename Fixture>
+bool starve(const std::function<void(Fixture&)>& body, std::uint64_t after, NoMemory::Failing failing) {
+  CAPTURE(after);
+  CAPTURE(failing == NoMemory::ALL);
+  Fixture fixture;
+  detail::trimPool();
+  std::string problem;
+  {
+    const NoMemory none(after, failing);
+    try {
+      body(fixture);
+    } catch (const std::bad_alloc&) {
+    } catch (const Exception& e) {
+      if (e.kind() != Exception::Kind::OVERLOADED && e.kind() != Exception::Kind::DISCONNECTED) problem = e.what();
+    }
+  }
+  const bool failed = NoMemory::hasFailed();
+  CHECK(problem == "");
+  fixture.scope.poll();
+  CHECK_NOTHROW(body(fixture));
+  return failed;
+}
+
+template <typename Fixture>
+std::size_t starveAll(const std::function<void(Fixture&)>& body) {
+  if (SANITIZED) return 0;
+  std::uint64_t after = 0;
+  for (const NoMemory::Failing failing : {NoMemory::ONE, NoMemory::ALL})
+    for (after = 0; starve(body, after, failing);) REQUIRE(++after < MOST_ALLOCATIONS);
+  return after;
+}
+
+} // namespace
+
+std::size_t starveSweep(const std::function<void(LoopTest&)>& body) { return starveAll(body); }
+std::size_t starveSweep(const std::function<void(IoTest&)>& body) { return starveAll(body); }
 
 namespace {
 [[maybe_unused]] void* countedAllocation(std::size_t size) {

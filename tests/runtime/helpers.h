@@ -113,6 +113,18 @@ public:
   ~NoMemory();
 };
 
+/// malloc() and calloc() that NoMemory makes fail, too: for uv_replace_allocator().
+void* starvedMalloc(std::size_t size);
+void* starvedCalloc(std::size_t count, std::size_t size);
+
+/// Lets every allocation of `body` fail once: runs it with memory for 0, 1, 2, … allocations until that is enough,
+/// once so that one fails and once so that all after it do. Each run has a fixture of its own, which checks that
+/// nothing is left; in it `body` must throw OVERLOADED, DISCONNECTED or bad_alloc, or succeed nevertheless, and then,
+/// with memory, succeed. `body` must end by itself, also if what it waits for fails. Returns how many allocations
+/// could fail; under a sanitizer, where NoMemory has no effect, 0.
+std::size_t starveSweep(const std::function<void(LoopTest&)>& body);
+std::size_t starveSweep(const std::function<void(IoTest&)>& body);
+
 /// The name of the kind of `e`. (doctest cannot print a Kind: it finds troth::toString, whose result it cannot add to.)
 inline std::string kindName(const Exception& e) { return std::string(troth::kindName(e.kind())); }
 
