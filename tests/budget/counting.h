@@ -41,11 +41,4 @@ double allocationsOf(Body&& body) {
   return static_cast<double>(use.allocations) / COUNTED;
 }
 
-/// Makes the optimizer believe that `object` is looked at and changed here: so it must exist, and so must the memory
-/// that it points to.
-template <typename T>
-void keep(T& object) {
-  asm volatile("" : : "r"(&object) : "memory");
-}
-
 } // namespace troth::budget

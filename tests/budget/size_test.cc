@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The sizes of promises, nodes and coroutine frames.
 #include "counting.h"
+#include "operations.h"
 
 #include <troth/io/chunk.h>
 #include <troth/runtime/canceler.h>
