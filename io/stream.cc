@@ -4,8 +4,39 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace troth {
 inline namespace v0 {
+namespace {
+
+/// Collects what a stream gives until it ends. `Bytes` is a std::string or a vector of bytes.
+template <typename Bytes>
+Promise<Bytes> readAll(AsyncInputStream& input, std::uint64_t limit, std::source_location where) {
+  Bytes all;
+  if (const std::optional<std::uint64_t> length = input.tryGetLength(); length && *length <= limit)
+    all.reserve(static_cast<std::size_t>(*length));
+  for (;;) {
+    // One byte more than there may be shows that there are too many.
+    const std::uint64_t left = limit - all.size();
+    const Chunk chunk = co_await input.tryReadChunk(
+        static_cast<std::size_t>(left < Chunk::CAPACITY ? left + 1 : Chunk::CAPACITY), where);
+    if (chunk.empty()) co_return all;
+    if (chunk.size() > left)
+      throw Exception(Exception::Kind::FAILED,
+                      fmt::format("the stream has more than the {} bytes that are allowed", limit), {}, where);
+    const auto* bytes = reinterpret_cast<const typename Bytes::value_type*>(chunk.bytes().data());
+    all.insert(all.end(), bytes, bytes + chunk.size());
+  }
+}
+
+/// Gives a block of the pool back.
+struct Deallocate {
+  std::size_t size;
+  void operator()(std::byte* block) const noexcept { detail::deallocate(block, size); }
+};
+
+} // namespace
 
 Promise<void> AsyncInputStream::read(std::span<std::byte> buffer, std::source_location where) {
   if (buffer.empty()) return READY_NOW;
@@ -18,6 +49,54 @@ Promise<void> AsyncInputStream::read(std::span<std::byte> buffer, std::source_lo
                               fmt::format("read: the stream ended after {} of {} bytes", got, wanted), {}, where);
           },
           detail::PropagateException(), where);
+}
+
+Promise<Chunk> AsyncInputStream::tryReadChunk(std::size_t maxBytes, std::source_location where) {
+  if (maxBytes == 0)
+    detail::throwMisuse("tryReadChunk: maxBytes is 0, so a result would not tell the end of the stream", where);
+  const std::size_t size = std::min(maxBytes, Chunk::CAPACITY);
+  std::unique_ptr<std::byte, Deallocate> block(static_cast<std::byte*>(detail::allocate(size)), {size});
+  const std::span<std::byte> buffer(block.get(), size);
+  // The continuation runs when the chunk is taken: until then the bytes are tryRead's, which gives them back.
+  return tryRead(buffer, 1, where)
+      .then([block = std::move(block)](std::size_t count) { return Chunk::copyOf(std::span(block.get(), count)); },
+            detail::PropagateException(), where);
+}
+
+Promise<std::vector<std::byte>> AsyncInputStream::readAllBytes(std::uint64_t limit, std::source_location where) {
+  return readAll<std::vector<std::byte>>(*this, limit, where);
+}
+
+Promise<std::string> AsyncInputStream::readAllText(std::uint64_t limit, std::source_location where) {
+  return readAll<std::string>(*this, limit, where);
+}
+
+Promise<std::uint64_t> AsyncInputStream::pumpTo(AsyncOutputStream& output, std::uint64_t amount,
+                                                std::source_location where) {
+  if (std::optional<Promise<std::uint64_t>> pump = output.tryPumpFrom(*this, amount, where)) return std::move(*pump);
+  return pumpByBuffer(*this, output, amount, where);
+}
+
+std::unique_ptr<AsyncInputStream> AsyncInputStream::tryTee(std::size_t) { return nullptr; }
+
+std::optional<Promise<std::uint64_t>> AsyncOutputStream::tryPumpFrom(AsyncInputStream&, std::uint64_t,
+                                                                     std::source_location) {
+  return std::nullopt;
+}
+
+Promise<void> AsyncOutputStream::whenWriteDisconnected(std::source_location) { return NEVER_DONE; }
+
+Promise<std::uint64_t> pumpByBuffer(AsyncInputStream& input, AsyncOutputStream& output, std::uint64_t amount,
+                                    std::source_location where) {
+  std::uint64_t done = 0;
+  while (done < amount) {
+    const Chunk chunk = co_await input.tryReadChunk(
+        static_cast<std::size_t>(std::min<std::uint64_t>(amount - done, Chunk::CAPACITY)), where);
+    if (chunk.empty()) break;
+    co_await output.write(chunk.bytes(), where);
+    done += chunk.size();
+  }
+  co_return done;
 }
 
 } // namespace v0

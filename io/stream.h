@@ -6,17 +6,28 @@
 #include <troth/runtime/promise.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
 #include <source_location>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace troth {
 inline namespace v0 {
+
+class AsyncOutputStream;
 
 /// The bytes of a text, without a copy.
 inline std::span<const std::byte> asBytes(std::string_view text) noexcept {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
+
+/// As many bytes as there are: the amount of a pump that ends with the stream.
+inline constexpr std::uint64_t ALL_BYTES = std::numeric_limits<std::uint64_t>::max();
 
 /// Something to read bytes from.
 ///
@@ -38,8 +49,9 @@ public:
   virtual Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes = 1,
                                        std::source_location where = std::source_location::current()) = 0;
 
-  /// Reads what there is, at most Chunk::CAPACITY bytes, into a pooled buffer that is borrowed only when bytes
-  /// have arrived: a connection that waits holds no buffer.
+  /// Reads what there is, at most `maxBytes` bytes (1 or more; more than Chunk::CAPACITY are not read at once), into a
+  /// pooled buffer that is borrowed only when bytes have arrived: a connection that waits holds no buffer. (A stream
+  /// that has no way of its own borrows the buffer at once and reads by tryRead().)
   ///
   /// Completes:    when at least one byte has arrived, at the end of the stream, or on error; never inside this call.
   /// Result:       the bytes; an empty chunk only at the end of the stream.
@@ -47,7 +59,8 @@ public:
   /// Cancellation: clean: nothing is consumed.
   /// Lifetime:     the chunk owns its bytes and may outlive the stream; give it back (destroy it) soon.
   /// Overlap:      one read at a time (a second throws FAILED); a write may be pending.
-  virtual Promise<Chunk> tryReadChunk(std::source_location where = std::source_location::current()) = 0;
+  virtual Promise<Chunk> tryReadChunk(std::size_t maxBytes = Chunk::CAPACITY,
+                                      std::source_location where = std::source_location::current());
 
   /// Fills `buffer`.
   ///
@@ -57,6 +70,38 @@ public:
   /// Lifetime:     `buffer` stays alive until the promise is taken or destroyed.
   /// Overlap:      one read at a time (a second throws FAILED); a write may be pending.
   Promise<void> read(std::span<std::byte> buffer, std::source_location where = std::source_location::current());
+
+  /// Reads to the end of the stream, which must come after at most `limit` bytes.
+  ///
+  /// Completes:    at the end of the stream, or on error.
+  /// Result:       all bytes, in one piece.
+  /// Errors:       FAILED if there are more than `limit`, which is found out by reading one byte more; DISCONNECTED.
+  /// Cancellation: partial, lost: what was read before is gone.
+  /// Lifetime:     this stream stays alive until the promise completes or is destroyed.
+  /// Overlap:      it is a read: one at a time; a write may be pending.
+  Promise<std::vector<std::byte>> readAllBytes(std::uint64_t limit,
+                                               std::source_location where = std::source_location::current());
+  /// The same as text, of any encoding.
+  Promise<std::string> readAllText(std::uint64_t limit, std::source_location where = std::source_location::current());
+
+  /// Copies bytes to `output` until `amount` have been written or this stream ends, by the best way that the two
+  /// streams have: `output.tryPumpFrom(*this)` if it knows one, else pumpByBuffer().
+  ///
+  /// Completes:    when that is done, or on error of either stream.
+  /// Result:       the number of bytes written; less than `amount` only if this stream has ended.
+  /// Errors:       those of reading here and of writing there.
+  /// Cancellation: partial, lost: bytes that were on their way may be gone.
+  /// Lifetime:     both streams stay alive until the promise completes or is destroyed.
+  /// Overlap:      it is a read of this stream and a write to `output`: one of each at a time.
+  virtual Promise<std::uint64_t> pumpTo(AsyncOutputStream& output, std::uint64_t amount = ALL_BYTES,
+                                        std::source_location where = std::source_location::current());
+
+  /// The number of bytes that are left to read, if the stream knows it: for a Content-Length, or to allocate at once.
+  virtual std::optional<std::uint64_t> tryGetLength() const { return std::nullopt; }
+
+  /// A second reader of the same bytes, from here on, if the stream has a better way to it than newTee(); null if not.
+  /// The two hold no more than `limit` bytes that only one of them has read. See newTee() (troth/io/tee.h).
+  virtual std::unique_ptr<AsyncInputStream> tryTee(std::size_t limit);
 };
 
 /// Something to write bytes to.
@@ -86,15 +131,45 @@ public:
   /// them. The contract is that of one piece; the array of pieces itself is needed only during the call.
   virtual Promise<void> write(std::span<const std::span<const std::byte>> pieces,
                               std::source_location where = std::source_location::current()) = 0;
+
+  /// For implementers of streams: pumps from `input` by a way that only this stream knows, with the contract of
+  /// pumpTo(); nothing if it knows none for this input. To pump, call `input.pumpTo()`.
+  virtual std::optional<Promise<std::uint64_t>>
+  tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
+              std::source_location where = std::source_location::current());
+
+  /// Tells that writing has become pointless.
+  ///
+  /// Completes:    when it is known that nobody will read what is written from now on, which may be never: many kinds
+  /// of
+  ///               streams notice it only by writing.
+  /// Errors:       none: a stream that failed is disconnected.
+  /// Cancellation: clean.
+  /// Overlap:      any number.
+  virtual Promise<void> whenWriteDisconnected(std::source_location where = std::source_location::current());
 };
 
 /// A stream in both directions, such as a connection.
 class AsyncIoStream : public AsyncInputStream, public AsyncOutputStream {
 public:
   /// Ends the outgoing direction: the peer reads the end of the stream after what was written before.
-  /// Reading goes on; if the system cannot tell the peer, it fails with the system's error. Throws FAILED while a write is pending; after this, writing throws FAILED.
+  /// Reading goes on; if the system cannot tell the peer, it fails with the system's error. Throws FAILED while a write
+  /// is pending; after this, writing throws FAILED.
   virtual void shutdownWrite(std::source_location where = std::source_location::current()) = 0;
+
+  /// Gives up reading: the peer, as far as the stream can tell it, is disconnected for writing. A read that is pending,
+  /// and each later one, fails with DISCONNECTED. Writing goes on.
+  virtual void abortRead(std::source_location where = std::source_location::current()) = 0;
+
+  /// The descriptor under the stream, for socket options and the like; nothing if there is none. It stays the stream's.
+  virtual std::optional<int> descriptor() const { return std::nullopt; }
 };
+
+/// Pumps by reading into a buffer (64 KiB at most, borrowed when bytes have arrived) and writing it: the way that all
+/// streams have. For implementers of streams, with the contract of AsyncInputStream::pumpTo(), which calls it.
+Promise<std::uint64_t> pumpByBuffer(AsyncInputStream& input, AsyncOutputStream& output,
+                                    std::uint64_t amount = ALL_BYTES,
+                                    std::source_location where = std::source_location::current());
 
 } // namespace v0
 } // namespace troth

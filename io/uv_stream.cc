@@ -75,7 +75,10 @@ public:
   bool isPending() const noexcept { return mode_ != Mode::FREE && !isReady(); }
 
   void beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) noexcept;
-  void beginChunk(std::source_location where) noexcept { begin(Mode::CHUNK, where); }
+  void beginChunk(std::size_t maxBytes, std::source_location where) noexcept {
+    begin(Mode::CHUNK, where);
+    most_ = std::min(maxBytes, Chunk::CAPACITY);
+  }
 
   /// Serves the read from bytes that an earlier one gave back, and returns how many it took. Throws std::bad_alloc.
   std::size_t takeGivenBack(std::span<const std::byte> bytes);
@@ -105,7 +108,8 @@ private:
   Mode mode_ = Mode::FREE;
   bool taken_ = false;
   std::span<std::byte> buffer_; // of a SPAN read
-  std::size_t minBytes_ = 0;
+  std::size_t minBytes_ = 0;    // of a SPAN read
+  std::size_t most_ = 0;        // of a CHUNK read
   std::size_t filled_ = 0;
   detail::Result<std::size_t> sizeResult_; // the result of a SPAN read, empty otherwise
   detail::Result<Chunk> chunkResult_;      // the result of a CHUNK read; otherwise its chunk is empty
@@ -190,11 +194,13 @@ public:
   }
 
   Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where);
-  Promise<Chunk> tryReadChunk(std::source_location where);
+  Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where);
   Promise<void> write(std::span<const std::byte> bytes, std::source_location where);
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where);
   void shutdownWrite(std::source_location where);
   void onShutdown(int status) noexcept;
+  void abortRead() noexcept;
+  std::optional<int> descriptor() const noexcept;
 
   /// The stream is destroyed: what is pending ends.
   void close() noexcept;
@@ -275,7 +281,7 @@ void ReadOp::beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::s
 }
 
 std::size_t ReadOp::takeGivenBack(std::span<const std::byte> bytes) {
-  const std::size_t count = std::min(bytes.size(), mode_ == Mode::CHUNK ? Chunk::CAPACITY : buffer_.size());
+  const std::size_t count = std::min(bytes.size(), mode_ == Mode::CHUNK ? most_ : buffer_.size());
   if (mode_ == Mode::CHUNK) {
     *chunkResult_.value = Chunk::copyOf(bytes.first(count));
     setReady();
@@ -291,7 +297,7 @@ inline bool ReadOp::giveScratch(uv_buf_t& buffer) const noexcept {
   if (mode_ != Mode::CHUNK || isReady() || scratch == nullptr) [[unlikely]]
     return false;
   buffer.base = reinterpret_cast<char*>(scratch);
-  buffer.len = Chunk::CAPACITY;
+  buffer.len = static_cast<decltype(buffer.len)>(most_);
   return true;
 }
 
@@ -299,7 +305,7 @@ void ReadOp::giveSpace(uv_buf_t& buffer) noexcept {
   if (mode_ == Mode::SPAN) {
     buffer = asUvBuffer(buffer_.subspan(filled_).first(std::min(buffer_.size() - filled_, MOST_AT_ONCE)));
   } else if (std::byte* scratch = detail::makeScratch()) {
-    buffer = asUvBuffer({scratch, Chunk::CAPACITY});
+    buffer = asUvBuffer({scratch, most_});
   } else {
     buffer = asUvBuffer({});
     failed(uvException(UV_ENOMEM, "read", where_));
@@ -378,7 +384,7 @@ inline void UvStreamState::onRead(ssize_t count) noexcept {
 }
 
 void UvStreamState::onNothingRead(int count) noexcept {
-  if (count == 0) return; // EAGAIN: there was nothing after all
+  if (count == 0) return;                            // EAGAIN: there was nothing after all
   if (count == UV_ENOBUFS && !readOp_.isPending()) { // otherwise it is the system's
     if (std::exchange(missed_, true)) {
       uv_read_stop(handle_.get());
@@ -411,10 +417,10 @@ void UvStreamState::failRead(int status) noexcept {
 // once per connection. (EPIPE is no reset: it follows an end that was clean, tcp_reset in Linux.)
 int UvStreamState::hiddenReset() const noexcept {
   if (writeError_ == UV_ECONNRESET) return UV_ECONNRESET;
-  uv_os_fd_t fd;
+  const std::optional<int> fd = descriptor();
   int error = 0;
   socklen_t size = sizeof error;
-  if (uv_fileno(handle_.base(), &fd) < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return UV_EOF;
+  if (!fd || getsockopt(*fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return UV_EOF;
   return error == 0 || error == EPIPE ? UV_EOF : uv_translate_sys_error(error);
 }
 
@@ -471,11 +477,13 @@ Promise<std::size_t> UvStreamState::tryRead(std::span<std::byte> buffer, std::si
   return startRead<std::size_t>();
 }
 
-Promise<Chunk> UvStreamState::tryReadChunk(std::source_location where) {
+Promise<Chunk> UvStreamState::tryReadChunk(std::size_t maxBytes, std::source_location where) {
   if (!readOp_.isFree()) [[unlikely]]
     detail::throwMisuse("tryReadChunk: another read of this stream is pending, or its result has not been taken",
                         where);
-  readOp_.beginChunk(where);
+  if (maxBytes == 0) [[unlikely]]
+    detail::throwMisuse("tryReadChunk: maxBytes is 0, so a result would not tell the end of the stream", where);
+  readOp_.beginChunk(maxBytes, where);
   return startRead<Chunk>();
 }
 
@@ -684,6 +692,19 @@ void UvStreamState::onShutdown(int status) noexcept {
   if (status < 0 && status != UV_ECANCELED && status != UV_ENOTCONN) failRead(status);
 }
 
+// A local peer's next write fails; a TCP peer is not told: what it sends is thrown away (shutdown(2), Linux).
+void UvStreamState::abortRead() noexcept {
+  if (const std::optional<int> fd = descriptor()) ::shutdown(*fd, SHUT_RD);
+  givenBack_ = GivenBack();
+  failRead(UV_ECONNABORTED);
+}
+
+std::optional<int> UvStreamState::descriptor() const noexcept {
+  uv_os_fd_t fd;
+  if (uv_fileno(handle_.base(), &fd) < 0) return std::nullopt;
+  return fd;
+}
+
 void UvStreamState::close() noexcept {
   if (readOp_.isPending())
     readOp_.failed(Exception(Exception::Kind::DISCONNECTED, "read: the stream was destroyed while the read was pending",
@@ -704,7 +725,9 @@ public:
   Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
     return state_->tryRead(buffer, minBytes, where);
   }
-  Promise<Chunk> tryReadChunk(std::source_location where) override { return state_->tryReadChunk(where); }
+  Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
+    return state_->tryReadChunk(maxBytes, where);
+  }
   Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
     return state_->write(bytes, where);
   }
@@ -712,6 +735,8 @@ public:
     return state_->write(pieces, where);
   }
   void shutdownWrite(std::source_location where) override { state_->shutdownWrite(where); }
+  void abortRead(std::source_location) override { state_->abortRead(); }
+  std::optional<int> descriptor() const override { return state_->descriptor(); }
 
 private:
   StateRef state_;

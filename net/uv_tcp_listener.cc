@@ -220,8 +220,7 @@ void ListenerState::failed(int status) noexcept {
   if (isBroken(status)) {
     brokenBy_ = status;
     handle_.close();
-    if (acceptOp_.isPending())
-      acceptOp_.fail(uvException(status, operation_, acceptOp_.where()));
+    if (acceptOp_.isPending()) acceptOp_.fail(uvException(status, operation_, acceptOp_.where()));
     return;
   }
   // Other errors concern one connection (accept(2): treat network errors like EAGAIN), unless they persist.

@@ -40,7 +40,6 @@ public:
     return evalLater([got] { return got; });
   }
 
-  Promise<Chunk> tryReadChunk(std::source_location) override { return Chunk(); }
 
 private:
   std::deque<std::string> pieces_;

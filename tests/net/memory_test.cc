@@ -51,7 +51,8 @@ void converse(IoTest& test, std::string_view host, std::size_t size) {
 
 } // namespace
 
-TEST_CASE("when an allocation fails between listening and closing, that is reported, nothing is lost and the loop goes on (R6)") {
+TEST_CASE("when an allocation fails between listening and closing, that is reported, nothing is lost and the loop goes "
+          "on (R6)") {
   CHECK((starveSweep([](IoTest& test) { converse(test, "127.0.0.1", 64); }) > 10 || SANITIZED));
 }
 
@@ -59,7 +60,8 @@ TEST_CASE("when an allocation of a look-up fails, that is reported, nothing is l
   CHECK((starveSweep([](IoTest& test) { converse(test, "localhost", 64); }) > 10 || SANITIZED));
 }
 
-TEST_CASE("when an allocation fails while more is sent than fits, that is reported, nothing is lost and the loop goes on (R6)") {
+TEST_CASE("when an allocation fails while more is sent than fits, that is reported, nothing is lost and the loop goes "
+          "on (R6)") {
   CHECK((starveSweep([](IoTest& test) { converse(test, "127.0.0.1", 4 << 20); }) > 10 || SANITIZED));
 }
 
