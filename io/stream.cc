@@ -2,6 +2,8 @@
 // What the stream interfaces do in terms of each other.
 #include <troth/io/stream.h>
 
+#include <troth/io/read_op_detail.h>
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -52,8 +54,7 @@ Promise<void> AsyncInputStream::read(std::span<std::byte> buffer, std::source_lo
 }
 
 Promise<Chunk> AsyncInputStream::tryReadChunk(std::size_t maxBytes, std::source_location where) {
-  if (maxBytes == 0)
-    detail::throwMisuse("tryReadChunk: maxBytes is 0, so a result would not tell the end of the stream", where);
+  detail::requireReadable(maxBytes, where);
   const std::size_t size = std::min(maxBytes, Chunk::CAPACITY);
   std::unique_ptr<std::byte, Deallocate> block(static_cast<std::byte*>(detail::allocate(size)), {size});
   const std::span<std::byte> buffer(block.get(), size);

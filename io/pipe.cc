@@ -1,0 +1,608 @@
+// SPDX-License-Identifier: MIT
+// The pipe in memory: who writes and who reads meet, and the bytes go straight from the one to the other.
+//
+// There are two ways to give bytes (a write, from memory; a pump from a stream) and two ways to take them (a read, into
+// memory; a pump to a stream). Each end has at most one of its two pending, and whoever comes waits until there is
+// one on the other end. Then
+//
+//   a write   and a read       are done on the spot, by memcpy;
+//   a write   and a pump       by output.write(),
+//   a pump    and a read       by input.tryRead(),
+//   a pump    and a pump       by input.pumpTo(output): the pipe is no longer in the way.
+//
+// The last three take time: a coroutine (transfer) does them, one after the other, as long as both sides have somebody.
+// It belongs to the state. Whoever is cancelled in the middle destroys it first, and so no stream works on memory, or
+// for somebody, that has gone.
+#include <troth/io/pipe.h>
+
+#include <troth/io/read_op_detail.h>
+#include <troth/runtime/pool_detail.h>
+#include <troth/runtime/sync.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+namespace troth {
+inline namespace v0 {
+namespace {
+
+using detail::Ref;
+using detail::ResultBase;
+
+class PipeState;
+
+/// What is left of one write: the pieces of the caller's memory.
+class Pieces {
+public:
+  Pieces() noexcept = default;
+  explicit Pieces(std::span<const std::span<const std::byte>> pieces) {
+    for (const std::span<const std::byte>& piece : pieces) {
+      if (piece.empty()) continue;
+      if (first_.empty())
+        first_ = piece;
+      else
+        more_.push_back(piece);
+    }
+    std::reverse(more_.begin(), more_.end());
+  }
+
+  bool empty() const noexcept { return first_.empty(); }
+  bool isOne() const noexcept { return more_.empty(); }
+  std::span<const std::byte> front() const noexcept { return first_; }
+
+  /// The first `most` bytes, in their pieces.
+  std::vector<std::span<const std::byte>> first(std::uint64_t most) const {
+    std::vector<std::span<const std::byte>> pieces;
+    const auto add = [&](std::span<const std::byte> piece) {
+      if (most == 0) return;
+      pieces.push_back(piece.first(static_cast<std::size_t>(std::min<std::uint64_t>(piece.size(), most))));
+      most -= pieces.back().size();
+    };
+    add(first_);
+    for (auto piece = more_.rbegin(); piece != more_.rend(); ++piece) add(*piece);
+    return pieces;
+  }
+
+  /// Takes the first `count` bytes away.
+  void drop(std::uint64_t count) noexcept {
+    while (count > 0 && count >= first_.size()) {
+      count -= first_.size();
+      first_ = {};
+      if (more_.empty()) return;
+      first_ = more_.back();
+      more_.pop_back();
+    }
+    first_ = first_.subspan(static_cast<std::size_t>(count));
+  }
+
+private:
+  std::span<const std::byte> first_;             // never empty unless all is
+  std::vector<std::span<const std::byte>> more_; // the others, the last one first
+};
+
+/// A write that waits for somebody who takes its bytes.
+class WriteOp final : public detail::SourceNode {
+public:
+  WriteOp(PipeState& state, Pieces bytes, std::source_location where) noexcept;
+
+  Pieces pieces;
+
+  void complete() noexcept {
+    result_.value.emplace();
+    setReady();
+  }
+  void fail(const Exception& exception) noexcept { setFailed(result_, exception); }
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  void destroy() noexcept override;
+  const char* name() const noexcept override { return "write"; }
+
+private:
+  Ref<PipeState> state_;
+  detail::Result<detail::Void> result_;
+};
+
+/// A pump that waits for somebody on the other end: from `input`, or to `output`.
+class PumpOp final : public detail::SourceNode {
+public:
+  PumpOp(PipeState& state, AsyncInputStream* from, AsyncOutputStream* to, std::uint64_t amount,
+         std::source_location where) noexcept;
+
+  AsyncInputStream* const input;
+  AsyncOutputStream* const output;
+
+  std::uint64_t left() const noexcept { return amount_ - done_; }
+  void advance(std::uint64_t count) noexcept { done_ += count; }
+  void complete() noexcept {
+    result_.value.emplace(done_);
+    setReady();
+  }
+  void fail(const Exception& exception) noexcept { setFailed(result_, exception); }
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  void destroy() noexcept override;
+  const char* name() const noexcept override { return "pump"; }
+
+private:
+  Ref<PipeState> state_;
+  std::uint64_t amount_;
+  std::uint64_t done_ = 0;
+  detail::Result<std::uint64_t> result_;
+};
+
+Exception disconnected(const char* what, std::source_location where) noexcept {
+  return Exception(Exception::Kind::DISCONNECTED, what, {}, where);
+}
+
+/// What both ends share. It goes with the last of them and of their operations.
+class PipeState final : public detail::Counted, public detail::Pooled {
+public:
+  PipeState() noexcept : readOp_(*this) {}
+
+  // For the end that reads.
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where);
+  Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where);
+  Promise<std::uint64_t> pumpTo(AsyncOutputStream& output, std::uint64_t amount, std::source_location where);
+  void abortRead(const char* why) noexcept;
+
+  // For the end that writes.
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where);
+  Promise<std::uint64_t> pumpFrom(AsyncInputStream& input, std::uint64_t amount, std::source_location where);
+  void shutdownWrite(std::source_location where);
+  void closeWrite() noexcept;
+  Promise<void> whenWriteDisconnected(std::source_location where) { return disconnected_.wait(where); }
+
+private:
+  friend class detail::ReadOp<PipeState>;
+  friend class WriteOp;
+  friend class PumpOp;
+
+  bool writeEnded_ = false;       // nothing more will be written
+  bool truncated_ = false;        // … and something was cut off
+  bool transferring_ = false;     // transfer_ is at work
+  const char* aborted_ = nullptr; // why nothing will be read any more
+  detail::GivenBack givenBack;
+  detail::ReadOp<PipeState> readOp_;
+  WriteOp* writer_ = nullptr;
+  PumpOp* source_ = nullptr; // a pump from a stream to this pipe
+  PumpOp* sink_ = nullptr;   // a pump from this pipe to a stream
+  AsyncEvent disconnected_;
+  Promise<void> transfer_ = NEVER_DONE; // last, so it goes first
+
+  void requireNoReader(const char* operation, std::source_location where) const;
+  void requireNoWriter(const char* operation, std::source_location where) const;
+  void startRead() noexcept;
+  void endReaders() noexcept;
+  void failReaders(const char* why) noexcept;
+  void failWriters(const char* why) noexcept;
+  void failAll(const Exception& exception) noexcept;
+  static void failPump(PumpOp*& pump, const Exception& exception) noexcept;
+
+  bool mustTransfer() const noexcept;
+  void meet() noexcept;
+  void copy() noexcept;
+  Promise<void> transfer();
+  Promise<void> findEnd();
+  bool stopTransfer() noexcept;
+
+  void readCancelled() noexcept { stopTransfer(); }
+  void bytesLost() noexcept { abortRead("there was no memory for the bytes that a cancelled read gave back"); }
+  void writeCancelled() noexcept;
+  void pumpCancelled(PumpOp* pump) noexcept;
+};
+
+// --------------------------------------------------------------------------------------------- operations
+
+WriteOp::WriteOp(PipeState& state, Pieces bytes, std::source_location where) noexcept
+    : SourceNode(where), pieces(std::move(bytes)), state_(state) {}
+
+void WriteOp::destroy() noexcept {
+  requireThreadToGo();
+  if (state_->writer_ == this) state_->writeCancelled();
+  detail::NodeAccess::destroy(this);
+}
+
+PumpOp::PumpOp(PipeState& state, AsyncInputStream* from, AsyncOutputStream* to, std::uint64_t amount,
+               std::source_location where) noexcept
+    : SourceNode(where), input(from), output(to), state_(state), amount_(amount) {}
+
+void PumpOp::destroy() noexcept {
+  requireThreadToGo();
+  if (state_->source_ == this || state_->sink_ == this) state_->pumpCancelled(this);
+  detail::NodeAccess::destroy(this);
+}
+
+// ------------------------------------------------------------------------------------------------ reading
+
+void PipeState::requireNoReader(const char* operation, std::source_location where) const {
+  if (readOp_.isFree() && sink_ == nullptr) return;
+  detail::throwMisuse(std::string(operation) +
+                          ": another read or pump of this stream is pending, or its result has not been taken",
+                      where);
+}
+
+Promise<std::size_t> PipeState::tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) {
+  requireNoReader("tryRead", where);
+  detail::requireReadable(buffer, minBytes, where);
+  Promise<std::size_t> promise = readOp_.beginSpan(buffer, minBytes, where);
+  startRead();
+  return promise;
+}
+
+Promise<Chunk> PipeState::tryReadChunk(std::size_t maxBytes, std::source_location where) {
+  requireNoReader("tryReadChunk", where);
+  detail::requireReadable(maxBytes, where);
+  Promise<Chunk> promise = readOp_.beginChunk(maxBytes, where);
+  startRead();
+  return promise;
+}
+
+void PipeState::startRead() noexcept {
+  if (aborted_ != nullptr) return readOp_.failed(disconnected(aborted_, readOp_.where()));
+  if (!givenBack.empty()) {
+    givenBack.drop(readOp_.take(givenBack.bytes()));
+    if (readOp_.isReady()) return;
+  }
+  meet();
+  if (writeEnded_) endReaders();
+}
+
+Promise<std::uint64_t> PipeState::pumpTo(AsyncOutputStream& output, std::uint64_t amount, std::source_location where) {
+  requireNoReader("pumpTo", where);
+  if (aborted_ != nullptr) return Promise<std::uint64_t>(disconnected(aborted_, where), where);
+  if (amount == 0) return std::uint64_t(0);
+  sink_ = detail::NodeAccess::makeAlone<PumpOp>(*this, nullptr, &output, amount, where);
+  Promise<std::uint64_t> promise = detail::PromiseAccess::wrap<std::uint64_t>(sink_);
+  meet();
+  if (writeEnded_) endReaders();
+  return promise;
+}
+
+// Nothing more will come.
+void PipeState::endReaders() noexcept {
+  if (transferring_) return; // it does so itself
+  if (truncated_) return failReaders("the writing end was destroyed in the middle of a write");
+  if (readOp_.isPending()) readOp_.ended();
+  if (sink_ != nullptr) std::exchange(sink_, nullptr)->complete();
+}
+
+void PipeState::failReaders(const char* why) noexcept {
+  if (readOp_.isPending()) readOp_.failed(disconnected(why, readOp_.where()));
+  if (sink_ != nullptr) failPump(sink_, disconnected(why, sink_->where()));
+}
+
+void PipeState::abortRead(const char* why) noexcept {
+  if (aborted_ != nullptr) return;
+  aborted_ = why;
+  givenBack.clear();
+  const bool wasPumpingThrough = stopTransfer() && sink_ != nullptr;
+  failReaders(why);
+  if (source_ != nullptr && !wasPumpingThrough)
+    transfer_ = findEnd();
+  else
+    failWriters(why);
+  disconnected_.set();
+}
+
+// ------------------------------------------------------------------------------------------------ writing
+
+void PipeState::requireNoWriter(const char* operation, std::source_location where) const {
+  if (writer_ != nullptr || source_ != nullptr)
+    detail::throwMisuse(std::string(operation) + ": another write or pump to this stream is pending", where);
+  if (writeEnded_) detail::throwMisuse(std::string(operation) + ": the stream was shut down for writing", where);
+}
+
+Promise<void> PipeState::write(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
+  requireNoWriter("write", where);
+  if (aborted_ != nullptr) return Promise<void>(disconnected(aborted_, where), where);
+  Pieces bytes(pieces);
+  if (bytes.empty()) return READY_NOW;
+  writer_ = detail::NodeAccess::makeAlone<WriteOp>(*this, std::move(bytes), where);
+  Promise<void> promise = detail::PromiseAccess::wrap<void>(writer_);
+  meet();
+  return promise;
+}
+
+Promise<std::uint64_t> PipeState::pumpFrom(AsyncInputStream& input, std::uint64_t amount, std::source_location where) {
+  requireNoWriter("pumpTo", where);
+  if (amount == 0) return std::uint64_t(0);
+  source_ = detail::NodeAccess::makeAlone<PumpOp>(*this, &input, nullptr, amount, where);
+  Promise<std::uint64_t> promise = detail::PromiseAccess::wrap<std::uint64_t>(source_);
+  if (aborted_ != nullptr)
+    transfer_ = findEnd();
+  else
+    meet();
+  return promise;
+}
+
+void PipeState::shutdownWrite(std::source_location where) {
+  if (writer_ != nullptr || source_ != nullptr)
+    detail::throwMisuse("shutdownWrite: a write or pump to this stream is pending", where);
+  writeEnded_ = true;
+  endReaders();
+}
+
+void PipeState::closeWrite() noexcept {
+  truncated_ = writer_ != nullptr || source_ != nullptr;
+  if (truncated_) {
+    stopTransfer();
+    failWriters("the stream was destroyed while a write was pending");
+  }
+  writeEnded_ = true;
+  endReaders();
+}
+
+void PipeState::failWriters(const char* why) noexcept {
+  if (writer_ != nullptr) {
+    const Exception e = disconnected(why, writer_->where());
+    std::exchange(writer_, nullptr)->fail(e);
+  }
+  if (source_ != nullptr) failPump(source_, disconnected(why, source_->where()));
+}
+
+void PipeState::failPump(PumpOp*& pump, const Exception& exception) noexcept {
+  std::exchange(pump, nullptr)->fail(exception);
+}
+
+// What failed between the two ends is told on both.
+void PipeState::failAll(const Exception& exception) noexcept {
+  if (readOp_.isPending()) readOp_.failed(exception);
+  if (sink_ != nullptr) failPump(sink_, exception);
+  if (writer_ != nullptr) std::exchange(writer_, nullptr)->fail(exception);
+  if (source_ != nullptr) failPump(source_, exception);
+}
+
+// ------------------------------------------------------------------------------------------------ meeting
+
+// Whether both sides have somebody, and it takes time.
+bool PipeState::mustTransfer() const noexcept {
+  if (sink_ != nullptr) return writer_ != nullptr || source_ != nullptr || !givenBack.empty();
+  return source_ != nullptr && readOp_.isPending();
+}
+
+void PipeState::meet() noexcept {
+  if (transferring_) return;
+  if (writer_ != nullptr && readOp_.isPending()) copy();
+  if (mustTransfer()) transfer_ = transfer();
+}
+
+// From the writer's memory to the reader's.
+void PipeState::copy() noexcept {
+  Pieces& pieces = writer_->pieces;
+  if (readOp_.wantsChunk()) {
+    pieces.drop(readOp_.take(pieces.front()));
+  } else {
+    std::span<std::byte> space = readOp_.space();
+    std::size_t count = 0;
+    while (!pieces.empty() && count < space.size()) {
+      const std::size_t part = std::min(pieces.front().size(), space.size() - count);
+      std::memcpy(space.data() + count, pieces.front().data(), part);
+      pieces.drop(part);
+      count += part;
+    }
+    readOp_.received(count);
+  }
+  if (pieces.empty()) std::exchange(writer_, nullptr)->complete();
+}
+
+Promise<void> PipeState::transfer() {
+  struct AtWork {
+    bool& flag;
+    explicit AtWork(bool& f) noexcept : flag(f) { flag = true; }
+    ~AtWork() { flag = false; }
+  };
+  {
+    const AtWork atWork(transferring_);
+    while (mustTransfer()) {
+      try {
+        if (sink_ != nullptr && !givenBack.empty()) {
+          // Taken before it is written: if the pump is cancelled then, they are on their way.
+          const std::span<const std::byte> bytes = givenBack.bytes();
+          const Chunk chunk = Chunk::copyOf(bytes.first(static_cast<std::size_t>(
+              std::min<std::uint64_t>(std::min(bytes.size(), Chunk::CAPACITY), sink_->left()))));
+          givenBack.drop(chunk.size());
+          co_await sink_->output->write(chunk.bytes(), sink_->where());
+          sink_->advance(chunk.size());
+        } else if (writer_ != nullptr) {
+          const Pieces& pieces = writer_->pieces;
+          std::uint64_t count = 0;
+          if (pieces.isOne()) {
+            const std::span<const std::byte> piece = pieces.front();
+            count = std::min<std::uint64_t>(piece.size(), sink_->left());
+            co_await sink_->output->write(piece.first(static_cast<std::size_t>(count)), sink_->where());
+          } else {
+            const std::vector<std::span<const std::byte>> some = pieces.first(sink_->left());
+            for (const std::span<const std::byte>& piece : some) count += piece.size();
+            co_await sink_->output->write(some, sink_->where());
+          }
+          sink_->advance(count);
+          writer_->pieces.drop(count);
+          if (writer_->pieces.empty()) std::exchange(writer_, nullptr)->complete();
+        } else {
+          std::uint64_t wanted = source_->left();
+          std::uint64_t got = 0;
+          if (sink_ != nullptr) {
+            wanted = std::min(wanted, sink_->left());
+            got = co_await source_->input->pumpTo(*sink_->output, wanted, source_->where());
+            sink_->advance(got);
+          } else if (readOp_.wantsChunk()) {
+            const auto most = static_cast<std::size_t>(std::min<std::uint64_t>(wanted, readOp_.most()));
+            Chunk chunk = co_await source_->input->tryReadChunk(most, source_->where());
+            wanted = 1;
+            got = chunk.size();
+            if (got > 0) readOp_.received(std::move(chunk));
+          } else {
+            const std::span<std::byte> space = readOp_.space();
+            const auto most = static_cast<std::size_t>(std::min<std::uint64_t>(wanted, space.size()));
+            wanted = std::min(readOp_.missing(), most);
+            got =
+                co_await source_->input->tryRead(space.first(most), static_cast<std::size_t>(wanted), source_->where());
+            readOp_.received(static_cast<std::size_t>(got));
+          }
+          source_->advance(got);
+          if (got < wanted || source_->left() == 0) std::exchange(source_, nullptr)->complete();
+        }
+        if (sink_ != nullptr && sink_->left() == 0) std::exchange(sink_, nullptr)->complete();
+      } catch (...) {
+        failAll(Exception::fromCurrent());
+      }
+    }
+  }
+  if (writeEnded_) endReaders();
+}
+
+// Nobody reads any more, and a pump would have noticed when it had something to write: it is asked for a byte.
+Promise<void> PipeState::findEnd() {
+  std::array<std::byte, 1> byte;
+  try {
+    const std::size_t got = co_await source_->input->tryRead(byte, 1, source_->where());
+    if (got != 0) throw disconnected(aborted_, source_->where());
+    std::exchange(source_, nullptr)->complete();
+  } catch (...) {
+    std::exchange(source_, nullptr)->fail(Exception::fromCurrent());
+  }
+}
+
+// Stops what transfer() is waiting for, and returns whether there was something.
+bool PipeState::stopTransfer() noexcept {
+  const bool stopped = transferring_;
+  transfer_ = NEVER_DONE;
+  return stopped;
+}
+
+void PipeState::writeCancelled() noexcept {
+  writer_ = nullptr;
+  stopTransfer();
+}
+
+// If it was a pump into a stream that was stopped, nobody knows how far it had come, so the other side fails with it.
+void PipeState::pumpCancelled(PumpOp* pump) noexcept {
+  const bool wasSink = pump == sink_;
+  const bool fails = stopTransfer() && sink_ != nullptr;
+  (wasSink ? sink_ : source_) = nullptr;
+  if (!fails) return;
+  const char* why = "the pump at the other end of the pipe was cancelled";
+  if (wasSink)
+    failWriters(why);
+  else
+    failReaders(why);
+}
+
+// ---------------------------------------------------------------------------------------------- the ends
+
+/// An end that reads: only the ownership of the state.
+class ReadEnd final {
+public:
+  explicit ReadEnd(PipeState& state) noexcept : state_(state) {}
+  ReadEnd(ReadEnd&&) noexcept = default;
+  ~ReadEnd() {
+    if (state_) state_->abortRead("the reading end was destroyed");
+  }
+  PipeState* operator->() const noexcept { return state_.operator->(); }
+
+private:
+  Ref<PipeState> state_;
+};
+
+/// An end that writes.
+class WriteEnd final {
+public:
+  explicit WriteEnd(PipeState& state) noexcept : state_(state) {}
+  WriteEnd(WriteEnd&&) noexcept = default;
+  ~WriteEnd() {
+    if (state_) state_->closeWrite();
+  }
+  PipeState* operator->() const noexcept { return state_.operator->(); }
+
+private:
+  Ref<PipeState> state_;
+};
+
+class PipeInput final : public AsyncInputStream, public detail::Pooled {
+public:
+  explicit PipeInput(PipeState& state) noexcept : end_(state) {}
+
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+    return end_->tryRead(buffer, minBytes, where);
+  }
+  Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
+    return end_->tryReadChunk(maxBytes, where);
+  }
+  Promise<std::uint64_t> pumpTo(AsyncOutputStream& output, std::uint64_t amount, std::source_location where) override {
+    return end_->pumpTo(output, amount, where);
+  }
+
+private:
+  ReadEnd end_;
+};
+
+class PipeOutput final : public AsyncOutputStream, public detail::Pooled {
+public:
+  explicit PipeOutput(PipeState& state) noexcept : end_(state) {}
+
+  Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
+    return end_->write({&bytes, 1}, where);
+  }
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
+    return end_->write(pieces, where);
+  }
+  std::optional<Promise<std::uint64_t>> tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
+                                                    std::source_location where) override {
+    return end_->pumpFrom(input, amount, where);
+  }
+  Promise<void> whenWriteDisconnected(std::source_location where) override {
+    return end_->whenWriteDisconnected(where);
+  }
+
+private:
+  WriteEnd end_;
+};
+
+class TwoWayEnd final : public AsyncIoStream, public detail::Pooled {
+public:
+  TwoWayEnd(PipeState& in, PipeState& out) noexcept : in_(in), out_(out) {}
+
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+    return in_->tryRead(buffer, minBytes, where);
+  }
+  Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
+    return in_->tryReadChunk(maxBytes, where);
+  }
+  Promise<std::uint64_t> pumpTo(AsyncOutputStream& output, std::uint64_t amount, std::source_location where) override {
+    return in_->pumpTo(output, amount, where);
+  }
+  Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
+    return out_->write({&bytes, 1}, where);
+  }
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
+    return out_->write(pieces, where);
+  }
+  std::optional<Promise<std::uint64_t>> tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
+                                                    std::source_location where) override {
+    return out_->pumpFrom(input, amount, where);
+  }
+  Promise<void> whenWriteDisconnected(std::source_location where) override {
+    return out_->whenWriteDisconnected(where);
+  }
+  void shutdownWrite(std::source_location where) override { out_->shutdownWrite(where); }
+  void abortRead(std::source_location) override { in_->abortRead("the reading end gave up reading"); }
+
+private:
+  ReadEnd in_;
+  WriteEnd out_;
+};
+
+} // namespace
+
+OneWayPipe newOneWayPipe() {
+  const Ref<PipeState> state(*new PipeState);
+  return {std::make_unique<PipeInput>(*state), std::make_unique<PipeOutput>(*state)};
+}
+
+TwoWayPipe newTwoWayPipe() {
+  const Ref<PipeState> there(*new PipeState);
+  const Ref<PipeState> back(*new PipeState);
+  return {{std::make_unique<TwoWayEnd>(*back, *there), std::make_unique<TwoWayEnd>(*there, *back)}};
+}
+
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+// ReadOp: the one read of a stream, whatever feeds it, and the bytes that cancelled reads give back.
+#pragma once
+
+#include <troth/io/chunk.h>
+#include <troth/runtime/node_detail.h>
+#include <troth/runtime/promise.h>
+#include <troth/runtime/ref_detail.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <source_location>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+/// Bytes that cancelled reads have given back; the next reads begin with them.
+class GivenBack {
+public:
+  bool empty() const noexcept { return taken_ == bytes_.size(); }
+  std::span<const std::byte> bytes() const noexcept { return std::span(bytes_).subspan(taken_); }
+
+  /// Puts `bytes` in front. Throws std::bad_alloc.
+  void putBack(std::span<const std::byte> bytes) {
+    if (bytes.size() <= taken_) {
+      taken_ -= bytes.size();
+      std::memcpy(bytes_.data() + taken_, bytes.data(), bytes.size());
+    } else {
+      bytes_.erase(bytes_.begin(), bytes_.begin() + static_cast<std::ptrdiff_t>(std::exchange(taken_, 0)));
+      bytes_.insert(bytes_.begin(), bytes.begin(), bytes.end());
+    }
+  }
+
+  /// Takes the first `count` bytes away.
+  void drop(std::size_t count) noexcept {
+    taken_ += count;
+    if (empty()) clear();
+  }
+
+  void clear() noexcept {
+    bytes_ = std::vector<std::byte>();
+    taken_ = 0;
+  }
+
+private:
+  std::vector<std::byte> bytes_;
+  std::size_t taken_ = 0; // of bytes_, from its front
+};
+
+/// Throws FAILED unless a read may begin with these arguments.
+void requireReadable(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where);
+void requireReadable(std::size_t maxBytes, std::source_location where);
+
+/// The one read of a stream: into a span or into a chunk. It is embedded in the stream's `State`, so a read allocates
+/// nothing, and holds a reference to it while its promise lives. `State` inherits Counted and has
+///
+///     GivenBack givenBack;
+///     void readCancelled() noexcept; // the read was destroyed while it was pending
+///     void bytesLost() noexcept;     // there was no memory to give bytes back: the stream must fail from now on
+///
+/// Until its result has been taken, a read that is destroyed gives back what it has.
+template <typename State>
+class ReadOp final : public SourceNode {
+public:
+  explicit ReadOp(State& state) noexcept
+      : SourceNode(std::source_location()), state_(state), loop_(EventLoop::currentOrNull()) {
+    chunkResult_.value.emplace();
+  }
+
+  bool isFree() const noexcept { return mode_ == Mode::FREE; }
+  bool isPending() const noexcept { return mode_ != Mode::FREE && !isReady(); }
+  bool wantsChunk() const noexcept { return mode_ == Mode::CHUNK; }
+
+  Promise<std::size_t> beginSpan(std::span<std::byte> buffer, std::size_t minBytes,
+                                 std::source_location where) noexcept {
+    begin(Mode::SPAN, where);
+    space_ = buffer;
+    minBytes_ = minBytes;
+    filled_ = 0;
+    return PromiseAccess::wrap<std::size_t>(this);
+  }
+  Promise<Chunk> beginChunk(std::size_t maxBytes, std::source_location where) noexcept {
+    begin(Mode::CHUNK, where);
+    most_ = std::min(maxBytes, Chunk::CAPACITY);
+    return PromiseAccess::wrap<Chunk>(this);
+  }
+
+  /// Of a span: where the next bytes go, and how many of them it still needs.
+  std::span<std::byte> space() const noexcept { return space_.subspan(filled_); }
+  std::size_t missing() const noexcept { return minBytes_ - filled_; }
+  /// Of a chunk: the most bytes that it may have.
+  std::size_t most() const noexcept { return most_; }
+
+  /// Takes what it has room for of `bytes`, which are not empty, and returns how many that were. Without memory for
+  /// them it fails and takes none.
+  std::size_t take(std::span<const std::byte> bytes) noexcept {
+    if (mode_ == Mode::CHUNK) return takeChunk(bytes.first(std::min(bytes.size(), most_)));
+    const std::size_t count = std::min(bytes.size(), space().size());
+    std::memcpy(space().data(), bytes.data(), count);
+    received(count);
+    return count;
+  }
+  /// `count` bytes have come to space().
+  void received(std::size_t count) noexcept {
+    filled_ += count;
+    if (filled_ < minBytes_) return;
+    sizeResult_.value.emplace(filled_);
+    setReady();
+  }
+  /// The read for a chunk has its bytes.
+  void received(Chunk chunk) noexcept {
+    *chunkResult_.value = std::move(chunk);
+    setReady();
+  }
+  void ended() noexcept {
+    if (mode_ == Mode::SPAN) sizeResult_.value.emplace(filled_);
+    setReady();
+  }
+  void failed(const Exception& exception) noexcept {
+    giveBack();
+    setFailed(result(), exception);
+  }
+
+  /// The caller moves the value or the exception out, so that nothing but an empty shell stays.
+  ResultBase& get(ResultBase*) noexcept override {
+    taken_ = true;
+    return result();
+  }
+  void destroy() noexcept override {
+    if (!taken_) [[unlikely]]
+      destroyUntaken();
+    mode_ = Mode::FREE;
+    Ref<State> last = std::move(reference_);
+  }
+  const char* name() const noexcept override { return "read"; }
+
+private:
+  enum class Mode : std::uint8_t { FREE, SPAN, CHUNK };
+
+  State& state_;
+  Ref<State> reference_; // while the promise lives
+  EventLoop* loop_;
+  Mode mode_ = Mode::FREE;
+  bool taken_ = false;
+  std::span<std::byte> space_; // of a SPAN read
+  std::size_t minBytes_ = 0;   // of a SPAN read
+  std::size_t most_ = 0;       // of a CHUNK read
+  std::size_t filled_ = 0;
+  Result<std::size_t> sizeResult_; // the result of a SPAN read, empty otherwise
+  Result<Chunk> chunkResult_;      // the result of a CHUNK read; otherwise its chunk is empty
+
+  ResultBase& result() noexcept { return mode_ == Mode::CHUNK ? static_cast<ResultBase&>(chunkResult_) : sizeResult_; }
+
+  void begin(Mode mode, std::source_location where) noexcept {
+    resetSource(loop_);
+    reference_ = Ref<State>(state_);
+    mode_ = mode;
+    taken_ = false;
+    where_ = where;
+  }
+
+  std::size_t takeChunk(std::span<const std::byte> bytes) noexcept {
+    try {
+      received(Chunk::copyOf(bytes));
+      return bytes.size();
+    } catch (...) {
+      failed(Exception::fromCurrent());
+      return 0;
+    }
+  }
+
+  // Puts what has arrived, and nobody has taken, in front of what the stream holds already.
+  void giveBack() noexcept {
+    const std::span<const std::byte> bytes = mode_ == Mode::SPAN
+                                                 ? std::span<const std::byte>(space_.first(std::exchange(filled_, 0)))
+                                                 : chunkResult_.value->bytes();
+    if (bytes.empty()) return;
+    try {
+      state_.givenBack.putBack(bytes);
+    } catch (...) {
+      state_.bytesLost(); // the stream must not go on as if nothing were missing
+    }
+  }
+
+  [[gnu::noinline, gnu::cold]] void destroyUntaken() noexcept {
+    requireThreadToGo();
+    if (!isReady()) state_.readCancelled();
+    giveBack();
+    sizeResult_.value.reset();
+    sizeResult_.exception = {};
+    *chunkResult_.value = Chunk();
+    chunkResult_.exception = {};
+  }
+};
+
+} // namespace detail
+} // namespace v0
+} // namespace troth

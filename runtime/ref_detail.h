@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// Counted and Ref: shared ownership on one thread, such as that of a stream's state by its operations.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+template <typename T>
+class Ref;
+
+/// What references are counted to; it is deleted with the last. To be inherited by the class that is made with `new`.
+class Counted {
+public:
+  Counted() noexcept = default;
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+
+protected:
+  ~Counted() = default;
+
+private:
+  template <typename>
+  friend class Ref;
+
+  std::uint32_t references_ = 0;
+};
+
+/// One reference to a T, which inherits Counted.
+template <typename T>
+class Ref {
+public:
+  Ref() noexcept = default;
+  explicit Ref(T& object) noexcept : object_(&object) { ++count(); }
+  Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+  Ref& operator=(Ref&& other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
+  ~Ref() {
+    if (object_ != nullptr && --count() == 0) delete object_;
+  }
+
+  T* operator->() const noexcept { return object_; }
+  T& operator*() const noexcept { return *object_; }
+  explicit operator bool() const noexcept { return object_ != nullptr; }
+  void reset() noexcept { Ref().swap(*this); }
+  void swap(Ref& other) noexcept { std::swap(object_, other.object_); }
+
+private:
+  T* object_ = nullptr;
+
+  std::uint32_t& count() const noexcept { return static_cast<Counted*>(object_)->references_; }
+};
+
+} // namespace detail
+} // namespace v0
+} // namespace troth
