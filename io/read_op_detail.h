@@ -61,7 +61,7 @@ void requireReadable(std::size_t maxBytes, std::source_location where);
 /// nothing, and holds a reference to it while its promise lives. `State` inherits Counted and has
 ///
 ///     GivenBack givenBack;
-///     void readCancelled() noexcept; // the read was destroyed while it was pending
+///     void readCancelled() noexcept; // the read has been destroyed while it was pending
 ///     void bytesLost() noexcept;     // there was no memory to give bytes back: the stream must fail from now on
 ///
 /// Until its result has been taken, a read that is destroyed gives back what it has.
@@ -190,12 +190,14 @@ private:
 
   [[gnu::noinline, gnu::cold]] void destroyUntaken() noexcept {
     requireThreadToGo();
-    if (!isReady()) state_.readCancelled();
+    const bool wasPending = !isReady();
     giveBack();
     sizeResult_.value.reset();
     sizeResult_.exception = {};
     *chunkResult_.value = Chunk();
     chunkResult_.exception = {};
+    mode_ = Mode::FREE;
+    if (wasPending) state_.readCancelled();
   }
 };
 

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+// The tee: a window of the stream's bytes, from where the slowest branch stands to where the fastest does.
+//
+// Bytes have numbers, from 0 on. `chunks_` holds those from `begin_` to `end_`; each branch has the number of the byte
+// that it reads next. While a branch waits at `end_` and the window is below its limit, a coroutine (pull) reads from
+// the input; if nobody waits any more it is cancelled, and the input keeps its bytes.
+#include <troth/io/tee.h>
+
+#include <troth/io/read_op_detail.h>
+#include <troth/runtime/pool_detail.h>
+
+#include <algorithm>
+#include <deque>
+#include <vector>
+
+namespace troth {
+inline namespace v0 {
+namespace {
+
+using detail::Ref;
+
+class Branch;
+
+/// What the branches share. It goes with the last of them.
+class TeeState final : public detail::Counted, public detail::Pooled {
+public:
+  TeeState(std::unique_ptr<AsyncInputStream> input, std::size_t limit) : input_(std::move(input)), limit_(limit) {}
+
+  void add(Branch& branch) { branches_.push_back(&branch); }
+  void remove(Branch& branch) noexcept;
+  /// A branch has begun to wait, has read on, or has stopped waiting.
+  void changed() noexcept;
+
+  /// The bytes from number `position` on that are at hand: those of one chunk.
+  std::span<const std::byte> bytesFrom(std::uint64_t position) const noexcept;
+  std::uint64_t end() const noexcept { return end_; }
+  bool isOver() const noexcept { return over_; }
+  const std::optional<Exception>& error() const noexcept { return error_; }
+  std::optional<std::uint64_t> inputLength() const { return over_ ? 0 : input_->tryGetLength(); }
+
+private:
+  std::unique_ptr<AsyncInputStream> input_;
+  std::size_t limit_;
+  std::vector<Branch*> branches_;
+  std::deque<Chunk> chunks_;
+  std::uint64_t begin_ = 0;
+  std::uint64_t end_ = 0;
+  bool over_ = false; // the input has ended, or failed
+  bool pulling_ = false;
+  std::optional<Exception> error_;
+  Promise<void> pull_ = NEVER_DONE; // last, so it goes first
+
+  bool isWanted() const noexcept;
+  void dropRead() noexcept;
+  Promise<void> pull();
+};
+
+/// A branch's reading, shared by the branch and its read.
+class Branch final : public detail::Counted, public detail::Pooled {
+public:
+  Branch(TeeState& tee, std::uint64_t position) : position_(position), readOp_(*this), tee_(tee) { tee.add(*this); }
+  ~Branch() { tee_->remove(*this); }
+
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) {
+    requireFree("tryRead", where);
+    detail::requireReadable(buffer, minBytes, where);
+    Promise<std::size_t> promise = readOp_.beginSpan(buffer, minBytes, where);
+    startRead();
+    return promise;
+  }
+  Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) {
+    requireFree("tryReadChunk", where);
+    detail::requireReadable(maxBytes, where);
+    Promise<Chunk> promise = readOp_.beginChunk(maxBytes, where);
+    startRead();
+    return promise;
+  }
+  std::optional<std::uint64_t> length() const {
+    std::optional<std::uint64_t> length = tee_->inputLength();
+    if (length) *length += tee_->end() - position_ + givenBack.bytes().size();
+    return length;
+  }
+  /// Another branch, which stands where this one does.
+  Ref<Branch> fork() const {
+    Ref<Branch> branch(*new Branch(*tee_, position_));
+    branch->givenBack = givenBack;
+    return branch;
+  }
+  void close() noexcept;
+
+  std::uint64_t position() const noexcept { return position_; }
+  bool isWaiting() const noexcept { return readOp_.isPending(); }
+  /// Gives the read that waits what is at hand, or the end.
+  void serve() noexcept;
+
+private:
+  friend class detail::ReadOp<Branch>;
+
+  std::uint64_t position_; // the number of the byte that comes next
+  detail::GivenBack givenBack;
+  detail::ReadOp<Branch> readOp_;
+  std::optional<Exception> lost_; // why nothing can be read any more
+  Ref<TeeState> tee_;
+
+  void requireFree(const char* operation, std::source_location where) const {
+    if (!readOp_.isFree())
+      detail::throwMisuse(
+          std::string(operation) + ": another read of this stream is pending, or its result has not been taken", where);
+  }
+  void startRead() noexcept;
+  void readCancelled() noexcept { tee_->changed(); }
+  void bytesLost() noexcept {
+    lost_ = Exception(Exception::Kind::OVERLOADED, "there was no memory for the bytes that a cancelled read gave back");
+  }
+};
+
+void Branch::startRead() noexcept {
+  if (lost_) return readOp_.failed(*lost_);
+  if (!givenBack.empty()) {
+    givenBack.drop(readOp_.take(givenBack.bytes()));
+    if (readOp_.isReady()) return;
+  }
+  serve();
+  tee_->changed();
+}
+
+void Branch::serve() noexcept {
+  while (readOp_.isPending() && position_ != tee_->end()) {
+    // A read that has its minimum is ready: so all there is goes into it at once.
+    if (readOp_.wantsChunk()) {
+      position_ += readOp_.take(tee_->bytesFrom(position_));
+      continue;
+    }
+    const std::span<std::byte> space = readOp_.space();
+    std::size_t count = 0;
+    while (count < space.size() && position_ != tee_->end()) {
+      const std::span<const std::byte> bytes = tee_->bytesFrom(position_);
+      const std::size_t part = std::min(bytes.size(), space.size() - count);
+      std::memcpy(space.data() + count, bytes.data(), part);
+      count += part;
+      position_ += part;
+    }
+    readOp_.received(count);
+  }
+  if (!readOp_.isPending() || !tee_->isOver()) return;
+  if (tee_->error())
+    readOp_.failed(*tee_->error());
+  else
+    readOp_.ended();
+}
+
+void Branch::close() noexcept {
+  lost_ = Exception(Exception::Kind::DISCONNECTED, "the stream was destroyed while a read was pending", {},
+                    readOp_.where());
+  if (readOp_.isPending()) readOp_.failed(*lost_);
+  tee_->remove(*this);
+}
+
+void TeeState::remove(Branch& branch) noexcept {
+  if (std::erase(branches_, &branch) != 0) changed();
+}
+
+std::span<const std::byte> TeeState::bytesFrom(std::uint64_t position) const noexcept {
+  std::uint64_t begin = begin_;
+  for (const Chunk& chunk : chunks_) {
+    if (position < begin + chunk.size()) return chunk.bytes().subspan(static_cast<std::size_t>(position - begin));
+    begin += chunk.size();
+  }
+  return {};
+}
+
+// Whether a branch waits, and there may be more in the window.
+bool TeeState::isWanted() const noexcept {
+  return !over_ && end_ - begin_ < limit_ && std::ranges::any_of(branches_, &Branch::isWaiting);
+}
+
+void TeeState::dropRead() noexcept {
+  std::uint64_t slowest = end_;
+  for (const Branch* branch : branches_) slowest = std::min(slowest, branch->position());
+  while (!chunks_.empty() && begin_ + chunks_.front().size() <= slowest) {
+    begin_ += chunks_.front().size();
+    chunks_.pop_front();
+  }
+}
+
+void TeeState::changed() noexcept {
+  dropRead();
+  if (isWanted() == pulling_) return;
+  if (pulling_)
+    pull_ = NEVER_DONE;
+  else
+    pull_ = pull();
+}
+
+Promise<void> TeeState::pull() {
+  struct Pulling {
+    bool& flag;
+    explicit Pulling(bool& f) noexcept : flag(f) { flag = true; }
+    ~Pulling() { flag = false; }
+  };
+  const Pulling pulling(pulling_);
+  while (isWanted()) {
+    try {
+      const auto room = static_cast<std::size_t>(limit_ - (end_ - begin_));
+      Chunk chunk = co_await input_->tryReadChunk(std::min(room, Chunk::CAPACITY));
+      if (chunk.empty()) {
+        over_ = true;
+      } else {
+        const std::size_t size = chunk.size();
+        chunks_.push_back(std::move(chunk));
+        end_ += size;
+      }
+    } catch (...) {
+      over_ = true;
+      error_ = Exception::fromCurrent();
+    }
+    for (Branch* branch : branches_) branch->serve();
+    dropRead();
+  }
+}
+
+/// The stream itself: only the ownership of its branch.
+class BranchStream final : public AsyncInputStream, public detail::Pooled {
+public:
+  explicit BranchStream(Ref<Branch> branch) noexcept : branch_(std::move(branch)) {}
+  ~BranchStream() override { branch_->close(); }
+
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+    return branch_->tryRead(buffer, minBytes, where);
+  }
+  Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
+    return branch_->tryReadChunk(maxBytes, where);
+  }
+  std::optional<std::uint64_t> tryGetLength() const override { return branch_->length(); }
+  std::unique_ptr<AsyncInputStream> tryTee(std::size_t) override {
+    return std::make_unique<BranchStream>(branch_->fork());
+  }
+
+private:
+  Ref<Branch> branch_;
+};
+
+} // namespace
+
+Tee newTee(std::unique_ptr<AsyncInputStream> input, std::size_t limit, std::source_location where) {
+  if (limit == 0) detail::throwMisuse("newTee: the limit is 0, so no branch could ever read", where);
+  if (std::unique_ptr<AsyncInputStream> second = input->tryTee(limit)) return {{std::move(input), std::move(second)}};
+  const Ref<TeeState> tee(*new TeeState(std::move(input), limit));
+  const auto newBranch = [&] { return std::make_unique<BranchStream>(Ref<Branch>(*new Branch(*tee, 0))); };
+  return {{newBranch(), newBranch()}};
+}
+
+} // namespace v0
+} // namespace troth
