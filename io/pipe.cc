@@ -16,6 +16,7 @@
 #include <troth/io/pipe.h>
 
 #include <troth/io/read_op_detail.h>
+#include <troth/io/stream_watch_detail.h>
 #include <troth/runtime/pool_detail.h>
 #include <troth/runtime/sync.h>
 
@@ -105,11 +106,17 @@ private:
 /// A pump that waits for somebody on the other end: from `input`, or to `output`.
 class PumpOp final : public detail::SourceNode {
 public:
-  PumpOp(PipeState& state, AsyncInputStream* from, AsyncOutputStream* to, std::uint64_t amount,
-         std::source_location where) noexcept;
+  PumpOp(PipeState& state, AsyncInputStream& from, std::uint64_t amount, std::source_location where) noexcept;
+  PumpOp(PipeState& state, AsyncOutputStream& to, std::uint64_t amount, std::source_location where) noexcept;
 
-  AsyncInputStream* const input;
-  AsyncOutputStream* const output;
+  AsyncInputStream& input() const {
+    watch_.require(where());
+    return *input_;
+  }
+  AsyncOutputStream& output() const {
+    watch_.require(where());
+    return *output_;
+  }
 
   std::uint64_t left() const noexcept { return amount_ - done_; }
   void advance(std::uint64_t count) noexcept { done_ += count; }
@@ -124,6 +131,9 @@ public:
 
 private:
   Ref<PipeState> state_;
+  AsyncInputStream* input_ = nullptr;
+  AsyncOutputStream* output_ = nullptr;
+  detail::StreamWatch watch_;
   std::uint64_t amount_;
   std::uint64_t done_ = 0;
   detail::Result<std::uint64_t> result_;
@@ -201,9 +211,11 @@ void WriteOp::destroy() noexcept {
   detail::NodeAccess::destroy(this);
 }
 
-PumpOp::PumpOp(PipeState& state, AsyncInputStream* from, AsyncOutputStream* to, std::uint64_t amount,
-               std::source_location where) noexcept
-    : SourceNode(where), input(from), output(to), state_(state), amount_(amount) {}
+PumpOp::PumpOp(PipeState& state, AsyncInputStream& from, std::uint64_t amount, std::source_location where) noexcept
+    : SourceNode(where), state_(state), input_(&from), watch_(from), amount_(amount) {}
+
+PumpOp::PumpOp(PipeState& state, AsyncOutputStream& to, std::uint64_t amount, std::source_location where) noexcept
+    : SourceNode(where), state_(state), output_(&to), watch_(to), amount_(amount) {}
 
 void PumpOp::destroy() noexcept {
   requireThreadToGo();
@@ -250,7 +262,7 @@ Promise<std::uint64_t> PipeState::pumpTo(AsyncOutputStream& output, std::uint64_
   requireNoReader("pumpTo", where);
   if (aborted_ != nullptr) return Promise<std::uint64_t>(disconnected(aborted_, where), where);
   if (amount == 0) return std::uint64_t(0);
-  sink_ = detail::NodeAccess::makeAlone<PumpOp>(*this, nullptr, &output, amount, where);
+  sink_ = detail::NodeAccess::makeAlone<PumpOp>(*this, output, amount, where);
   Promise<std::uint64_t> promise = detail::PromiseAccess::wrap<std::uint64_t>(sink_);
   meet();
   if (writeEnded_) endReaders();
@@ -305,7 +317,7 @@ Promise<void> PipeState::write(std::span<const std::span<const std::byte>> piece
 Promise<std::uint64_t> PipeState::pumpFrom(AsyncInputStream& input, std::uint64_t amount, std::source_location where) {
   requireNoWriter("pumpTo", where);
   if (amount == 0) return std::uint64_t(0);
-  source_ = detail::NodeAccess::makeAlone<PumpOp>(*this, &input, nullptr, amount, where);
+  source_ = detail::NodeAccess::makeAlone<PumpOp>(*this, input, amount, where);
   Promise<std::uint64_t> promise = detail::PromiseAccess::wrap<std::uint64_t>(source_);
   if (aborted_ != nullptr)
     transfer_ = findEnd();
@@ -400,7 +412,7 @@ Promise<void> PipeState::transfer() {
           const Chunk chunk = Chunk::copyOf(bytes.first(static_cast<std::size_t>(
               std::min<std::uint64_t>(std::min(bytes.size(), Chunk::CAPACITY), sink_->left()))));
           givenBack.drop(chunk.size());
-          co_await sink_->output->write(chunk.bytes(), sink_->where());
+          co_await sink_->output().write(chunk.bytes(), sink_->where());
           sink_->advance(chunk.size());
         } else if (writer_ != nullptr) {
           const Pieces& pieces = writer_->pieces;
@@ -408,11 +420,11 @@ Promise<void> PipeState::transfer() {
           if (pieces.isOne()) {
             const std::span<const std::byte> piece = pieces.front();
             count = std::min<std::uint64_t>(piece.size(), sink_->left());
-            co_await sink_->output->write(piece.first(static_cast<std::size_t>(count)), sink_->where());
+            co_await sink_->output().write(piece.first(static_cast<std::size_t>(count)), sink_->where());
           } else {
             const std::vector<std::span<const std::byte>> some = pieces.first(sink_->left());
             for (const std::span<const std::byte>& piece : some) count += piece.size();
-            co_await sink_->output->write(some, sink_->where());
+            co_await sink_->output().write(some, sink_->where());
           }
           sink_->advance(count);
           writer_->pieces.drop(count);
@@ -422,11 +434,11 @@ Promise<void> PipeState::transfer() {
           std::uint64_t got = 0;
           if (sink_ != nullptr) {
             wanted = std::min(wanted, sink_->left());
-            got = co_await source_->input->pumpTo(*sink_->output, wanted, source_->where());
+            got = co_await source_->input().pumpTo(sink_->output(), wanted, source_->where());
             sink_->advance(got);
           } else if (readOp_.wantsChunk()) {
             const auto most = static_cast<std::size_t>(std::min<std::uint64_t>(wanted, readOp_.most()));
-            Chunk chunk = co_await source_->input->tryReadChunk(most, source_->where());
+            Chunk chunk = co_await source_->input().tryReadChunk(most, source_->where());
             wanted = 1;
             got = chunk.size();
             if (got > 0) readOp_.received(std::move(chunk));
@@ -434,8 +446,8 @@ Promise<void> PipeState::transfer() {
             const std::span<std::byte> space = readOp_.space();
             const auto most = static_cast<std::size_t>(std::min<std::uint64_t>(wanted, space.size()));
             wanted = std::min(readOp_.missing(), most);
-            got =
-                co_await source_->input->tryRead(space.first(most), static_cast<std::size_t>(wanted), source_->where());
+            got = co_await source_->input().tryRead(space.first(most), static_cast<std::size_t>(wanted),
+                                                    source_->where());
             readOp_.received(static_cast<std::size_t>(got));
           }
           source_->advance(got);
@@ -454,7 +466,7 @@ Promise<void> PipeState::transfer() {
 Promise<void> PipeState::findEnd() {
   std::array<std::byte, 1> byte;
   try {
-    const std::size_t got = co_await source_->input->tryRead(byte, 1, source_->where());
+    const std::size_t got = co_await source_->input().tryRead(byte, 1, source_->where());
     if (got != 0) throw disconnected(aborted_, source_->where());
     std::exchange(source_, nullptr)->complete();
   } catch (...) {

@@ -3,6 +3,7 @@
 #include <troth/io/stream.h>
 
 #include <troth/io/read_op_detail.h>
+#include <troth/io/stream_watch_detail.h>
 
 #include <fmt/format.h>
 
@@ -10,11 +11,40 @@
 
 namespace troth {
 inline namespace v0 {
+
+// ------------------------------------------------------------------------------------------------ watching
+
+namespace detail {
+
+StreamWatch::StreamWatch(WatchedStream& stream) noexcept
+    : stream_(&stream), next_(std::exchange(stream.watches_, this)) {}
+
+StreamWatch::~StreamWatch() {
+  if (stream_ == nullptr) return;
+  StreamWatch** link = &stream_->watches_;
+  while (*link != this) link = &(*link)->next_;
+  *link = next_;
+}
+
+void StreamWatch::require(std::source_location where) const {
+  if (stream_ == nullptr)
+    throw Exception(Exception::Kind::DISCONNECTED, "a stream was destroyed in the middle of the operation", {}, where);
+}
+
+void WatchedStream::tellWatches() noexcept {
+  for (StreamWatch* watch = watches_; watch != nullptr; watch = watch->next_) watch->stream_ = nullptr;
+}
+
+} // namespace detail
+
+// ------------------------------------------------------------------------------------------------ reading
+
 namespace {
 
 /// Collects what a stream gives until it ends. `Bytes` is a std::string or a vector of bytes.
 template <typename Bytes>
 Promise<Bytes> readAll(AsyncInputStream& input, std::uint64_t limit, std::source_location where) {
+  const detail::StreamWatch watch(input);
   Bytes all;
   if (const std::optional<std::uint64_t> length = input.tryGetLength(); length && *length <= limit)
     all.reserve(static_cast<std::size_t>(*length));
@@ -29,6 +59,7 @@ Promise<Bytes> readAll(AsyncInputStream& input, std::uint64_t limit, std::source
                       fmt::format("the stream has more than the {} bytes that are allowed", limit), {}, where);
     const auto* bytes = reinterpret_cast<const typename Bytes::value_type*>(chunk.bytes().data());
     all.insert(all.end(), bytes, bytes + chunk.size());
+    watch.require(where);
   }
 }
 
@@ -89,11 +120,15 @@ Promise<void> AsyncOutputStream::whenWriteDisconnected(std::source_location) { r
 
 Promise<std::uint64_t> pumpByBuffer(AsyncInputStream& input, AsyncOutputStream& output, std::uint64_t amount,
                                     std::source_location where) {
+  const detail::StreamWatch inputWatch(input);
+  const detail::StreamWatch outputWatch(output);
   std::uint64_t done = 0;
   while (done < amount) {
+    inputWatch.require(where);
     const Chunk chunk = co_await input.tryReadChunk(
         static_cast<std::size_t>(std::min<std::uint64_t>(amount - done, Chunk::CAPACITY)), where);
     if (chunk.empty()) break;
+    outputWatch.require(where);
     co_await output.write(chunk.bytes(), where);
     done += chunk.size();
   }

@@ -21,6 +21,33 @@ inline namespace v0 {
 
 class AsyncOutputStream;
 
+namespace detail {
+
+class StreamWatch;
+
+/// What a stream is watched by: operations that use it more than once, such as pumps.
+class WatchedStream {
+public:
+  WatchedStream() noexcept = default;
+  WatchedStream(const WatchedStream&) = delete;
+  WatchedStream& operator=(const WatchedStream&) = delete;
+
+protected:
+  ~WatchedStream() {
+    if (watches_ != nullptr) [[unlikely]]
+      tellWatches();
+  }
+
+private:
+  friend class StreamWatch;
+
+  StreamWatch* watches_ = nullptr;
+
+  void tellWatches() noexcept;
+};
+
+} // namespace detail
+
 /// The bytes of a text, without a copy.
 inline std::span<const std::byte> asBytes(std::string_view text) noexcept {
   return std::as_bytes(std::span(text.data(), text.size()));
@@ -34,7 +61,7 @@ inline constexpr std::uint64_t ALL_BYTES = std::numeric_limits<std::uint64_t>::m
 /// Belongs to one thread. Destroying a stream while a read is pending rejects the read with DISCONNECTED.
 /// A read that is destroyed before its result was taken loses nothing: what had arrived for it is what the
 /// next read begins with. The words after `Cancellation:` are defined in docs/cancellation.md.
-class AsyncInputStream {
+class AsyncInputStream : private detail::WatchedStream {
 public:
   virtual ~AsyncInputStream() = default;
 
@@ -77,7 +104,6 @@ public:
   /// Result:       all bytes, in one piece.
   /// Errors:       FAILED if there are more than `limit`, which is found out by reading one byte more; DISCONNECTED.
   /// Cancellation: partial, lost: what was read before is gone.
-  /// Lifetime:     this stream stays alive until the promise completes or is destroyed.
   /// Overlap:      it is a read: one at a time; a write may be pending.
   Promise<std::vector<std::byte>> readAllBytes(std::uint64_t limit,
                                                std::source_location where = std::source_location::current());
@@ -91,7 +117,7 @@ public:
   /// Result:       the number of bytes written; less than `amount` only if this stream has ended.
   /// Errors:       those of reading here and of writing there.
   /// Cancellation: partial, lost: bytes that were on their way may be gone.
-  /// Lifetime:     both streams stay alive until the promise completes or is destroyed.
+  /// Lifetime:     a stream that is destroyed before fails the pump with DISCONNECTED.
   /// Overlap:      it is a read of this stream and a write to `output`: one of each at a time.
   virtual Promise<std::uint64_t> pumpTo(AsyncOutputStream& output, std::uint64_t amount = ALL_BYTES,
                                         std::source_location where = std::source_location::current());
@@ -102,12 +128,15 @@ public:
   /// A second reader of the same bytes, from here on, if the stream has a better way to it than newTee(); null if not.
   /// The two hold no more than `limit` bytes that only one of them has read. See newTee() (troth/io/tee.h).
   virtual std::unique_ptr<AsyncInputStream> tryTee(std::size_t limit);
+
+private:
+  friend class detail::StreamWatch;
 };
 
 /// Something to write bytes to.
 ///
 /// Belongs to one thread. Destroying a stream while a write is pending rejects the write with DISCONNECTED.
-class AsyncOutputStream {
+class AsyncOutputStream : private detail::WatchedStream {
 public:
   virtual ~AsyncOutputStream() = default;
 
@@ -147,6 +176,9 @@ public:
   /// Cancellation: clean.
   /// Overlap:      any number.
   virtual Promise<void> whenWriteDisconnected(std::source_location where = std::source_location::current());
+
+private:
+  friend class detail::StreamWatch;
 };
 
 /// A stream in both directions, such as a connection.

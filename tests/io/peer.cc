@@ -130,6 +130,15 @@ StreamPair newStreamPair(AsyncIo& io, Buffers buffers) {
   return {std::move(left), pipeStream(io, fds[1])};
 }
 
+namespace {
+std::unique_ptr<AsyncIoStream> tcpStream(AsyncIo& io, int fd) {
+  uv_loop_t* loop = io.uvEventPort().uvLoop();
+  UvHandle<uv_tcp_t> handle("uv_tcp_init", [loop](uv_tcp_t* tcp) { return uv_tcp_init(loop, tcp); });
+  REQUIRE(uv_tcp_open(handle.get(), fd) == 0);
+  return newUvStream(std::move(handle).toStream());
+}
+} // namespace
+
 Pair newTcpPair(AsyncIo& io, Buffers buffers) {
   Peer listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address{};
@@ -148,11 +157,12 @@ Pair newTcpPair(AsyncIo& io, Buffers buffers) {
   const int on = 1;
   REQUIRE(setsockopt(peer.fd(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0);
   REQUIRE(fcntl(peer.fd(), F_SETFL, O_NONBLOCK) == 0);
-  uv_loop_t* loop = io.uvEventPort().uvLoop();
-  UvHandle<uv_tcp_t> handle("uv_tcp_init", [loop](uv_tcp_t* tcp) { return uv_tcp_init(loop, tcp); });
-  REQUIRE(uv_tcp_open(handle.get(), ours.fd()) == 0);
-  ours.release();
-  return {newUvStream(std::move(handle).toStream()), std::move(peer)};
+  return {tcpStream(io, ours.release()), std::move(peer)};
+}
+
+StreamPair newTcpStreamPair(AsyncIo& io) {
+  Pair pair = newTcpPair(io);
+  return {std::move(pair.stream), tcpStream(io, pair.peer.release())};
 }
 
 // The period is a prime, so that no buffer size divides it.

@@ -79,6 +79,7 @@ Pair newPair(AsyncIo& io, Buffers buffers = {});
 StreamPair newStreamPair(AsyncIo& io, Buffers buffers = {});
 /// Over TCP on 127.0.0.1, with what only TCP has (resets).
 Pair newTcpPair(AsyncIo& io, Buffers buffers = {});
+StreamPair newTcpStreamPair(AsyncIo& io);
 
 /// A text as a buffer to read into: what a read has touched is seen at once.
 inline std::span<std::byte> bufferOf(std::string& text) { return std::as_writable_bytes(std::span(text.data(), text.size())); }
