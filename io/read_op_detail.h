@@ -193,9 +193,9 @@ private:
     const bool wasPending = !isReady();
     giveBack();
     sizeResult_.value.reset();
-    sizeResult_.exception = {};
+    sizeResult_.exception = ExceptionRef(); // not {}: what a braced list makes in a template clang 16 never destroys
     *chunkResult_.value = Chunk();
-    chunkResult_.exception = {};
+    chunkResult_.exception = ExceptionRef();
     mode_ = Mode::FREE;
     if (wasPending) state_.readCancelled();
   }

@@ -128,7 +128,7 @@ Promise<void> receiveImpatiently(AsyncIoStream& stream, std::size_t count, unsig
 // ------------------------------------------------------------------------------------------------ reading
 
 TEST_CASE("bytes arrive in their order, whatever the sizes of writes and reads, in both directions at once") {
-  for (const std::size_t most : {1, 7, 1000, 200'000}) {
+  for (const std::size_t most : std::vector<std::size_t>{1, 7, 1000, 200'000}) {
     CAPTURE(most);
     onEachKind([most](IoTest& test, StreamPair pair) {
       const std::size_t count = std::min<std::size_t>(most * 50, 1'000'000);

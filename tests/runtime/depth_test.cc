@@ -299,7 +299,7 @@ TEST_CASE("a million buffered items (200 000 under a sanitizer) reach a reader t
 }
 
 TEST_CASE("a million items (200 000 under a sanitizer) pass from a sender to a receiver on a stack of 256 KiB, whatever the bound (R4)") {
-  for (const std::size_t capacity : {0, 1, 1000}) {
+  for (const std::size_t capacity : {std::size_t(0), std::size_t(1), std::size_t(1000)}) {
     CAPTURE(capacity);
     checkOnSmallStack([capacity](WaitScope& scope) {
       Channel<int> channel(capacity);
