@@ -19,12 +19,14 @@
 // until its callback. The handle belongs to the stream alone: closing it (`close`) ends every operation.
 #include <troth/io/uv_stream.h>
 
+#include <troth/io/given_back_detail.h>
+#include <troth/io/uv_disconnect_watch_detail.h>
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <cstring>
 #include <vector>
 
@@ -61,6 +63,21 @@ public:
 
 private:
   UvStreamState* state_;
+};
+
+/// What has come of writing to a socket straight from the caller's memory.
+struct Attempt {
+  bool made = false;       // the socket was asked, and did not take it all
+  int error = 0;           // its answer, if that was one
+  std::size_t written = 0; // what it took
+
+  /// Notes libuv's answer to a further part of `size` bytes. Returns whether the socket took all of it.
+  bool note(int status, std::size_t size) noexcept {
+    written += static_cast<std::size_t>(std::max(status, 0));
+    made = status != static_cast<int>(size);
+    if (status < 0 && status != UV_EAGAIN) error = status;
+    return !made;
+  }
 };
 
 /// The one read of a stream. It is embedded in the state, so a read allocates nothing.
@@ -120,36 +137,6 @@ private:
   [[gnu::noinline, gnu::cold]] void destroyUntaken() noexcept;
 };
 
-/// Bytes that cancelled reads have given back; the next reads begin with them.
-class GivenBack {
-public:
-  bool empty() const noexcept { return taken_ == bytes_.size(); }
-  std::span<const std::byte> bytes() const noexcept { return std::span(bytes_).subspan(taken_); }
-
-  /// Puts `bytes` in front. Throws std::bad_alloc.
-  void putBack(std::span<const std::byte> bytes) {
-    if (bytes.size() <= taken_) {
-      taken_ -= bytes.size();
-      std::memcpy(bytes_.data() + taken_, bytes.data(), bytes.size());
-    } else {
-      bytes_.erase(bytes_.begin(), bytes_.begin() + static_cast<std::ptrdiff_t>(std::exchange(taken_, 0)));
-      bytes_.insert(bytes_.begin(), bytes.begin(), bytes.end());
-    }
-  }
-
-  /// Takes the first `count` bytes away.
-  void drop(std::size_t count) noexcept {
-    taken_ += count;
-    if (!empty()) return;
-    bytes_ = std::vector<std::byte>();
-    taken_ = 0;
-  }
-
-private:
-  std::vector<std::byte> bytes_;
-  std::size_t taken_ = 0; // of bytes_, from its front
-};
-
 /// Bytes on their way that nobody else keeps alive.
 struct Spill : detail::Pooled {
   explicit Spill(UvStreamState& s) : state(s) {}
@@ -197,6 +184,7 @@ public:
   Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where);
   Promise<void> write(std::span<const std::byte> bytes, std::source_location where);
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where);
+  Promise<void> whenWriteDisconnected(std::source_location where);
   void shutdownWrite(std::source_location where);
   void onShutdown(int status) noexcept;
   void abortRead() noexcept;
@@ -215,6 +203,7 @@ private:
   bool reading_ = false;    // libuv watches for input
   bool missed_ = false;     // input came and nobody had asked
   bool ended_ = false;      // the end of the stream was seen
+  bool aborted_ = false;    // abortRead was called
   bool writeOpen_ = true;   // a write may go straight to the socket: none of the following stands against it
   bool writeEnded_ = false; // shutdownWrite was called
   bool spilling_ = false;   // a Spill is on its way
@@ -222,10 +211,9 @@ private:
   int writeError_ = 0;
   WriteNode* writer_ = nullptr; // the write that waits, if its promise is still there
   ReadOp readOp_;
-  GivenBack givenBack_;
+  detail::GivenBack givenBack_;
+  std::unique_ptr<detail::DisconnectWatch> watch_; // once somebody has asked
   UvHandle<uv_stream_t> handle_;
-
-  static constexpr int NOT_TRIED = INT_MIN; // no status of libuv
 
   void dropReference() noexcept {
     if (--references_ == 0) [[unlikely]]
@@ -241,13 +229,14 @@ private:
   void onRead(ssize_t count) noexcept;
   [[gnu::noinline, gnu::cold]] void onNothingRead(int count) noexcept;
   void failRead(int status) noexcept;
+  Exception readException() const noexcept;
   int hiddenReset() const noexcept;
 
   WriteNode* endWriter() noexcept;
   void failWrite(int status) noexcept;
   void openWrite() noexcept { writeOpen_ = writer_ == nullptr && !spilling_ && !writeEnded_ && writeError_ == 0; }
-  [[gnu::noinline]] Promise<void> writeOneSlowly(uv_buf_t buffer, int status, std::source_location where);
-  [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, int status,
+  [[gnu::noinline]] Promise<void> writeOneSlowly(uv_buf_t buffer, Attempt attempt, std::source_location where);
+  [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, Attempt attempt,
                                               std::source_location where);
   int tryWrite(std::vector<uv_buf_t>& rest) noexcept;
   void spill() noexcept;
@@ -349,7 +338,7 @@ void ReadOp::giveBack() noexcept {
     bytes = buffer_.first(std::exchange(filled_, 0));
   else
     bytes = chunkResult_.value->bytes();
-  if (bytes.empty()) return;
+  if (bytes.empty() || state_.aborted_) return;
   try {
     state_.givenBack_.putBack(bytes);
   } catch (...) {
@@ -408,7 +397,14 @@ void UvStreamState::failRead(int status) noexcept {
   uv_read_stop(handle_.get());
   reading_ = false;
   readError_ = status;
-  if (readOp_.isPending()) readOp_.failed(uvException(readError_, "read", readOp_.where()));
+  if (readOp_.isPending()) readOp_.failed(readException());
+}
+
+Exception UvStreamState::readException() const noexcept {
+  if (aborted_)
+    return Exception(Exception::Kind::DISCONNECTED, "read: reading was given up (abortRead)", uvErrorCode(readError_),
+                     readOp_.where());
+  return uvException(readError_, "read", readOp_.where());
 }
 
 // What libuv calls the end of the stream may be a reset. When bytes and a hang-up come together it reads the
@@ -429,7 +425,7 @@ void UvStreamState::startReadSlowly() {
     givenBack_.drop(readOp_.takeGivenBack(givenBack_.bytes()));
     if (readOp_.isReady()) return;
   }
-  if (readError_ != 0) return readOp_.failed(uvException(readError_, "read", readOp_.where()));
+  if (readError_ != 0) return readOp_.failed(readException());
   if (ended_) return readOp_.ended();
   if (reading_) return;
   const int status = uv_read_start(
@@ -516,38 +512,40 @@ int UvStreamState::tryWrite(std::vector<uv_buf_t>& rest) noexcept {
 
 // The usual case: the socket takes it all. Everything else is left to writeSlowly.
 Promise<void> UvStreamState::write(std::span<const std::byte> bytes, std::source_location where) {
-  int status = NOT_TRIED;
+  Attempt attempt;
   const uv_buf_t buffer = asUvBuffer(bytes);
   if (writeOpen_ && !bytes.empty() && bytes.size() <= MOST_AT_ONCE) [[likely]] {
-    status = uv_try_write(handle_.get(), &buffer, 1);
+    const int status = uv_try_write(handle_.get(), &buffer, 1);
     if (status == static_cast<int>(buffer.len)) [[likely]]
       return READY_NOW;
+    attempt.note(status, buffer.len);
   }
-  return writeOneSlowly(buffer, status, where);
+  return writeOneSlowly(buffer, attempt, where);
 }
 
-Promise<void> UvStreamState::writeOneSlowly(uv_buf_t buffer, int status, std::source_location where) {
+Promise<void> UvStreamState::writeOneSlowly(uv_buf_t buffer, Attempt attempt, std::source_location where) {
   const std::span piece(reinterpret_cast<const std::byte*>(buffer.base), buffer.len);
-  return writeSlowly({&piece, 1}, status, where);
+  return writeSlowly({&piece, 1}, attempt, where);
 }
 
+// In batches that fit on the stack, until the socket does not take one.
 Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
-  std::array<uv_buf_t, 16> buffers;
-  int status = NOT_TRIED;
-  if (writeOpen_ && pieces.size() <= buffers.size()) [[likely]] {
+  std::array<uv_buf_t, 64> buffers;
+  Attempt attempt;
+  auto piece = pieces.begin();
+  while (writeOpen_) {
     unsigned count = 0;
     std::size_t total = 0;
-    for (const std::span<const std::byte>& piece : pieces) {
-      if (piece.empty()) continue;
-      buffers[count++] = asUvBuffer(piece);
-      total += piece.size();
+    for (; piece != pieces.end() && count < buffers.size() && piece->size() <= MOST_AT_ONCE - total; ++piece) {
+      if (piece->empty()) continue;
+      buffers[count++] = asUvBuffer(*piece);
+      total += piece->size();
     }
-    if (total > 0 && total <= MOST_AT_ONCE) {
-      status = uv_try_write(handle_.get(), buffers.data(), count);
-      if (status == static_cast<int>(total)) return READY_NOW;
-    }
+    if (count == 0) break; // nothing is left, or a piece that is too large for libuv
+    if (!attempt.note(uv_try_write(handle_.get(), buffers.data(), count), total)) break;
+    if (piece == pieces.end()) return READY_NOW;
   }
-  return writeSlowly(pieces, status, where);
+  return writeSlowly(pieces, attempt, where);
 }
 
 void WriteNode::setRest(std::span<const std::span<const std::byte>> pieces, std::size_t written) {
@@ -563,11 +561,10 @@ void WriteNode::setRest(std::span<const std::span<const std::byte>> pieces, std:
   }
 }
 
-// Refuses a misuse, reports a failed direction, or waits for the socket to take what is left. `status` is what an
-// attempt to write it all at once has given, or NOT_TRIED.
-Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::byte>> pieces, int status,
+// Refuses a misuse, reports a failed direction, or waits for the socket to take what the attempt has left.
+Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::byte>> pieces, Attempt attempt,
                                          std::source_location where) {
-  if (status < 0 && status != UV_EAGAIN && status != NOT_TRIED) failWrite(status);
+  if (attempt.error != 0) failWrite(attempt.error);
   if (writer_ != nullptr) detail::throwMisuse("write: another write to this stream is pending", where);
   if (writeEnded_) detail::throwMisuse("write: the stream was shut down for writing", where);
   if (writeError_ != 0) return Promise<void>(writeException(where), where);
@@ -577,20 +574,20 @@ Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::by
   try {
     node = detail::NodeAccess::makeAlone<WriteNode>(*this, where);
     promise = detail::PromiseAccess::wrap<void>(node);
-    node->setRest(pieces, status > 0 ? static_cast<std::size_t>(status) : 0);
+    node->setRest(pieces, attempt.written);
   } catch (...) {
     // Whoever writes on after a part of this must not think that it has arrived.
-    if (status > 0) failWrite(UV_ENOMEM);
+    if (attempt.written > 0) failWrite(UV_ENOMEM);
     throw;
   }
   if (node->rest.empty()) return READY_NOW;
   writer_ = node;
   writeOpen_ = false;
   if (spilling_) return promise;
-  if (status == NOT_TRIED)
-    continueWrite();
-  else
+  if (attempt.made)
     spill();
+  else
+    continueWrite();
   return promise;
 }
 
@@ -656,6 +653,15 @@ WriteNode* UvStreamState::endWriter() noexcept {
 void UvStreamState::failWrite(int status) noexcept {
   writeError_ = status;
   if (WriteNode* writer = endWriter()) writer->fail(writeException(writer->where()));
+  if (watch_) watch_->disconnected();
+}
+
+Promise<void> UvStreamState::whenWriteDisconnected(std::source_location where) {
+  if (writeError_ != 0) return READY_NOW;
+  const std::optional<int> fd = descriptor();
+  if (!fd) return NEVER_DONE;
+  if (!watch_) watch_ = std::make_unique<detail::DisconnectWatch>();
+  return watch_->wait(handle_->loop, *fd, where);
 }
 
 void WriteNode::destroy() noexcept {
@@ -687,15 +693,17 @@ void UvStreamState::shutdownWrite(std::source_location where) {
   writeOpen_ = false;
 }
 
-// A peer that waits for the end of the stream would wait for ever, and so would we for its answer.
+// A peer that waits for the end of the stream would wait for ever, and so would we for its answer. (A terminal has none
+// that would.)
 void UvStreamState::onShutdown(int status) noexcept {
-  if (status < 0 && status != UV_ECANCELED && status != UV_ENOTCONN) failRead(status);
+  if (status < 0 && status != UV_ECANCELED && status != UV_ENOTCONN && handle_->type != UV_TTY) failRead(status);
 }
 
 // A local peer's next write fails; a TCP peer is not told: what it sends is thrown away (shutdown(2), Linux).
 void UvStreamState::abortRead() noexcept {
   if (const std::optional<int> fd = descriptor()) ::shutdown(*fd, SHUT_RD);
-  givenBack_ = GivenBack();
+  aborted_ = true;
+  givenBack_ = detail::GivenBack();
   failRead(UV_ECONNABORTED);
 }
 
@@ -733,6 +741,9 @@ public:
   }
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
     return state_->write(pieces, where);
+  }
+  Promise<void> whenWriteDisconnected(std::source_location where) override {
+    return state_->whenWriteDisconnected(where);
   }
   void shutdownWrite(std::source_location where) override { state_->shutdownWrite(where); }
   void abortRead(std::source_location) override { state_->abortRead(); }
