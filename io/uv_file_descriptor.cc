@@ -53,12 +53,12 @@ struct FileRequest : Pooled {
       std::unique_ptr<FileRequest> owned(static_cast<FileRequest*>(done->data));
       const auto result = static_cast<int>(done->result);
       uv_fs_req_cleanup(done);
-      State& state = *owned->state;
-      state.onDone(std::move(owned), result);
+      const std::shared_ptr<State> kept = owned->state;
+      kept->onDone(std::move(owned), result);
     });
     if (status < 0) {
-      State& state = *self->state;
-      return state.onDone(std::move(self), status);
+      const std::shared_ptr<State> kept = self->state;
+      return kept->onDone(std::move(self), status);
     }
     self->state->request_ = self.get();
     self.release();

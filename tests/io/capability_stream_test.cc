@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Tests of passing descriptors and streams over Unix sockets, and of these as streams.
 #include "peer.h"
+#include "raw_descriptors.h"
 
 #include <troth/io/capability_stream.h>
 #include <troth/runtime/uv/uv_event_port.h>
 #include <troth/timers/manual_timer.h>
-
-#include <fcntl.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <array>
 #include <random>
@@ -20,17 +17,6 @@ using namespace troth::test;
 using namespace std::chrono_literals;
 
 namespace {
-
-struct PipeEnds {
-  OwnedDescriptor out;
-  OwnedDescriptor in;
-};
-
-PipeEnds rawPipe() {
-  int ends[2];
-  REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
-  return {OwnedDescriptor(ends[0]), OwnedDescriptor(ends[1])};
-}
 
 /// Whether what is written to `in` comes out of `out`.
 bool areConnected(int in, int out) {
@@ -55,11 +41,9 @@ struct CapabilityPeer {
 };
 
 CapabilityPeer newCapabilityPeer(AsyncIo& io, int sendBuffer = 0) {
-  int ends[2];
-  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
-  if (sendBuffer != 0) REQUIRE(setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &sendBuffer, sizeof sendBuffer) == 0);
-  Peer peer(ends[1]);
-  return {newCapabilityStream(io, ends[0], Ownership::TAKE), std::move(peer)};
+  RawPair sockets = rawSocketpair();
+  if (sendBuffer != 0) REQUIRE(setsockopt(sockets.out.get(), SOL_SOCKET, SO_SNDBUF, &sendBuffer, sizeof sendBuffer) == 0);
+  return {newCapabilityStream(io, sockets.out.release(), Ownership::TAKE), Peer(sockets.in.release())};
 }
 
 } // namespace
@@ -68,7 +52,7 @@ CapabilityPeer newCapabilityPeer(AsyncIo& io, int sendBuffer = 0) {
 
 TEST_CASE_FIXTURE(IoTest, "a descriptor that is sent arrives as a duplicate, closed on exec (R15)") {
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   pair.left->sendDescriptor(pipe.in.get()).wait(scope);
   OwnedDescriptor received = pair.right->receiveDescriptor().wait(scope);
   CHECK(received.get() != pipe.in.get());
@@ -81,7 +65,7 @@ TEST_CASE_FIXTURE(IoTest, "a descriptor that is sent arrives as a duplicate, clo
 
 TEST_CASE_FIXTURE(IoTest, "a descriptor may be waited for before it is sent, and the end of the stream after") {
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   Promise<OwnedDescriptor> receive = pair.right->receiveDescriptor();
   const OwnedDescriptor received = takeAfter(receive, scope, [&] { pair.left->sendDescriptor(pipe.in.get()).wait(scope); });
   CHECK(areConnected(received.get(), pipe.out.get()));
@@ -92,7 +76,7 @@ TEST_CASE_FIXTURE(IoTest, "a descriptor may be waited for before it is sent, and
 
 TEST_CASE_FIXTURE(IoTest, "a byte that comes without a descriptor is FAILED where one is expected, and the next one is found") {
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   pair.left->write("x").wait(scope);
   pair.left->sendDescriptor(pipe.in.get()).wait(scope);
   const Exception e = failureOf(pair.right->receiveDescriptor(), scope);
@@ -104,7 +88,7 @@ TEST_CASE_FIXTURE(IoTest, "a byte that comes without a descriptor is FAILED wher
 
 TEST_CASE_FIXTURE(IoTest, "several descriptors arrive in order with their bytes") {
   CapabilityPair pair = newCapabilityPair(io);
-  std::vector<PipeEnds> pipes;
+  std::vector<RawPair> pipes;
   std::vector<int> numbers;
   for (int i = 0; i < 5; ++i) numbers.push_back(pipes.emplace_back(rawPipe()).in.get());
   pair.left->writeWithDescriptors(asBytes("hello"), numbers).wait(scope);
@@ -117,7 +101,7 @@ TEST_CASE_FIXTURE(IoTest, "several descriptors arrive in order with their bytes"
 
 TEST_CASE_FIXTURE(IoTest, "as many descriptors as the system allows can be sent at once, and one more is refused") {
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   std::vector<int> numbers(AsyncCapabilityStream::MOST_DESCRIPTORS, pipe.in.get());
   pair.left->writeWithDescriptors(asBytes("x"), numbers).wait(scope);
   std::string buffer(16, '.');
@@ -133,8 +117,8 @@ TEST_CASE_FIXTURE(IoTest, "as many descriptors as the system allows can be sent 
 
 TEST_CASE_FIXTURE(IoTest, "descriptors beyond those that a read wants are closed") {
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds first = rawPipe();
-  PipeEnds second = rawPipe();
+  RawPair first = rawPipe();
+  RawPair second = rawPipe();
   const std::array<int, 2> numbers{first.in.get(), second.in.get()};
   pair.left->writeWithDescriptors(asBytes("x"), numbers).wait(scope);
   first.in.close();
@@ -150,7 +134,7 @@ TEST_CASE_FIXTURE(IoTest, "a plain read closes what comes along") {
   CapabilityPair pair = newCapabilityPair(io);
   for (const bool chunk : {false, true}) {
     CAPTURE(chunk);
-    PipeEnds pipe = rawPipe();
+    RawPair pipe = rawPipe();
     pair.left->writeWithDescriptors(asBytes("abc"), std::array{pipe.in.get()}).wait(scope);
     pipe.in.close();
     std::string buffer(3, '.');
@@ -164,7 +148,7 @@ TEST_CASE_FIXTURE(IoTest, "a plain read closes what comes along") {
 
 TEST_CASE_FIXTURE(IoTest, "a read does not go on behind descriptors, unless it must for its minBytes") {
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   const std::array number{pipe.in.get()};
   pair.left->writeWithDescriptors(asBytes("abc"), number).wait(scope);
   pair.left->writeWithDescriptors(asBytes("def"), number).wait(scope);
@@ -179,8 +163,8 @@ TEST_CASE_FIXTURE(IoTest, "a read does not go on behind descriptors, unless it m
 }
 
 TEST_CASE_FIXTURE(IoTest, "descriptors that nobody has received are closed with the stream") {
-  PipeEnds unread = rawPipe();
-  PipeEnds givenBack = rawPipe();
+  RawPair unread = rawPipe();
+  RawPair givenBack = rawPipe();
   {
     CapabilityPair pair = newCapabilityPair(io);
     pair.left->sendDescriptor(givenBack.in.get()).wait(scope);
@@ -198,7 +182,7 @@ TEST_CASE_FIXTURE(IoTest, "descriptors that nobody has received are closed with 
 
 TEST_CASE_FIXTURE(IoTest, "a process without room for descriptors fails the read that wants them, and keeps the bytes") {
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   std::string buffer(16, '.');
   pair.left->writeWithDescriptors(asBytes("abc"), std::array{pipe.in.get()}).wait(scope);
   {
@@ -250,7 +234,7 @@ TEST_CASE_FIXTURE(IoTest, "a stream that is sent goes on at the other end") {
 
 TEST_CASE_FIXTURE(IoTest, "what is received but is no stream in both directions is FAILED, and closed") {
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   pair.left->sendDescriptor(pipe.in.get()).wait(scope);
   pipe.in.close();
   const Exception e = failureOf(pair.right->receiveStream(), scope);
@@ -266,8 +250,8 @@ TEST_CASE_FIXTURE(IoTest, "a cancelled read gives bytes and descriptors back, wh
   for (const bool ready : {false, true}) {
     CAPTURE(ready);
     CapabilityPair pair = newCapabilityPair(io);
-    PipeEnds first = rawPipe();
-    PipeEnds second = rawPipe();
+    RawPair first = rawPipe();
+    RawPair second = rawPipe();
     std::string buffer(16, '.');
     pair.left->write("0").wait(scope);
     {
@@ -301,7 +285,7 @@ TEST_CASE_FIXTURE(IoTest, "a cancelled read gives bytes and descriptors back, wh
 
 TEST_CASE_FIXTURE(IoTest, "a plain read that is cancelled gives descriptors back for one that wants them") {
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   pair.left->writeWithDescriptors(asBytes("abc"), std::array{pipe.in.get()}).wait(scope);
   {
     Promise<Chunk> read = pair.right->tryReadChunk();
@@ -316,7 +300,7 @@ TEST_CASE_FIXTURE(IoTest, "a plain read that is cancelled gives descriptors back
 
 TEST_CASE_FIXTURE(IoTest, "a time-out in the same turn as a descriptor does not lose it") {
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   ManualTimer timer;
   Promise<OwnedDescriptor> receive = timer.timeoutAfter(1s, pair.right->receiveDescriptor());
   REQUIRE(!receive.poll(scope));
@@ -355,7 +339,7 @@ TEST_CASE_FIXTURE(IoTest, "ten thousand reads, many of them cancelled, see each 
   std::mt19937 random(20'26);
   const auto below = [&](std::size_t limit) { return std::uniform_int_distribution<std::size_t>(0, limit - 1)(random); };
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   const std::array number{pipe.in.get()};
   std::size_t sent = 0;
   std::size_t seen = 0;
@@ -418,7 +402,7 @@ TEST_CASE_FIXTURE(IoTest, "a capability stream carries much data both ways") {
 
 TEST_CASE_FIXTURE(IoTest, "a write with descriptors to a full socket waits, and then they come with its first byte") {
   CapabilityPeer pair = newCapabilityPeer(io, 4096);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   auto data = std::make_unique<std::string>(numberedBytes(1 << 20));
   {
     Promise<void> fill = pair.stream->write(*data);
@@ -489,7 +473,7 @@ TEST_CASE_FIXTURE(IoTest, "a peer that closes while a write waits rejects it") {
 
 TEST_CASE_FIXTURE(IoTest, "abortRead of a capability stream fails reads, closes what was kept, and writing goes on") {
   CapabilityPair pair = newCapabilityPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   pair.left->sendDescriptor(pipe.in.get()).wait(scope);
   pipe.in.close();
   {
@@ -529,7 +513,7 @@ TEST_CASE_FIXTURE(IoTest, "what a capability stream does not allow is refused") 
   CHECK(contains(thrownBy([&] { (void)pair.stream->sendDescriptor(0); }).description(), "shut down"));
 
   Pair tcp = newTcpPair(io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   for (const int fd : {*tcp.stream->descriptor(), pipe.in.get()}) {
     const Exception e = thrownBy([&] { (void)newCapabilityStream(io, fd, Ownership::BORROW); });
     CHECK((e.kind() == Exception::Kind::FAILED));
@@ -545,7 +529,7 @@ namespace {
 
 Promise<void> passBody(IoTest& test) {
   CapabilityPair pair = newCapabilityPair(test.io);
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   Promise<OwnedDescriptor> receive = pair.right->receiveDescriptor();
   co_await pair.left->sendDescriptor(pipe.in.get());
   const OwnedDescriptor received = co_await std::move(receive);

@@ -1,24 +1,19 @@
 // SPDX-License-Identifier: MIT
 // Tests of streams on descriptors: what they are made of, who owns them, files by the thread pool, pipes, stdio.
 #include "peer.h"
+#include "raw_descriptors.h"
 
 #include <troth/io/descriptor.h>
 #include <troth/runtime/uv/uv_event_port.h>
-#include <troth/timers/timer.h>
 
-#include <fcntl.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <array>
 #include <cstdio>
 #include <string>
 
 using namespace troth;
 using namespace troth::test;
-using namespace std::chrono_literals;
 
 namespace {
 
@@ -42,52 +37,18 @@ std::string contentOf(int fd) {
   return content;
 }
 
-struct PipeEnds {
-  OwnedDescriptor out;
-  OwnedDescriptor in;
-};
-
-PipeEnds rawPipe() {
-  int ends[2];
-  REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
-  return {OwnedDescriptor(ends[0]), OwnedDescriptor(ends[1])};
-}
-
-PipeEnds rawSocketpair(int type = SOCK_STREAM) {
-  int ends[2];
-  REQUIRE(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) == 0);
-  return {OwnedDescriptor(ends[0]), OwnedDescriptor(ends[1])};
-}
-
-bool isOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }
-bool isNonBlocking(int fd) { return (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0; }
-bool isClosedOnExec(int fd) { return (fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0; }
-
 void writeAll(int fd, std::string_view text) {
   REQUIRE(::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
 }
 
 std::string readText(AsyncInputStream& stream, WaitScope& scope) { return std::string(stream.tryReadChunk().wait(scope).text()); }
 
-/// Puts `fd` into the place of a standard descriptor while it lives.
-class Standard {
-public:
-  Standard(int number, int fd) : number_(number), before_(fcntl(number, F_DUPFD_CLOEXEC, 100)) { REQUIRE(dup2(fd, number) == number); }
-  Standard(const Standard&) = delete;
-  Standard& operator=(const Standard&) = delete;
-  ~Standard() { dup2(before_.get(), number_); }
-
-private:
-  int number_;
-  OwnedDescriptor before_;
-};
-
 } // namespace
 
 // ------------------------------------------------------------------------------------------ ownership
 
 TEST_CASE("an owned descriptor is closed when its owner goes, and not when it was given away") {
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   const int out = pipe.out.get();
   { const OwnedDescriptor moved = std::move(pipe.out); }
   CHECK(!isOpen(out));
@@ -102,7 +63,7 @@ TEST_CASE("an owned descriptor is closed when its owner goes, and not when it wa
 TEST_CASE_FIXTURE(IoTest, "a descriptor that is taken is closed with the stream, and on exec (R15)") {
   for (const bool file : {false, true}) {
     CAPTURE(file);
-    PipeEnds pipe = rawPipe();
+    RawPair pipe = rawPipe();
     OwnedDescriptor taken = file ? fileOf("abc") : std::move(pipe.out);
     const int fd = taken.get();
     REQUIRE(fcntl(fd, F_SETFD, 0) == 0);
@@ -115,7 +76,7 @@ TEST_CASE_FIXTURE(IoTest, "a descriptor that is taken is closed with the stream,
 }
 
 TEST_CASE_FIXTURE(IoTest, "a descriptor that is borrowed stays open, and the stream does not need it") {
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   auto input = newInputStream(io, pipe.out.get(), Ownership::BORROW);
   auto output = newOutputStream(io, pipe.in.get(), Ownership::BORROW);
   pipe.in.close();
@@ -128,7 +89,7 @@ TEST_CASE_FIXTURE(IoTest, "a descriptor that is borrowed stays open, and the str
 }
 
 TEST_CASE_FIXTURE(IoTest, "a pipe that is borrowed does not become non-blocking for the others who have it") {
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   auto input = newInputStream(io, pipe.out.get(), Ownership::BORROW);
   auto output = newOutputStream(io, pipe.in.get(), Ownership::BORROW);
   CHECK(!isNonBlocking(pipe.out.get()));
@@ -138,14 +99,14 @@ TEST_CASE_FIXTURE(IoTest, "a pipe that is borrowed does not become non-blocking 
 }
 
 TEST_CASE_FIXTURE(IoTest, "the writing end of a pipe without a reader can be borrowed, and writing fails") {
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   pipe.out.close();
   auto output = newOutputStream(io, pipe.in.get(), Ownership::BORROW);
   CHECK((failureOf(output->write("abc"), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
 TEST_CASE_FIXTURE(IoTest, "a standard descriptor that is taken is closed, too, which libuv would not do") {
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   const Standard standard(STDIN_FILENO, pipe.in.get());
   pipe.in.close();
   auto output = newOutputStream(io, STDIN_FILENO, Ownership::TAKE);
@@ -159,7 +120,7 @@ TEST_CASE_FIXTURE(IoTest, "a standard descriptor that is taken is closed, too, w
 
 TEST_CASE_FIXTURE(IoTest, "a socket can be taken and borrowed, of the Unix and the TCP kind") {
   for (const Ownership ownership : {Ownership::TAKE, Ownership::BORROW}) {
-    PipeEnds sockets = rawSocketpair();
+    RawPair sockets = rawSocketpair();
     auto stream = newIoStream(io, sockets.out.get(), ownership);
     if (ownership == Ownership::TAKE) CHECK(*stream->descriptor() == sockets.out.release());
     Peer peer(sockets.in.release());
@@ -192,8 +153,8 @@ TEST_CASE_FIXTURE(IoTest, "a device that can be waited for is") {
 // --------------------------------------------------------------------------------------------- errors
 
 TEST_CASE_FIXTURE(IoTest, "what is no stream is refused, with the descriptor's number and the reason") {
-  PipeEnds pipe = rawPipe();
-  PipeEnds datagrams = rawSocketpair(SOCK_DGRAM);
+  RawPair pipe = rawPipe();
+  RawPair datagrams = rawSocketpair(SOCK_DGRAM);
   OwnedDescriptor listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   REQUIRE(listen(listener.get(), 1) == 0);
   OwnedDescriptor directory(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -228,7 +189,7 @@ TEST_CASE_FIXTURE(IoTest, "what is no stream is refused, with the descriptor's n
 
 TEST_CASE_FIXTURE(IoTest, "without descriptors borrowing, pipes and socketpairs are OVERLOADED, and nothing is left") {
   OwnedDescriptor file = fileOf("");
-  PipeEnds sockets = rawSocketpair();
+  RawPair sockets = rawSocketpair();
   DescriptorLimit limit;
   for (const Exception& e : {thrownBy([&] { (void)newInputStream(io, file.get(), Ownership::BORROW); }),
                              thrownBy([&] { (void)newIoStream(io, sockets.out.get(), Ownership::BORROW); }), thrownBy([&] { (void)newOsPipe(io); }),
@@ -337,7 +298,6 @@ TEST_CASE_FIXTURE(IoTest, "a full device fails a write, and later ones, with the
 }
 
 TEST_CASE_FIXTURE(IoTest, "a file that cannot be read fails, with the descriptor's number") {
-  OwnedDescriptor path(open("/", O_PATH | O_CLOEXEC));
   OwnedDescriptor file(open("/proc/self/mem", O_RDONLY | O_CLOEXEC)); // nothing is mapped at 0
   auto stream = newInputStream(io, file.get(), Ownership::BORROW);
   const Exception e = failureOf(stream->tryReadChunk(), scope);
@@ -384,7 +344,7 @@ TEST_CASE_FIXTURE(IoTest, "a read of a file that is cancelled loses nothing, how
 }
 
 TEST_CASE_FIXTURE(IoTest, "a read that a thread has begun gives its bytes to the next one, also if that is smaller") {
-  PipeEnds pipe = rawPipe();
+  RawPair pipe = rawPipe();
   OwnedDescriptor file = fileOf("abcdef");
   auto stream = newInputStream(io, file.get(), Ownership::BORROW);
   std::string buffer(6, '.');
@@ -494,8 +454,8 @@ TEST_CASE("a context may go while the thread pool has requests of streams (R13)"
 // --------------------------------------------------------------------------------------------- stdio
 
 TEST_CASE_FIXTURE(IoTest, "standard input and output may be pipes, which stay blocking for others") {
-  PipeEnds in = rawPipe();
-  PipeEnds out = rawPipe();
+  RawPair in = rawPipe();
+  RawPair out = rawPipe();
   const Standard standardIn(STDIN_FILENO, in.out.get());
   const Standard standardErr(STDERR_FILENO, out.in.get());
   auto input = standardInput(io);
@@ -516,7 +476,7 @@ TEST_CASE_FIXTURE(IoTest, "standard input and output may be pipes, which stay bl
 TEST_CASE_FIXTURE(IoTest, "standard input and output may be files, /dev/null and sockets") {
   OwnedDescriptor file = fileOf("content");
   OwnedDescriptor null(open("/dev/null", O_RDWR | O_CLOEXEC));
-  PipeEnds sockets = rawSocketpair();
+  RawPair sockets = rawSocketpair();
   {
     const Standard standard(STDIN_FILENO, file.get());
     CHECK(readText(*standardInput(io), scope) == "content");

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Tests of terminals, on pseudo-terminals whose other side the test has.
 #include "peer.h"
+#include "raw_descriptors.h"
 
 #include <troth/io/tty.h>
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <termios.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <string>
@@ -115,12 +114,58 @@ TEST_CASE_FIXTURE(IoTest, "a terminal does not become non-blocking for the other
   {
     auto tty = newTty(io, pty.terminal.get(), Ownership::BORROW);
     CHECK(*tty->descriptor() != pty.terminal.get());
-    CHECK((fcntl(*tty->descriptor(), F_GETFD) & FD_CLOEXEC) != 0);
+    CHECK(isClosedOnExec(*tty->descriptor()));
     CHECK(fcntl(pty.terminal.get(), F_GETFL) == before);
     tty->write("x").wait(scope);
     CHECK(fcntl(pty.terminal.get(), F_GETFL) == before);
   }
   CHECK(fcntl(pty.terminal.get(), F_GETFL) == before);
+}
+
+TEST_CASE_FIXTURE(IoTest, "standard input and output may be a terminal, which the shell finds as it was") {
+  PseudoTerminal pty = newPseudoTerminal();
+  const Standard standardIn(STDIN_FILENO, pty.terminal.get());
+  const Standard standardErr(STDERR_FILENO, pty.terminal.get());
+  auto input = standardInput(io);
+  auto error = standardError(io);
+  dynamic_cast<Tty&>(*input).setMode(Tty::Mode::RAW);
+  type(pty, "q");
+  CHECK(input->tryReadChunk().wait(scope).text() == "q");
+  error->write("shown").wait(scope);
+  CHECK(shown(pty) == "shown");
+  input.reset();
+  error.reset();
+  CHECK(hasFlag(pty.terminal.get(), ICANON));
+  for (const int fd : {STDIN_FILENO, STDERR_FILENO, pty.terminal.get()}) {
+    CHECK(isOpen(fd));
+    CHECK(!isNonBlocking(fd));
+  }
+  CHECK(!isClosedOnExec(STDIN_FILENO));
+}
+
+TEST_CASE_FIXTURE(IoTest, "a terminal that cannot be opened anew is a stream all the same, and stays blocking") {
+  PseudoTerminal pty = newPseudoTerminal();
+  std::unique_ptr<Tty> tty;
+  {
+    DescriptorLimit limit(1);
+    tty = newTty(io, pty.terminal.get(), Ownership::BORROW);
+  }
+  CHECK(!isNonBlocking(pty.terminal.get()));
+  Promise<Chunk> read = tty->tryReadChunk();
+  CHECK(takeAfter(read, scope, [&] { typeThrough(pty, "line\n"); }).text() == "line\n");
+  tty->setMode(Tty::Mode::RAW);
+  std::string buffer(2, '.');
+  Promise<void> both = tty->read(bufferOf(buffer));
+  typeThrough(pty, "a");
+  REQUIRE(!both.poll(scope));
+  typeThrough(pty, "b");
+  std::move(both).wait(scope);
+  CHECK(buffer == "ab");
+  tty->write("answer").wait(scope);
+  std::string all;
+  while (!contains(all, "answer")) all += shown(pty);
+  DescriptorLimit none;
+  CHECK((thrownBy([&] { (void)newTty(io, pty.terminal.get(), Ownership::BORROW); }).kind() == Exception::Kind::OVERLOADED));
 }
 
 TEST_CASE_FIXTURE(IoTest, "a terminal that is taken is closed with the stream") {
