@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a read may ask for.
+// What is said of a read that asks for what it cannot have.
 #include <troth/io/read_op_detail.h>
 
 #include <fmt/format.h>
@@ -8,18 +8,15 @@ namespace troth {
 inline namespace v0 {
 namespace detail {
 
-void requireReadable(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) {
-  if (minBytes != 0 && minBytes <= buffer.size()) return;
-  if (buffer.empty() && minBytes <= 1)
+void refuseRead(std::size_t size, std::size_t minBytes, std::source_location where) {
+  if (size == 0 && minBytes <= 1)
     throwMisuse("tryRead: the buffer is empty, so a result of 0 would not mean the end of the stream", where);
-  throwMisuse(
-      fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}", minBytes, buffer.size()),
-      where);
+  throwMisuse(fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}", minBytes, size),
+              where);
 }
 
-void requireReadable(std::size_t maxBytes, std::source_location where) {
-  if (maxBytes == 0)
-    throwMisuse("tryReadChunk: maxBytes is 0, so an empty chunk would not mean the end of the stream", where);
+void refuseChunkRead(std::source_location where) {
+  throwMisuse("tryReadChunk: maxBytes is 0, so an empty chunk would not mean the end of the stream", where);
 }
 
 } // namespace detail

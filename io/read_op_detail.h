@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// ReadOp: the one read of a stream, whatever feeds it, and the bytes that cancelled reads give back.
+// ReadOp: the one read of a stream, whatever feeds it.
 #pragma once
 
 #include <troth/io/chunk.h>
+#include <troth/io/given_back_detail.h>
 #include <troth/runtime/node_detail.h>
 #include <troth/runtime/promise.h>
 #include <troth/runtime/ref_detail.h>
@@ -14,48 +15,23 @@
 #include <source_location>
 #include <span>
 #include <utility>
-#include <vector>
 
 namespace troth {
 inline namespace v0 {
 namespace detail {
 
-/// Bytes that cancelled reads have given back; the next reads begin with them.
-class GivenBack {
-public:
-  bool empty() const noexcept { return taken_ == bytes_.size(); }
-  std::span<const std::byte> bytes() const noexcept { return std::span(bytes_).subspan(taken_); }
-
-  /// Puts `bytes` in front. Throws std::bad_alloc.
-  void putBack(std::span<const std::byte> bytes) {
-    if (bytes.size() <= taken_) {
-      taken_ -= bytes.size();
-      std::memcpy(bytes_.data() + taken_, bytes.data(), bytes.size());
-    } else {
-      bytes_.erase(bytes_.begin(), bytes_.begin() + static_cast<std::ptrdiff_t>(std::exchange(taken_, 0)));
-      bytes_.insert(bytes_.begin(), bytes.begin(), bytes.end());
-    }
-  }
-
-  /// Takes the first `count` bytes away.
-  void drop(std::size_t count) noexcept {
-    taken_ += count;
-    if (empty()) clear();
-  }
-
-  void clear() noexcept {
-    bytes_ = std::vector<std::byte>();
-    taken_ = 0;
-  }
-
-private:
-  std::vector<std::byte> bytes_;
-  std::size_t taken_ = 0; // of bytes_, from its front
-};
+[[noreturn]] void refuseRead(std::size_t size, std::size_t minBytes, std::source_location where);
+[[noreturn]] void refuseChunkRead(std::source_location where);
 
 /// Throws FAILED unless a read may begin with these arguments.
-void requireReadable(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where);
-void requireReadable(std::size_t maxBytes, std::source_location where);
+inline void requireReadable(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) {
+  if (minBytes == 0 || minBytes > buffer.size()) [[unlikely]]
+    refuseRead(buffer.size(), minBytes, where);
+}
+inline void requireReadable(std::size_t maxBytes, std::source_location where) {
+  if (maxBytes == 0) [[unlikely]]
+    refuseChunkRead(where);
+}
 
 /// The one read of a stream: into a span or into a chunk. It is embedded in the stream's `State`, so a read allocates
 /// nothing, and holds a reference to it while its promise lives. `State` inherits Counted and has
@@ -116,6 +92,11 @@ public:
   /// The read for a chunk has its bytes.
   void received(Chunk chunk) noexcept {
     *chunkResult_.value = std::move(chunk);
+    setReady();
+  }
+  /// The same with the first `count` bytes of the thread's scratch buffer.
+  void receivedScratch(std::size_t count) noexcept {
+    chunkResult_.value->fillFromScratch(count);
     setReady();
   }
   void ended() noexcept {

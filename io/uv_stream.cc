@@ -19,12 +19,14 @@
 // until its callback. The handle belongs to the stream alone: closing it (`close`) ends every operation.
 #include <troth/io/uv_stream.h>
 
+#include <troth/io/read_op_detail.h>
+#include <troth/io/uv_disconnect_watch_detail.h>
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <cstring>
 #include <vector>
 
@@ -34,6 +36,7 @@ namespace troth {
 inline namespace v0 {
 namespace {
 
+using detail::Ref;
 using detail::ResultBase;
 
 class UvStreamState;
@@ -49,105 +52,19 @@ uv_buf_t asUvBuffer(std::span<const std::byte> bytes) noexcept {
 // Libuv's sizes and results are ints in places.
 constexpr std::size_t MOST_AT_ONCE = 1U << 30;
 
-/// Ownership of a state that counts.
-class StateRef {
-public:
-  explicit StateRef(UvStreamState& state) noexcept;
-  StateRef(StateRef&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
-  StateRef& operator=(StateRef&&) = delete;
-  ~StateRef();
-  UvStreamState* operator->() const noexcept { return state_; }
-  UvStreamState& operator*() const noexcept { return *state_; }
+/// What has come of writing to a socket straight from the caller's memory.
+struct Attempt {
+  bool made = false;       // the socket was asked, and did not take it all
+  int error = 0;           // its answer, if that was one
+  std::size_t written = 0; // what it took
 
-private:
-  UvStreamState* state_;
-};
-
-/// The one read of a stream. It is embedded in the state, so a read allocates nothing.
-class ReadOp final : public detail::SourceNode {
-public:
-  explicit ReadOp(UvStreamState& state) noexcept
-      : SourceNode(std::source_location()), state_(state), loop_(EventLoop::currentOrNull()) {
-    chunkResult_.value.emplace();
+  /// Notes libuv's answer to a further part of `size` bytes. Returns whether the socket took all of it.
+  bool note(int status, std::size_t size) noexcept {
+    written += static_cast<std::size_t>(std::max(status, 0));
+    made = status != static_cast<int>(size);
+    if (status < 0 && status != UV_EAGAIN) error = status;
+    return !made;
   }
-
-  bool isFree() const noexcept { return mode_ == Mode::FREE; }
-  bool isPending() const noexcept { return mode_ != Mode::FREE && !isReady(); }
-
-  void beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) noexcept;
-  void beginChunk(std::size_t maxBytes, std::source_location where) noexcept {
-    begin(Mode::CHUNK, where);
-    most_ = std::min(maxBytes, Chunk::CAPACITY);
-  }
-
-  /// Serves the read from bytes that an earlier one gave back, and returns how many it took. Throws std::bad_alloc.
-  std::size_t takeGivenBack(std::span<const std::byte> bytes);
-
-  /// The usual case: says that the next bytes go to the thread's scratch buffer, if they can.
-  bool giveScratch(uv_buf_t& buffer) const noexcept;
-  /// Says where the next bytes of this pending read go: nowhere if there is no memory for them (it has failed then).
-  void giveSpace(uv_buf_t& buffer) noexcept;
-  /// `count` bytes have come there.
-  void received(std::size_t count) noexcept;
-  void ended() noexcept;
-  void failed(const Exception& exception) noexcept;
-
-  /// The caller moves the value or the exception out, so that nothing but an empty shell stays.
-  ResultBase& get(ResultBase*) noexcept override {
-    taken_ = true;
-    return result();
-  }
-  void destroy() noexcept override;
-  const char* name() const noexcept override { return "read"; }
-
-private:
-  enum class Mode : std::uint8_t { FREE, SPAN, CHUNK };
-
-  UvStreamState& state_;
-  EventLoop* loop_;
-  Mode mode_ = Mode::FREE;
-  bool taken_ = false;
-  std::span<std::byte> buffer_; // of a SPAN read
-  std::size_t minBytes_ = 0;    // of a SPAN read
-  std::size_t most_ = 0;        // of a CHUNK read
-  std::size_t filled_ = 0;
-  detail::Result<std::size_t> sizeResult_; // the result of a SPAN read, empty otherwise
-  detail::Result<Chunk> chunkResult_;      // the result of a CHUNK read; otherwise its chunk is empty
-
-  ResultBase& result() noexcept { return mode_ == Mode::CHUNK ? static_cast<ResultBase&>(chunkResult_) : sizeResult_; }
-  void begin(Mode mode, std::source_location where) noexcept;
-  void giveBack() noexcept;
-  [[gnu::noinline, gnu::cold]] void destroyUntaken() noexcept;
-};
-
-/// Bytes that cancelled reads have given back; the next reads begin with them.
-class GivenBack {
-public:
-  bool empty() const noexcept { return taken_ == bytes_.size(); }
-  std::span<const std::byte> bytes() const noexcept { return std::span(bytes_).subspan(taken_); }
-
-  /// Puts `bytes` in front. Throws std::bad_alloc.
-  void putBack(std::span<const std::byte> bytes) {
-    if (bytes.size() <= taken_) {
-      taken_ -= bytes.size();
-      std::memcpy(bytes_.data() + taken_, bytes.data(), bytes.size());
-    } else {
-      bytes_.erase(bytes_.begin(), bytes_.begin() + static_cast<std::ptrdiff_t>(std::exchange(taken_, 0)));
-      bytes_.insert(bytes_.begin(), bytes.begin(), bytes.end());
-    }
-  }
-
-  /// Takes the first `count` bytes away.
-  void drop(std::size_t count) noexcept {
-    taken_ += count;
-    if (!empty()) return;
-    bytes_ = std::vector<std::byte>();
-    taken_ = 0;
-  }
-
-private:
-  std::vector<std::byte> bytes_;
-  std::size_t taken_ = 0; // of bytes_, from its front
 };
 
 /// Bytes on their way that nobody else keeps alive.
@@ -158,7 +75,7 @@ struct Spill : detail::Pooled {
   Spill& operator=(const Spill&) = delete;
 
   uv_write_t request;
-  StateRef state;
+  Ref<UvStreamState> state;
   std::byte* bytes = static_cast<std::byte*>(detail::allocate(detail::BUFFER_SIZE));
 };
 
@@ -183,11 +100,11 @@ public:
   const char* name() const noexcept override { return "write"; }
 
 private:
-  StateRef state_;
+  Ref<UvStreamState> state_;
   detail::Result<detail::Void> result_;
 };
 
-class UvStreamState final : public detail::Pooled {
+class UvStreamState final : public detail::Counted, public detail::Pooled {
 public:
   explicit UvStreamState(UvHandle<uv_stream_t> handle) : readOp_(*this), handle_(std::move(handle)) {
     handle_.setData(this);
@@ -197,6 +114,7 @@ public:
   Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where);
   Promise<void> write(std::span<const std::byte> bytes, std::source_location where);
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where);
+  Promise<void> whenWriteDisconnected(std::source_location where);
   void shutdownWrite(std::source_location where);
   void onShutdown(int status) noexcept;
   void abortRead() noexcept;
@@ -206,48 +124,42 @@ public:
   void close() noexcept;
 
 private:
-  friend class ReadOp;
+  friend class detail::ReadOp<UvStreamState>;
   friend class WriteNode;
-  friend class StateRef;
-  friend struct Spill;
 
-  std::uint32_t references_ = 0;
   bool reading_ = false;    // libuv watches for input
   bool missed_ = false;     // input came and nobody had asked
   bool ended_ = false;      // the end of the stream was seen
+  bool aborted_ = false;    // abortRead was called
   bool writeOpen_ = true;   // a write may go straight to the socket: none of the following stands against it
   bool writeEnded_ = false; // shutdownWrite was called
   bool spilling_ = false;   // a Spill is on its way
   int readError_ = 0;       // once a direction has failed, it fails always
   int writeError_ = 0;
   WriteNode* writer_ = nullptr; // the write that waits, if its promise is still there
-  ReadOp readOp_;
-  GivenBack givenBack_;
+  detail::GivenBack givenBack;
+  detail::ReadOp<UvStreamState> readOp_;
+  std::unique_ptr<detail::DisconnectWatch> watch_; // once somebody has asked
   UvHandle<uv_stream_t> handle_;
 
-  static constexpr int NOT_TRIED = INT_MIN; // no status of libuv
-
-  void dropReference() noexcept {
-    if (--references_ == 0) [[unlikely]]
-      destroy();
-  }
-  [[gnu::noinline, gnu::cold]] void destroy() noexcept;
-  template <typename T>
-  Promise<T> startRead();
-  template <typename T>
-  [[gnu::noinline, gnu::cold]] Promise<T> startedSlowly();
-  [[gnu::noinline, gnu::cold]] void startReadSlowly();
+  void startRead() noexcept;
+  [[gnu::noinline, gnu::cold]] void startReadSlowly() noexcept;
+  bool giveScratch(uv_buf_t& buffer) const noexcept;
   [[gnu::noinline]] static void giveSpace(UvStreamState* state, uv_buf_t& buffer) noexcept;
   void onRead(ssize_t count) noexcept;
   [[gnu::noinline, gnu::cold]] void onNothingRead(int count) noexcept;
   void failRead(int status) noexcept;
+  Exception readException() const noexcept;
   int hiddenReset() const noexcept;
+
+  void readCancelled() noexcept {} // libuv goes on watching
+  void bytesLost() noexcept { readError_ = UV_ENOMEM; }
 
   WriteNode* endWriter() noexcept;
   void failWrite(int status) noexcept;
   void openWrite() noexcept { writeOpen_ = writer_ == nullptr && !spilling_ && !writeEnded_ && writeError_ == 0; }
-  [[gnu::noinline]] Promise<void> writeOneSlowly(uv_buf_t buffer, int status, std::source_location where);
-  [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, int status,
+  [[gnu::noinline]] Promise<void> writeOneSlowly(uv_buf_t buffer, Attempt attempt, std::source_location where);
+  [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, Attempt attempt,
                                               std::source_location where);
   int tryWrite(std::vector<uv_buf_t>& rest) noexcept;
   void spill() noexcept;
@@ -256,131 +168,38 @@ private:
   Exception writeException(std::source_location where) const;
 };
 
-StateRef::StateRef(UvStreamState& state) noexcept : state_(&state) { ++state.references_; }
-StateRef::~StateRef() {
-  if (state_ != nullptr) state_->dropReference();
-}
-
-void UvStreamState::destroy() noexcept { delete this; }
-
 // ------------------------------------------------------------------------------------------- reading
 
-inline void ReadOp::begin(Mode mode, std::source_location where) noexcept {
-  resetSource(loop_);
-  ++state_.references_; // until destroy()
-  mode_ = mode;
-  taken_ = false;
-  where_ = where;
-}
-
-void ReadOp::beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) noexcept {
-  begin(Mode::SPAN, where);
-  buffer_ = buffer;
-  minBytes_ = minBytes;
-  filled_ = 0;
-}
-
-std::size_t ReadOp::takeGivenBack(std::span<const std::byte> bytes) {
-  const std::size_t count = std::min(bytes.size(), mode_ == Mode::CHUNK ? most_ : buffer_.size());
-  if (mode_ == Mode::CHUNK) {
-    *chunkResult_.value = Chunk::copyOf(bytes.first(count));
-    setReady();
-  } else {
-    std::memcpy(buffer_.data(), bytes.data(), count);
-    received(count);
-  }
-  return count;
-}
-
-inline bool ReadOp::giveScratch(uv_buf_t& buffer) const noexcept {
+// The usual case: the next bytes go to the thread's scratch buffer, if they can.
+inline bool UvStreamState::giveScratch(uv_buf_t& buffer) const noexcept {
   std::byte* scratch = detail::scratchBuffer();
-  if (mode_ != Mode::CHUNK || isReady() || scratch == nullptr) [[unlikely]]
+  if (!readOp_.wantsChunk() || readOp_.isReady() || scratch == nullptr) [[unlikely]]
     return false;
   buffer.base = reinterpret_cast<char*>(scratch);
-  buffer.len = static_cast<decltype(buffer.len)>(most_);
+  buffer.len = static_cast<decltype(buffer.len)>(readOp_.most());
   return true;
 }
 
-void ReadOp::giveSpace(uv_buf_t& buffer) noexcept {
-  if (mode_ == Mode::SPAN) {
-    buffer = asUvBuffer(buffer_.subspan(filled_).first(std::min(buffer_.size() - filled_, MOST_AT_ONCE)));
-  } else if (std::byte* scratch = detail::makeScratch()) {
-    buffer = asUvBuffer({scratch, most_});
-  } else {
-    buffer = asUvBuffer({});
-    failed(uvException(UV_ENOMEM, "read", where_));
-  }
-}
-
+// Nowhere if nobody reads, or if there is no memory for them (the read has failed then).
 void UvStreamState::giveSpace(UvStreamState* state, uv_buf_t& buffer) noexcept {
-  if (state != nullptr && state->readOp_.isPending())
-    state->readOp_.giveSpace(buffer);
+  buffer = asUvBuffer({});
+  if (state == nullptr || !state->readOp_.isPending()) return;
+  auto& read = state->readOp_;
+  if (!read.wantsChunk())
+    buffer = asUvBuffer(read.space().first(std::min(read.space().size(), MOST_AT_ONCE)));
+  else if (std::byte* scratch = detail::makeScratch())
+    buffer = asUvBuffer({scratch, read.most()});
   else
-    buffer = asUvBuffer({});
-}
-
-inline void ReadOp::received(std::size_t count) noexcept {
-  if (mode_ == Mode::CHUNK) {
-    chunkResult_.value->fillFromScratch(count);
-    setReady();
-    return;
-  }
-  filled_ += count;
-  if (filled_ >= minBytes_) {
-    sizeResult_.value.emplace(filled_);
-    setReady();
-  }
-}
-
-void ReadOp::ended() noexcept {
-  if (mode_ == Mode::SPAN) sizeResult_.value.emplace(filled_);
-  setReady();
-}
-
-void ReadOp::failed(const Exception& exception) noexcept {
-  giveBack();
-  setFailed(result(), exception);
-}
-
-// Puts what has arrived, and nobody has taken, in front of what the stream holds already.
-void ReadOp::giveBack() noexcept {
-  std::span<const std::byte> bytes;
-  if (mode_ == Mode::SPAN)
-    bytes = buffer_.first(std::exchange(filled_, 0));
-  else
-    bytes = chunkResult_.value->bytes();
-  if (bytes.empty()) return;
-  try {
-    state_.givenBack_.putBack(bytes);
-  } catch (...) {
-    // Bytes would be lost without notice: the stream must not go on as if nothing were missing.
-    state_.readError_ = UV_ENOMEM;
-  }
-}
-
-void ReadOp::destroy() noexcept {
-  if (!taken_) [[unlikely]]
-    return destroyUntaken();
-  mode_ = Mode::FREE;
-  state_.dropReference();
-}
-
-void ReadOp::destroyUntaken() noexcept {
-  requireThreadToGo();
-  giveBack();
-  sizeResult_.value.reset();
-  sizeResult_.exception = {};
-  *chunkResult_.value = Chunk();
-  chunkResult_.exception = {};
-  mode_ = Mode::FREE;
-  state_.dropReference();
+    read.failed(uvException(UV_ENOMEM, "read", read.where()));
 }
 
 inline void UvStreamState::onRead(ssize_t count) noexcept {
-  if (count > 0) [[likely]]
-    readOp_.received(static_cast<std::size_t>(count));
+  if (count <= 0) [[unlikely]]
+    return onNothingRead(static_cast<int>(count));
+  if (readOp_.wantsChunk())
+    readOp_.receivedScratch(static_cast<std::size_t>(count));
   else
-    onNothingRead(static_cast<int>(count));
+    readOp_.received(static_cast<std::size_t>(count));
 }
 
 void UvStreamState::onNothingRead(int count) noexcept {
@@ -408,7 +227,14 @@ void UvStreamState::failRead(int status) noexcept {
   uv_read_stop(handle_.get());
   reading_ = false;
   readError_ = status;
-  if (readOp_.isPending()) readOp_.failed(uvException(readError_, "read", readOp_.where()));
+  if (readOp_.isPending()) readOp_.failed(readException());
+}
+
+Exception UvStreamState::readException() const noexcept {
+  if (aborted_)
+    return Exception(Exception::Kind::DISCONNECTED, "read: reading was given up (abortRead)", uvErrorCode(readError_),
+                     readOp_.where());
+  return uvException(readError_, "read", readOp_.where());
 }
 
 // What libuv calls the end of the stream may be a reset. When bytes and a hang-up come together it reads the
@@ -424,19 +250,19 @@ int UvStreamState::hiddenReset() const noexcept {
   return error == 0 || error == EPIPE ? UV_EOF : uv_translate_sys_error(error);
 }
 
-void UvStreamState::startReadSlowly() {
-  if (!givenBack_.empty()) {
-    givenBack_.drop(readOp_.takeGivenBack(givenBack_.bytes()));
+void UvStreamState::startReadSlowly() noexcept {
+  if (!givenBack.empty() && !aborted_) {
+    givenBack.drop(readOp_.take(givenBack.bytes()));
     if (readOp_.isReady()) return;
   }
-  if (readError_ != 0) return readOp_.failed(uvException(readError_, "read", readOp_.where()));
+  if (readError_ != 0) return readOp_.failed(readException());
   if (ended_) return readOp_.ended();
   if (reading_) return;
   const int status = uv_read_start(
       handle_.get(),
       [](uv_handle_t* handle, std::size_t, uv_buf_t* buffer) {
         auto* state = static_cast<UvStreamState*>(handle->data);
-        if (state == nullptr || !state->readOp_.giveScratch(*buffer)) [[unlikely]]
+        if (state == nullptr || !state->giveScratch(*buffer)) [[unlikely]]
           giveSpace(state, *buffer);
       },
       [](uv_stream_t* handle, ssize_t count, const uv_buf_t*) {
@@ -446,45 +272,30 @@ void UvStreamState::startReadSlowly() {
   reading_ = true;
 }
 
-// The promise of a read that has begun.
-template <typename T>
-inline Promise<T> UvStreamState::startRead() {
+inline void UvStreamState::startRead() noexcept {
   missed_ = false;
-  if (reading_ && givenBack_.empty()) [[likely]]
-    return detail::PromiseAccess::wrap<T>(&readOp_);
-  return startedSlowly<T>();
-}
-
-template <typename T>
-Promise<T> UvStreamState::startedSlowly() {
-  Promise<T> promise = detail::PromiseAccess::wrap<T>(&readOp_);
-  startReadSlowly();
-  return promise;
+  if (!reading_ || !givenBack.empty()) [[unlikely]]
+    startReadSlowly();
 }
 
 Promise<std::size_t> UvStreamState::tryRead(std::span<std::byte> buffer, std::size_t minBytes,
                                             std::source_location where) {
   if (!readOp_.isFree()) [[unlikely]]
     detail::throwMisuse("tryRead: another read of this stream is pending, or its result has not been taken", where);
-  if (minBytes == 0 || minBytes > buffer.size()) [[unlikely]] {
-    if (buffer.empty() && minBytes <= 1)
-      detail::throwMisuse("tryRead: the buffer is empty, so a result of 0 would not mean the end of the stream", where);
-    detail::throwMisuse(fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}",
-                                    minBytes, buffer.size()),
-                        where);
-  }
-  readOp_.beginSpan(buffer, minBytes, where);
-  return startRead<std::size_t>();
+  detail::requireReadable(buffer, minBytes, where);
+  Promise<std::size_t> promise = readOp_.beginSpan(buffer, minBytes, where);
+  startRead();
+  return promise;
 }
 
 Promise<Chunk> UvStreamState::tryReadChunk(std::size_t maxBytes, std::source_location where) {
   if (!readOp_.isFree()) [[unlikely]]
     detail::throwMisuse("tryReadChunk: another read of this stream is pending, or its result has not been taken",
                         where);
-  if (maxBytes == 0) [[unlikely]]
-    detail::throwMisuse("tryReadChunk: maxBytes is 0, so a result would not tell the end of the stream", where);
-  readOp_.beginChunk(maxBytes, where);
-  return startRead<Chunk>();
+  detail::requireReadable(maxBytes, where);
+  Promise<Chunk> promise = readOp_.beginChunk(maxBytes, where);
+  startRead();
+  return promise;
 }
 
 // ------------------------------------------------------------------------------------------- writing
@@ -516,38 +327,40 @@ int UvStreamState::tryWrite(std::vector<uv_buf_t>& rest) noexcept {
 
 // The usual case: the socket takes it all. Everything else is left to writeSlowly.
 Promise<void> UvStreamState::write(std::span<const std::byte> bytes, std::source_location where) {
-  int status = NOT_TRIED;
+  Attempt attempt;
   const uv_buf_t buffer = asUvBuffer(bytes);
   if (writeOpen_ && !bytes.empty() && bytes.size() <= MOST_AT_ONCE) [[likely]] {
-    status = uv_try_write(handle_.get(), &buffer, 1);
+    const int status = uv_try_write(handle_.get(), &buffer, 1);
     if (status == static_cast<int>(buffer.len)) [[likely]]
       return READY_NOW;
+    attempt.note(status, buffer.len);
   }
-  return writeOneSlowly(buffer, status, where);
+  return writeOneSlowly(buffer, attempt, where);
 }
 
-Promise<void> UvStreamState::writeOneSlowly(uv_buf_t buffer, int status, std::source_location where) {
+Promise<void> UvStreamState::writeOneSlowly(uv_buf_t buffer, Attempt attempt, std::source_location where) {
   const std::span piece(reinterpret_cast<const std::byte*>(buffer.base), buffer.len);
-  return writeSlowly({&piece, 1}, status, where);
+  return writeSlowly({&piece, 1}, attempt, where);
 }
 
+// In batches that fit on the stack, until the socket does not take one.
 Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
-  std::array<uv_buf_t, 16> buffers;
-  int status = NOT_TRIED;
-  if (writeOpen_ && pieces.size() <= buffers.size()) [[likely]] {
+  std::array<uv_buf_t, 64> buffers;
+  Attempt attempt;
+  auto piece = pieces.begin();
+  while (writeOpen_) {
     unsigned count = 0;
     std::size_t total = 0;
-    for (const std::span<const std::byte>& piece : pieces) {
-      if (piece.empty()) continue;
-      buffers[count++] = asUvBuffer(piece);
-      total += piece.size();
+    for (; piece != pieces.end() && count < buffers.size() && piece->size() <= MOST_AT_ONCE - total; ++piece) {
+      if (piece->empty()) continue;
+      buffers[count++] = asUvBuffer(*piece);
+      total += piece->size();
     }
-    if (total > 0 && total <= MOST_AT_ONCE) {
-      status = uv_try_write(handle_.get(), buffers.data(), count);
-      if (status == static_cast<int>(total)) return READY_NOW;
-    }
+    if (count == 0) break; // nothing is left, or a piece that is too large for libuv
+    if (!attempt.note(uv_try_write(handle_.get(), buffers.data(), count), total)) break;
+    if (piece == pieces.end()) return READY_NOW;
   }
-  return writeSlowly(pieces, status, where);
+  return writeSlowly(pieces, attempt, where);
 }
 
 void WriteNode::setRest(std::span<const std::span<const std::byte>> pieces, std::size_t written) {
@@ -563,11 +376,10 @@ void WriteNode::setRest(std::span<const std::span<const std::byte>> pieces, std:
   }
 }
 
-// Refuses a misuse, reports a failed direction, or waits for the socket to take what is left. `status` is what an
-// attempt to write it all at once has given, or NOT_TRIED.
-Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::byte>> pieces, int status,
+// Refuses a misuse, reports a failed direction, or waits for the socket to take what the attempt has left.
+Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::byte>> pieces, Attempt attempt,
                                          std::source_location where) {
-  if (status < 0 && status != UV_EAGAIN && status != NOT_TRIED) failWrite(status);
+  if (attempt.error != 0) failWrite(attempt.error);
   if (writer_ != nullptr) detail::throwMisuse("write: another write to this stream is pending", where);
   if (writeEnded_) detail::throwMisuse("write: the stream was shut down for writing", where);
   if (writeError_ != 0) return Promise<void>(writeException(where), where);
@@ -577,20 +389,20 @@ Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::by
   try {
     node = detail::NodeAccess::makeAlone<WriteNode>(*this, where);
     promise = detail::PromiseAccess::wrap<void>(node);
-    node->setRest(pieces, status > 0 ? static_cast<std::size_t>(status) : 0);
+    node->setRest(pieces, attempt.written);
   } catch (...) {
     // Whoever writes on after a part of this must not think that it has arrived.
-    if (status > 0) failWrite(UV_ENOMEM);
+    if (attempt.written > 0) failWrite(UV_ENOMEM);
     throw;
   }
   if (node->rest.empty()) return READY_NOW;
   writer_ = node;
   writeOpen_ = false;
   if (spilling_) return promise;
-  if (status == NOT_TRIED)
-    continueWrite();
-  else
+  if (attempt.made)
     spill();
+  else
+    continueWrite();
   return promise;
 }
 
@@ -656,6 +468,15 @@ WriteNode* UvStreamState::endWriter() noexcept {
 void UvStreamState::failWrite(int status) noexcept {
   writeError_ = status;
   if (WriteNode* writer = endWriter()) writer->fail(writeException(writer->where()));
+  if (watch_) watch_->disconnected();
+}
+
+Promise<void> UvStreamState::whenWriteDisconnected(std::source_location where) {
+  if (writeError_ != 0) return READY_NOW;
+  const std::optional<int> fd = descriptor();
+  if (!fd) return NEVER_DONE;
+  if (!watch_) watch_ = std::make_unique<detail::DisconnectWatch>();
+  return watch_->wait(handle_->loop, *fd, where);
 }
 
 void WriteNode::destroy() noexcept {
@@ -670,7 +491,7 @@ void UvStreamState::shutdownWrite(std::source_location where) {
   struct Shutdown : detail::Pooled {
     explicit Shutdown(UvStreamState& s) : state(s) {}
     uv_shutdown_t request;
-    StateRef state;
+    Ref<UvStreamState> state;
   };
   auto shutdown = std::make_unique<Shutdown>(*this);
   shutdown->request.data = shutdown.get();
@@ -687,15 +508,17 @@ void UvStreamState::shutdownWrite(std::source_location where) {
   writeOpen_ = false;
 }
 
-// A peer that waits for the end of the stream would wait for ever, and so would we for its answer.
+// A peer that waits for the end of the stream would wait for ever, and so would we for its answer. (A terminal has none
+// that would.)
 void UvStreamState::onShutdown(int status) noexcept {
-  if (status < 0 && status != UV_ECANCELED && status != UV_ENOTCONN) failRead(status);
+  if (status < 0 && status != UV_ECANCELED && status != UV_ENOTCONN && handle_->type != UV_TTY) failRead(status);
 }
 
 // A local peer's next write fails; a TCP peer is not told: what it sends is thrown away (shutdown(2), Linux).
 void UvStreamState::abortRead() noexcept {
   if (const std::optional<int> fd = descriptor()) ::shutdown(*fd, SHUT_RD);
-  givenBack_ = GivenBack();
+  aborted_ = true;
+  givenBack.clear();
   failRead(UV_ECONNABORTED);
 }
 
@@ -734,12 +557,15 @@ public:
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
     return state_->write(pieces, where);
   }
+  Promise<void> whenWriteDisconnected(std::source_location where) override {
+    return state_->whenWriteDisconnected(where);
+  }
   void shutdownWrite(std::source_location where) override { state_->shutdownWrite(where); }
   void abortRead(std::source_location) override { state_->abortRead(); }
   std::optional<int> descriptor() const override { return state_->descriptor(); }
 
 private:
-  StateRef state_;
+  Ref<UvStreamState> state_;
 };
 
 } // namespace

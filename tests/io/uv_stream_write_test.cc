@@ -5,7 +5,9 @@
 #include <troth/io/uv_stream.h>
 #include <troth/runtime/uv/uv_event_port.h>
 
+#include <array>
 #include <csignal>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -83,6 +85,44 @@ TEST_CASE_FIXTURE(IoTest, "any number of pieces that the system takes is with th
     CHECK((pair.peer.receive(data.size()) == data)); // the loop has not run
     std::move(write).wait(scope);
   }
+}
+
+TEST_CASE_FIXTURE(IoTest, "any number of pieces that the system takes needs no memory") {
+  Pair pair = newPair(io);
+  const std::string data = numberedBytes(3000);
+  const std::vector<std::span<const std::byte>> pieces = cut(data, 3);
+  const std::int64_t before = detail::liveBlocks();
+  Promise<void> write = pair.stream->write(pieces);
+  CHECK(detail::liveBlocks() == before);
+  std::move(write).wait(scope);
+  CHECK((pair.peer.receive(data.size()) == data));
+}
+
+TEST_CASE_FIXTURE(IoTest, "pieces of all sizes, empty ones among them, arrive in order, however little the socket takes") {
+  std::mt19937 random(20'26);
+  for (int round = 0; round < 20; ++round) {
+    CAPTURE(round);
+    Pair pair = newPair(io, SMALL);
+    const std::string data = numberedBytes(200'000);
+    std::vector<std::span<const std::byte>> pieces;
+    for (std::size_t at = 0; at < data.size();) {
+      const std::size_t most = std::array<std::size_t, 3>{3, 300, 20'000}[random() % 3];
+      const std::size_t size = std::min(random() % most, data.size() - at);
+      pieces.push_back(asBytes(std::string_view(data).substr(at, size)));
+      at += size;
+    }
+    Promise<void> write = pair.stream->write(pieces);
+    CHECK((receiveWhileRunning(*this, pair.peer, data.size(), 5000) == data));
+    std::move(write).wait(scope);
+  }
+}
+
+TEST_CASE_FIXTURE(IoTest, "a peer that has gone fails a write of many pieces") {
+  Pair pair = newPair(io);
+  pair.peer.close();
+  const std::string data = numberedBytes(1000);
+  const std::vector<std::span<const std::byte>> pieces = cut(data, 1);
+  CHECK((failureOf(pair.stream->write(pieces), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
 TEST_CASE_FIXTURE(IoTest, "pieces that the socket takes only in parts arrive in order") {

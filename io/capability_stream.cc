@@ -1,0 +1,631 @@
+// SPDX-License-Identifier: MIT
+// sendmsg and recvmsg on a Unix socket that a uv_poll_t watches. (libuv's own way passes nothing but its handles.)
+//
+// Writing tries the socket at once, and waits for it only if it is full. Reading waits; the socket stays watched for
+// input after a read, and is so no longer when input comes and nobody has asked: the bytes stay in the kernel.
+//
+// What came for a read that was cancelled is kept in `arrivals_`, with the bounds that the kernel gave it: the bytes of
+// one recvmsg(), and the descriptors that came along.
+#include <troth/io/capability_stream.h>
+
+#include <troth/io/async_io.h>
+#include <troth/io/uv_descriptor_detail.h>
+#include <troth/io/uv_disconnect_watch_detail.h>
+#include <troth/runtime/uv/uv_event_port.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+namespace troth {
+inline namespace v0 {
+namespace {
+
+using detail::NodeAccess;
+using detail::ResultBase;
+
+class CapabilityState;
+
+constexpr std::size_t CONTROL_SIZE = CMSG_SPACE(AsyncCapabilityStream::MOST_DESCRIPTORS * sizeof(int));
+
+int systemError() noexcept { return uv_translate_sys_error(errno); }
+
+/// Bytes, and the descriptors that came with the first of them.
+struct Arrival {
+  std::vector<std::byte> bytes;
+  std::size_t taken = 0; // of the bytes
+  std::vector<OwnedDescriptor> descriptors;
+};
+
+// ------------------------------------------------------------------------------------------- reading
+
+class CapabilityReadNode final : public detail::SourceNode {
+public:
+  CapabilityReadNode(std::shared_ptr<CapabilityState> state, std::span<std::byte> buffer, std::size_t minBytes,
+                     std::size_t maxDescriptors, std::source_location where)
+      : SourceNode(where),
+        state_(std::move(state)),
+        buffer_(buffer),
+        minBytes_(minBytes),
+        maxDescriptors_(maxDescriptors) {}
+
+  std::span<std::byte> space() const noexcept { return buffer_.subspan(filled_); }
+  bool hasEnough() const noexcept { return filled_ >= minBytes_; }
+  bool wantsDescriptors() const noexcept { return maxDescriptors_ != 0; }
+
+  /// `descriptors` come with the byte that is next. Throws std::bad_alloc.
+  void addDescriptors(std::vector<OwnedDescriptor> descriptors) {
+    if (descriptors.empty()) return;
+    marks_.reserve(marks_.size() + 1);
+    descriptors_.reserve(descriptors_.size() + descriptors.size());
+    marks_.push_back({filled_, descriptors.size()});
+    std::move(descriptors.begin(), descriptors.end(), std::back_inserter(descriptors_));
+  }
+  void addBytes(std::size_t count) noexcept { filled_ += count; }
+
+  void complete() noexcept {
+    result_.value.emplace();
+    setReady();
+  }
+  void fail(const Exception& exception) noexcept {
+    giveBack();
+    setFailed(result_, exception);
+  }
+  ResultBase& get(ResultBase*) noexcept override {
+    taken_ = true;
+    if (result_.value) {
+      if (descriptors_.size() > maxDescriptors_) descriptors_.resize(maxDescriptors_);
+      result_.value->bytes = filled_;
+      result_.value->descriptors = std::move(descriptors_);
+    }
+    return result_;
+  }
+  void destroy() noexcept override;
+  const char* name() const noexcept override { return "read"; }
+
+private:
+  /// So many descriptors came with the byte at this place.
+  struct Mark {
+    std::size_t at;
+    std::size_t count;
+  };
+
+  std::shared_ptr<CapabilityState> state_;
+  std::span<std::byte> buffer_;
+  std::size_t minBytes_;
+  std::size_t maxDescriptors_;
+  std::size_t filled_ = 0;
+  std::vector<OwnedDescriptor> descriptors_;
+  std::vector<Mark> marks_; // into descriptors_
+  bool taken_ = false;
+  detail::Result<BytesAndDescriptors> result_;
+
+  void giveBack() noexcept;
+  Arrival takeLast(std::size_t from, std::size_t descriptors);
+};
+
+// ------------------------------------------------------------------------------------------- writing
+
+/// What is still to be written, in the caller's memory.
+struct Outgoing {
+  Outgoing(std::span<const std::span<const std::byte>> pieces, std::span<const int> d)
+      : descriptors(d.begin(), d.end()) {
+    for (const std::span<const std::byte> piece : pieces)
+      if (!piece.empty()) rest.push_back({const_cast<std::byte*>(piece.data()), piece.size()});
+  }
+
+  std::vector<iovec> rest;
+  std::vector<int> descriptors; // until they have been sent
+
+  void sent(std::size_t count) noexcept {
+    descriptors.clear();
+    auto piece = rest.begin();
+    while (piece != rest.end() && count >= piece->iov_len) count -= (piece++)->iov_len;
+    if (piece != rest.end()) {
+      piece->iov_base = static_cast<std::byte*>(piece->iov_base) + count;
+      piece->iov_len -= count;
+    }
+    rest.erase(rest.begin(), piece);
+  }
+};
+
+class CapabilityWriteNode final : public detail::SourceNode {
+public:
+  CapabilityWriteNode(std::shared_ptr<CapabilityState> state, Outgoing o, std::source_location where)
+      : SourceNode(where), outgoing(std::move(o)), state_(std::move(state)) {}
+
+  Outgoing outgoing;
+
+  void complete() noexcept {
+    result_.value.emplace();
+    setReady();
+  }
+  void fail(const Exception& exception) noexcept { setFailed(result_, exception); }
+  ResultBase& get(ResultBase*) noexcept override { return result_; }
+  void destroy() noexcept override;
+  const char* name() const noexcept override { return "write"; }
+
+private:
+  std::shared_ptr<CapabilityState> state_;
+  detail::Result<detail::Void> result_;
+};
+
+// --------------------------------------------------------------------------------------------- state
+
+class CapabilityState final : public std::enable_shared_from_this<CapabilityState> {
+public:
+  explicit CapabilityState(uv_loop_t* loop) noexcept : loop_(loop) {}
+
+  /// Takes the socket over, or throws.
+  void open(detail::DescriptorClaim& claim, const detail::DescriptorRequest& request);
+  /// The stream goes.
+  void close() noexcept;
+
+  Promise<BytesAndDescriptors> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::size_t maxDescriptors,
+                                       std::source_location where);
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::span<const int> descriptors,
+                      std::source_location where);
+  Promise<void> whenWriteDisconnected(std::source_location where);
+  void shutdownWrite(std::source_location where);
+  void abortRead() noexcept;
+  int descriptor() const noexcept { return descriptor_.get(); }
+  uv_loop_t* loop() const noexcept { return loop_; }
+
+private:
+  friend CapabilityReadNode;
+  friend CapabilityWriteNode;
+
+  uv_loop_t* loop_;
+  OwnedDescriptor descriptor_; // destroyed after the handle that watches it
+  UvHandle<uv_poll_t> handle_;
+  int watched_ = 0;                       // what libuv watches for: UV_READABLE, UV_WRITABLE
+  CapabilityReadNode* reader_ = nullptr;  // until its promise has gone
+  CapabilityWriteNode* writer_ = nullptr; // the write that waits
+  std::deque<Arrival> arrivals_;          // what cancelled reads have given back
+  detail::DisconnectWatch watch_;
+  bool ended_ = false;      // the end of the stream was seen
+  bool aborted_ = false;    // abortRead was called
+  bool writeEnded_ = false; // shutdownWrite was called
+  int readError_ = 0;       // once a direction has failed, it fails always
+  int writeError_ = 0;
+
+  bool hasPendingReader() const noexcept { return reader_ != nullptr && !reader_->isReady(); }
+  void watch() noexcept;
+  void watchFor(int events) noexcept;
+  void onEvent(int status, int events) noexcept;
+
+  void beginRead() noexcept;
+  bool takeArrivals();
+  void receive() noexcept;
+  bool takeMessage(const msghdr& message, std::size_t count);
+  void failRead(int status) noexcept;
+
+  int send(Outgoing& outgoing) const noexcept;
+  void continueWrite() noexcept;
+  Exception failWrite(int status, const Outgoing& outgoing, std::source_location where) noexcept;
+  CapabilityWriteNode* endWriter() noexcept { return std::exchange(writer_, nullptr); }
+};
+
+void CapabilityState::open(detail::DescriptorClaim& claim, const detail::DescriptorRequest& request) {
+  handle_ =
+      UvHandle<uv_poll_t>(request.subject(), [&](uv_poll_t* poll) { return uv_poll_init(loop_, poll, claim.get()); });
+  handle_.setData(this);
+  descriptor_ = OwnedDescriptor(claim.settle());
+}
+
+void CapabilityState::close() noexcept {
+  if (hasPendingReader())
+    reader_->fail(Exception(Exception::Kind::DISCONNECTED, "read: the stream was destroyed while the read was pending",
+                            {}, reader_->where()));
+  if (CapabilityWriteNode* writer = endWriter())
+    writer->fail(Exception(Exception::Kind::DISCONNECTED, "write: the stream was destroyed while the write was pending",
+                           {}, writer->where()));
+  watch_.disconnected();
+  handle_.close();
+  descriptor_.close();
+}
+
+// ---------------------------------------------------------------------------------------- watching
+
+/// Sees to it that what is pending goes on.
+void CapabilityState::watch() noexcept {
+  const int wanted = (hasPendingReader() ? UV_READABLE : 0) | (writer_ != nullptr ? UV_WRITABLE : 0);
+  if ((wanted & ~watched_) != 0) watchFor(watched_ | wanted);
+}
+
+void CapabilityState::watchFor(int events) noexcept {
+  watched_ = events;
+  if (events == 0) {
+    uv_poll_stop(handle_.get());
+    return;
+  }
+  uv_poll_start(handle_.get(), events, [](uv_poll_t* poll, int status, int happened) {
+    if (auto* state = static_cast<CapabilityState*>(poll->data)) state->onEvent(status, happened);
+  });
+}
+
+void CapabilityState::onEvent(int status, int events) noexcept {
+  if (status < 0) { // an error, which the socket tells whoever asks; libuv 1.44 has stopped watching
+    watched_ = 0;
+    events = UV_READABLE | UV_WRITABLE;
+  }
+  int idle = 0;
+  if ((events & UV_READABLE) != 0) {
+    if (hasPendingReader())
+      receive();
+    else
+      idle |= UV_READABLE;
+  }
+  if ((events & UV_WRITABLE) != 0) {
+    if (writer_ != nullptr) continueWrite();
+    if (writer_ == nullptr) idle |= UV_WRITABLE;
+  }
+  if ((watched_ & idle) != 0) watchFor(watched_ & ~idle);
+  watch();
+}
+
+// ------------------------------------------------------------------------------------------- reading
+
+// The bytes from `from` on, with the last `count` descriptors.
+Arrival CapabilityReadNode::takeLast(std::size_t from, std::size_t count) {
+  Arrival arrival;
+  const std::span<const std::byte> bytes = buffer_.subspan(from, filled_ - from);
+  arrival.bytes.assign(bytes.begin(), bytes.end());
+  const auto first = descriptors_.end() - static_cast<std::ptrdiff_t>(count);
+  arrival.descriptors.assign(std::move_iterator(first), std::move_iterator(descriptors_.end()));
+  descriptors_.erase(first, descriptors_.end());
+  filled_ = from;
+  return arrival;
+}
+
+// Puts what has arrived, and nobody has taken, in front of what the stream holds already, from its end on.
+void CapabilityReadNode::giveBack() noexcept {
+  if (state_->aborted_) return;
+  try {
+    for (; !marks_.empty(); marks_.pop_back())
+      state_->arrivals_.push_front(takeLast(marks_.back().at, marks_.back().count));
+    if (filled_ != 0) state_->arrivals_.push_front(takeLast(0, 0));
+  } catch (...) {
+    // Something would be lost without notice: the stream must not go on as if nothing were missing.
+    state_->readError_ = UV_ENOMEM;
+  }
+}
+
+void CapabilityReadNode::destroy() noexcept {
+  requireThreadToGo();
+  if (!taken_) giveBack();
+  state_->reader_ = nullptr;
+  NodeAccess::destroy(this);
+}
+
+Promise<BytesAndDescriptors> CapabilityState::tryRead(std::span<std::byte> buffer, std::size_t minBytes,
+                                                      std::size_t maxDescriptors, std::source_location where) {
+  if (reader_ != nullptr)
+    detail::throwMisuse("tryRead: another read of this stream is pending, or its result has not been taken", where);
+  if (minBytes == 0 || minBytes > buffer.size())
+    detail::throwMisuse(fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}",
+                                    minBytes, buffer.size()),
+                        where);
+  reader_ = NodeAccess::makeAlone<CapabilityReadNode>(shared_from_this(), buffer, minBytes, maxDescriptors, where);
+  Promise<BytesAndDescriptors> promise = detail::PromiseAccess::wrap<BytesAndDescriptors>(reader_);
+  beginRead();
+  return promise;
+}
+
+void CapabilityState::beginRead() noexcept {
+  try {
+    if (takeArrivals()) return reader_->complete();
+  } catch (...) {
+    return failRead(UV_ENOMEM);
+  }
+  if (readError_ != 0) return failRead(readError_);
+  if (ended_) return reader_->complete();
+  watch();
+}
+
+// Serves the reader from what was given back; returns whether that is enough. Throws std::bad_alloc.
+bool CapabilityState::takeArrivals() {
+  while (!arrivals_.empty() && !reader_->hasEnough()) {
+    Arrival& arrival = arrivals_.front();
+    reader_->addDescriptors(std::exchange(arrival.descriptors, {}));
+    const std::span<std::byte> space = reader_->space();
+    const std::size_t count = std::min(space.size(), arrival.bytes.size() - arrival.taken);
+    std::memcpy(space.data(), arrival.bytes.data() + arrival.taken, count);
+    reader_->addBytes(count);
+    arrival.taken += count;
+    if (arrival.taken == arrival.bytes.size()) arrivals_.pop_front();
+  }
+  return reader_->hasEnough();
+}
+
+// One message at a time: the loop comes back if there is more.
+void CapabilityState::receive() noexcept {
+  const std::span<std::byte> space = reader_->space();
+  iovec target{space.data(), space.size()};
+  alignas(cmsghdr) std::array<std::byte, CONTROL_SIZE> control;
+  msghdr message{};
+  message.msg_iov = &target;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  ssize_t count;
+  do count = ::recvmsg(descriptor_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  while (count < 0 && errno == EINTR);
+  if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+  if (count < 0) return failRead(systemError());
+  if (count == 0) {
+    ended_ = true;
+    return reader_->complete();
+  }
+  try {
+    if (takeMessage(message, static_cast<std::size_t>(count))) reader_->complete();
+  } catch (...) {
+    failRead(UV_ENOMEM);
+  }
+}
+
+// Makes the descriptors of `message` ours. Throws std::bad_alloc; they are closed then.
+std::vector<OwnedDescriptor> descriptorsOf(const msghdr& message) {
+  std::vector<OwnedDescriptor> owned;
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
+       part = CMSG_NXTHDR(const_cast<msghdr*>(&message), part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    std::array<int, AsyncCapabilityStream::MOST_DESCRIPTORS> numbers;
+    const std::size_t count = std::min((part->cmsg_len - CMSG_LEN(0)) / sizeof(int), numbers.size());
+    std::memcpy(numbers.data(), CMSG_DATA(part), count * sizeof(int));
+    try {
+      owned.reserve(owned.size() + count);
+    } catch (...) {
+      for (const int number : std::span(numbers).first(count)) OwnedDescriptor(number).close();
+      throw;
+    }
+    for (const int number : std::span(numbers).first(count)) owned.emplace_back(number);
+  }
+  return owned;
+}
+
+// Returns whether the reader has enough. Throws std::bad_alloc.
+bool CapabilityState::takeMessage(const msghdr& message, std::size_t count) {
+  reader_->addDescriptors(descriptorsOf(message));
+  reader_->addBytes(count);
+  if ((message.msg_flags & MSG_CTRUNC) == 0 || !reader_->wantsDescriptors()) return reader_->hasEnough();
+  reader_->fail(uvException(UV_EMFILE, "read: descriptors that came are lost", reader_->where()));
+  return false;
+}
+
+void CapabilityState::failRead(int status) noexcept {
+  readError_ = status;
+  if (!hasPendingReader()) return;
+  if (aborted_)
+    reader_->fail(Exception(Exception::Kind::DISCONNECTED, "read: reading was given up (abortRead)",
+                            uvErrorCode(status), reader_->where()));
+  else
+    reader_->fail(uvException(status, "read", reader_->where()));
+}
+
+// A Unix socket tells the peer: its next write fails.
+void CapabilityState::abortRead() noexcept {
+  ::shutdown(descriptor_.get(), SHUT_RD);
+  aborted_ = true;
+  arrivals_.clear();
+  failRead(UV_ECONNABORTED);
+}
+
+// ------------------------------------------------------------------------------------------- writing
+
+Promise<void> CapabilityState::write(std::span<const std::span<const std::byte>> pieces,
+                                     std::span<const int> descriptors, std::source_location where) {
+  if (writer_ != nullptr) detail::throwMisuse("write: another write to this stream is pending", where);
+  if (writeEnded_) detail::throwMisuse("write: the stream was shut down for writing", where);
+  if (writeError_ != 0) return Promise<void>(uvException(writeError_, "write", where), where);
+  Outgoing outgoing(pieces, descriptors);
+  const int status = send(outgoing);
+  if (status < 0) return Promise<void>(failWrite(status, outgoing, where), where);
+  if (outgoing.rest.empty()) return READY_NOW;
+  try {
+    writer_ = NodeAccess::makeAlone<CapabilityWriteNode>(shared_from_this(), std::move(outgoing), where);
+  } catch (...) {
+    writeError_ = UV_ENOMEM; // whoever writes on must not think that this has arrived
+    throw;
+  }
+  Promise<void> promise = detail::PromiseAccess::wrap<void>(writer_);
+  watch();
+  return promise;
+}
+
+// Sends what the socket takes, and removes it from `outgoing`. Returns a negative status on error.
+int CapabilityState::send(Outgoing& outgoing) const noexcept {
+  while (!outgoing.rest.empty()) {
+    alignas(cmsghdr) std::array<std::byte, CONTROL_SIZE> control{};
+    msghdr message{};
+    message.msg_iov = outgoing.rest.data();
+    message.msg_iovlen = std::min<std::size_t>(outgoing.rest.size(), 64);
+    if (const std::size_t size = outgoing.descriptors.size() * sizeof(int); size != 0) {
+      message.msg_control = control.data();
+      message.msg_controllen = CMSG_SPACE(size);
+      cmsghdr* part = CMSG_FIRSTHDR(&message);
+      part->cmsg_level = SOL_SOCKET;
+      part->cmsg_type = SCM_RIGHTS;
+      part->cmsg_len = CMSG_LEN(size);
+      std::memcpy(CMSG_DATA(part), outgoing.descriptors.data(), size);
+    }
+    ssize_t count;
+    do count = ::sendmsg(descriptor_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (count < 0 && errno == EINTR);
+    if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return 0;
+    if (count < 0) return systemError();
+    outgoing.sent(static_cast<std::size_t>(count));
+  }
+  return 0;
+}
+
+void CapabilityState::continueWrite() noexcept {
+  Outgoing& outgoing = writer_->outgoing;
+  if (const int status = send(outgoing); status < 0) {
+    CapabilityWriteNode* writer = endWriter();
+    return writer->fail(failWrite(status, outgoing, writer->where()));
+  }
+  if (outgoing.rest.empty()) endWriter()->complete();
+}
+
+// What a write fails with. The stream has failed too, unless it is only the descriptors that the system refuses.
+Exception CapabilityState::failWrite(int status, const Outgoing& outgoing, std::source_location where) noexcept {
+  if (status == uv_translate_sys_error(ETOOMANYREFS)) // libuv does not know it
+    return Exception(Exception::Kind::OVERLOADED, "write: the peer has left too many descriptors unread",
+                     uvErrorCode(status), where);
+  Exception exception = uvException(status, "write", where);
+  if (outgoing.descriptors.empty() || exception.kind() == Exception::Kind::DISCONNECTED) {
+    writeError_ = status;
+    watch_.disconnected();
+  }
+  return exception;
+}
+
+void CapabilityWriteNode::destroy() noexcept {
+  requireThreadToGo();
+  if (state_->writer_ == this) state_->endWriter();
+  NodeAccess::destroy(this);
+}
+
+Promise<void> CapabilityState::whenWriteDisconnected(std::source_location where) {
+  if (writeError_ != 0) return READY_NOW;
+  return watch_.wait(loop_, descriptor_.get(), where);
+}
+
+void CapabilityState::shutdownWrite(std::source_location where) {
+  if (writer_ != nullptr) detail::throwMisuse("shutdownWrite: a write to this stream is pending", where);
+  if (::shutdown(descriptor_.get(), SHUT_WR) != 0 && errno != ENOTCONN)
+    throw uvException(systemError(), "shutdownWrite", where);
+  writeEnded_ = true;
+}
+
+// -------------------------------------------------------------------------------------------- stream
+
+class UvCapabilityStream final : public AsyncCapabilityStream {
+public:
+  explicit UvCapabilityStream(std::shared_ptr<CapabilityState> state) noexcept : state_(std::move(state)) {}
+  ~UvCapabilityStream() override { state_->close(); }
+
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+    return state_->tryRead(buffer, minBytes, 0, where)
+        .then([](BytesAndDescriptors got) { return got.bytes; }, detail::PropagateException(), where);
+  }
+  Promise<BytesAndDescriptors> tryReadWithDescriptors(std::span<std::byte> buffer, std::size_t minBytes,
+                                                      std::size_t maxDescriptors, std::source_location where) override {
+    return state_->tryRead(buffer, minBytes, maxDescriptors, where);
+  }
+  Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
+    return state_->write({&bytes, 1}, {}, where);
+  }
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
+    return state_->write(pieces, {}, where);
+  }
+  Promise<void> writeWithDescriptors(std::span<const std::byte> bytes, std::span<const int> descriptors,
+                                     std::source_location where) override {
+    if (bytes.empty())
+      detail::throwMisuse("writeWithDescriptors: there are no bytes, and descriptors travel only with some", where);
+    if (descriptors.size() > MOST_DESCRIPTORS)
+      detail::throwMisuse(fmt::format("writeWithDescriptors: {} descriptors, but at most {} can be sent at once",
+                                      descriptors.size(), MOST_DESCRIPTORS),
+                          where);
+    return state_->write({&bytes, 1}, descriptors, where);
+  }
+  Promise<std::unique_ptr<AsyncIoStream>> receiveStream(std::source_location where) override {
+    return receiveDescriptor(where).then(
+        [loop = state_->loop(), where](OwnedDescriptor received) {
+          auto stream = detail::newIoStream(loop, {"receiveStream", received.get(), Ownership::TAKE, where});
+          received.release();
+          return stream;
+        },
+        detail::PropagateException(), where);
+  }
+  Promise<void> whenWriteDisconnected(std::source_location where) override {
+    return state_->whenWriteDisconnected(where);
+  }
+  void shutdownWrite(std::source_location where) override { state_->shutdownWrite(where); }
+  void abortRead(std::source_location) override { state_->abortRead(); }
+  std::optional<int> descriptor() const override { return state_->descriptor(); }
+
+private:
+  std::shared_ptr<CapabilityState> state_;
+};
+
+constexpr std::byte CARRIER{0}; // the byte with which a single descriptor travels
+
+} // namespace
+
+Promise<void> AsyncCapabilityStream::sendDescriptor(int descriptor, std::source_location where) {
+  return writeWithDescriptors({&CARRIER, 1}, {&descriptor, 1}, where);
+}
+
+Promise<std::optional<OwnedDescriptor>> AsyncCapabilityStream::tryReceiveDescriptor(std::source_location where) {
+  auto carrier = std::make_unique<std::byte>();
+  const std::span<std::byte> buffer(carrier.get(), 1);
+  // The continuation runs when the descriptor is taken: until then it is tryReadWithDescriptors' to give back.
+  return tryReadWithDescriptors(buffer, 1, 1, where)
+      .then(
+          [carrier = std::move(carrier), where](BytesAndDescriptors got) -> std::optional<OwnedDescriptor> {
+            if (got.bytes == 0) return std::nullopt;
+            if (got.descriptors.empty())
+              throw Exception(Exception::Kind::FAILED, "receiveDescriptor: a byte came without a descriptor", {},
+                              where);
+            return std::move(got.descriptors.front());
+          },
+          detail::PropagateException(), where);
+}
+
+Promise<OwnedDescriptor> AsyncCapabilityStream::receiveDescriptor(std::source_location where) {
+  return tryReceiveDescriptor(where).then(
+      [where](std::optional<OwnedDescriptor> received) {
+        if (!received)
+          throw Exception(Exception::Kind::DISCONNECTED, "receiveDescriptor: the stream has ended", {}, where);
+        return *std::move(received);
+      },
+      detail::PropagateException(), where);
+}
+
+Promise<void> AsyncCapabilityStream::sendStream(std::unique_ptr<AsyncIoStream> stream, std::source_location where) {
+  const std::optional<int> descriptor = stream->descriptor();
+  if (!descriptor) detail::throwMisuse("sendStream: there is no descriptor under the stream", where);
+  return sendDescriptor(*descriptor, where).attach(std::move(stream));
+}
+
+std::unique_ptr<AsyncCapabilityStream> newCapabilityStream(AsyncIo& io, int descriptor, Ownership ownership,
+                                                           std::source_location where) {
+  uv_loop_t* loop = io.uvEventPort().uvLoop();
+  const detail::DescriptorRequest request{"newCapabilityStream", descriptor, ownership, where};
+  const detail::DescriptorKind kind = detail::kindOfDescriptor(loop, request);
+  sockaddr name{};
+  socklen_t size = sizeof name;
+  if (kind != detail::DescriptorKind::SOCKET || getsockname(descriptor, &name, &size) != 0 || name.sa_family != AF_UNIX)
+    request.refuse("is not a Unix socket");
+  auto state = std::make_shared<CapabilityState>(loop);
+  auto stream = std::make_unique<UvCapabilityStream>(state);
+  detail::DescriptorClaim claim(request, kind);
+  state->open(claim, request);
+  return stream;
+}
+
+CapabilityPair newCapabilityPair(AsyncIo& io, std::source_location where) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
+    throw uvException(systemError(), "newCapabilityPair", where);
+  OwnedDescriptor left(ends[0]);
+  OwnedDescriptor right(ends[1]);
+  CapabilityPair pair;
+  pair.left = newCapabilityStream(io, left.get(), Ownership::TAKE, where);
+  left.release();
+  pair.right = newCapabilityStream(io, right.get(), Ownership::TAKE, where);
+  right.release();
+  return pair;
+}
+
+} // namespace v0
+} // namespace troth
