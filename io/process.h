@@ -88,7 +88,8 @@ struct ExitStatus {
 ///
 /// Only the child itself is signalled, not what it has started in turn.
 ///
-/// Belongs to one thread. Nobody else in the program may wait for the child (waitpid).
+/// Belongs to one thread. libuv catches SIGCHLD while a child runs, and gives it its default action afterwards; nobody
+/// else in the program may wait for the child (waitpid).
 class Process {
 public:
   virtual ~Process() = default;

@@ -8,6 +8,7 @@
 #include <troth/runtime/uv/uv_event_port.h>
 #include <troth/timers/timer.h>
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -26,6 +27,20 @@
 
 using namespace troth;
 using namespace troth::test;
+
+namespace {
+bool processesAreShort = false;
+}
+
+// libuv's calls come here first: the system has no more processes if the test says so.
+extern "C" pid_t fork() noexcept {
+  if (processesAreShort) {
+    errno = EAGAIN;
+    return -1;
+  }
+  static const auto next = reinterpret_cast<pid_t (*)()>(::dlsym(RTLD_NEXT, "fork"));
+  return next();
+}
 
 namespace {
 
@@ -412,6 +427,15 @@ TEST_CASE_FIXTURE(IoTest, "without descriptors a process is OVERLOADED, and noth
   }
 }
 
+TEST_CASE_FIXTURE(IoTest, "without processes another one is OVERLOADED, and nothing is left of it") {
+  processesAreShort = true;
+  const Exception e = thrownBy([&] { spawn(io, shell("exit 0")); });
+  processesAreShort = false;
+  CHECK((e.kind() == Exception::Kind::OVERLOADED));
+  CHECK(contains(e.description(), "spawn \"sh\""));
+  CHECK(spawn(io, shell("exit 0"))->onExit().wait(scope).isSuccess());
+}
+
 // ---------------------------------------------------------------------------------------------- kill
 
 TEST_CASE_FIXTURE(IoTest, "kill sends a signal") {
@@ -546,6 +570,9 @@ TEST_CASE("a process keeps a host's loop alive, but not if it was left running")
     Promise<void> end = process->onExit().then([&](ExitStatus status) { ended = status.isSuccess(); }).eagerlyEvaluate(nullptr);
     CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
     CHECK(ended);
+    pid = spawn(hosted, shell("read x"))->pid(); // killed at once, and reaped
+    CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+    CHECK(!exists(pid));
     ProcessOptions options{"cat"};
     options.standardInput = ChildStdio::descriptor(pipe.ends[0]);
     options.whenDestroyed = WhenDestroyed::LEAVE;
