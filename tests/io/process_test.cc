@@ -84,10 +84,10 @@ bool goes(IoTest& test, int pid) {
   return true;
 }
 
-/// A plain pipe, which is inherited over exec unless somebody prevents it.
+/// A pipe for POSIX calls. With `flags` 0 it is inherited over exec unless somebody prevents it.
 struct PlainPipe {
   int ends[2];
-  PlainPipe() { REQUIRE(::pipe(ends) == 0); }
+  explicit PlainPipe(int flags = O_CLOEXEC) { REQUIRE(::pipe2(ends, flags) == 0); }
   ~PlainPipe() {
     for (const int end : ends)
       if (end >= 0) ::close(end);
@@ -324,7 +324,7 @@ TEST_CASE_FIXTURE(IoTest, "the child has default signal dispositions and an empt
 }
 
 TEST_CASE_FIXTURE(IoTest, "a child inherits no descriptor but its standard streams, whatever this process holds (R15)") {
-  const PlainPipe careless; // without O_CLOEXEC, as these are:
+  const PlainPipe careless(0); // without O_CLOEXEC, as these are:
   Peer event(::eventfd(0, 0));
   Peer socket(::socket(AF_INET, SOCK_STREAM, 0));
   Peer high(fcntl(careless.ends[0], F_DUPFD, 900));
