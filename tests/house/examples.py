@@ -1,23 +1,67 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs the examples that need no partner and compares what they print: examples.py TIMERS."""
+"""Runs the examples that need no partner and compares what they print: examples.py TIMERS SPAWN."""
+import os
+import re
+import signal
 import subprocess
 import sys
 
 TIMERS = "1\n2\n3\ncounted to 3\n1\n2\ntimed out after 25ms\n1\ndone\n"
 
 
-def main() -> int:
-    timers = sys.argv[1]
-    done = subprocess.run([timers], text=True, capture_output=True, timeout=60, check=False)
+def timers(program: str) -> bool:
+    done = subprocess.run([program], text=True, capture_output=True, timeout=60, check=False)
     # How far the two counts come that are cancelled depends on how busy the machine is; the rest does not.
     lines = [line for line in done.stdout.splitlines() if not line.isdigit()]
     wanted = [line for line in TIMERS.splitlines() if not line.isdigit()]
     if done.returncode or done.stderr or lines != wanted or not done.stdout.startswith("1\n2\n3\ncounted"):
         print(f"timers: status {done.returncode}, printed:\n{done.stdout}{done.stderr}")
-        return 1
+        return False
     print("timers prints what it should")
-    return 0
+    return True
+
+
+def spawn_ends(program: str, command: list[str], status: int, lines: set[str], errors: str) -> bool:
+    done = subprocess.run([program, *command], text=True, capture_output=True, timeout=60, check=False)
+    # The order of lines from different streams is the system's affair.
+    printed = {re.sub(r"^\[\+\d+\.\d{3}s ", "[", line) for line in done.stdout.splitlines()}
+    if done.returncode != status or printed != lines or errors not in done.stderr or bool(errors) != bool(done.stderr):
+        print(f"spawn {command}: status {done.returncode}, printed:\n{done.stdout}{done.stderr}")
+        return False
+    return True
+
+
+def spawn_is_interrupted(program: str) -> bool:
+    """Ctrl-C, which here only `spawn` itself gets, kills the child; the end of its output shows that it is gone."""
+    command = [program, "sh", "-c", "trap '' INT TERM; echo $$; exec tail -f /dev/null"]
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
+    child = int(process.stdout.readline().split("] ")[1])
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    if process.returncode != 128 + signal.SIGINT or rest or os.path.exists(f"/proc/{child}"):
+        print(f"spawn: status {process.returncode} after SIGINT, printed:\n{rest}")
+        return False
+    return True
+
+
+def spawn(program: str) -> bool:
+    right = (
+        spawn_ends(program, ["sh", "-c", "echo one; echo two >&2; printf 'no newline'; exit 3"], 3,
+                   {"[out] one", "[err] two", "[out] no newline"}, "")
+        and spawn_ends(program, ["sh", "-c", "kill -KILL $$"], 137, set(), "spawn: sh was killed by SIGKILL (9)\n")
+        and spawn_ends(program, ["no-such-program"], 1, set(), 'spawn: spawn "no-such-program": no such file')
+        and spawn_ends(program, [], 1, set(), "say which command")
+        and spawn_is_interrupted(program)
+    )
+    if right:
+        print("spawn does what it should")
+    return right
+
+
+def main() -> int:
+    results = [timers(sys.argv[1]), spawn(sys.argv[2])]
+    return 0 if all(results) else 1
 
 
 if __name__ == "__main__":
