@@ -59,6 +59,19 @@ private:
   AsyncInputStream& inner_;
 };
 
+/// Gives one byte when the test says so.
+class Manual final : public AsyncInputStream {
+public:
+  std::unique_ptr<PromiseFulfiller<std::size_t>> reading;
+
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t, std::source_location) override {
+    buffer[0] = std::byte('x');
+    auto pair = newPromiseAndFulfiller<std::size_t>();
+    reading = std::move(pair.fulfiller);
+    return std::move(pair.promise);
+  }
+};
+
 } // namespace
 
 // ------------------------------------------------------------------------------------------- lines
@@ -339,6 +352,17 @@ TEST_CASE_FIXTURE(LoopTest, "destroying a buffered stream rejects what waits, wh
       }
     }
   }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "both streams may go when a part of a line has just come") {
+  auto inner = std::make_unique<Manual>();
+  auto stream = std::make_unique<BufferedInputStream>(*inner);
+  Promise<std::optional<std::string>> line = stream->readLine();
+  REQUIRE(!line.poll(scope));
+  inner->reading->fulfill(1);
+  stream.reset();
+  inner.reset();
+  CHECK((failureOf(std::move(line), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a line that is ready when the streams go is still there to be taken") {

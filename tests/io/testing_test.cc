@@ -21,6 +21,22 @@ Promise<std::size_t> readInto(AsyncInputStream& stream, std::string& buffer, std
   return stream.tryRead(bufferOf(buffer), minBytes, where);
 }
 
+/// Writes when the test says so.
+class Manual final : public AsyncIoStream {
+public:
+  std::unique_ptr<PromiseFulfiller<void>> writing;
+
+  Promise<std::size_t> tryRead(std::span<std::byte>, std::size_t, std::source_location) override { return NEVER_DONE; }
+  Promise<void> write(std::span<const std::byte>, std::source_location) override {
+    auto pair = newPromiseAndFulfiller<void>();
+    writing = std::move(pair.fulfiller);
+    return std::move(pair.promise);
+  }
+  Promise<void> write(std::span<const std::span<const std::byte>>, std::source_location) override { return NEVER_DONE; }
+  void shutdownWrite(std::source_location) override {}
+  void abortRead(std::source_location) override {}
+};
+
 } // namespace
 
 // ------------------------------------------------------------------------------------------- the script
@@ -398,16 +414,14 @@ TEST_CASE_FIXTURE(LoopTest, "destroying a short stream rejects what waits and le
   script.write("xyz").wait(scope);
 }
 
-TEST_CASE_FIXTURE(LoopTest, "both streams may go while a short write is between two parts") {
-  auto script = std::make_unique<ScriptedStream>();
-  script->shortWrites(1).expectWrite("xyz");
-  std::unique_ptr<AsyncIoStream> stream = newShortIoStream(*script, 1);
+TEST_CASE_FIXTURE(LoopTest, "both streams may go when a part of a short write has just been done") {
+  auto inner = std::make_unique<Manual>();
+  std::unique_ptr<AsyncIoStream> stream = newShortIoStream(*inner, 1);
   Promise<void> write = stream->write("xyz");
-  SUBCASE("at the beginning") {}
-  SUBCASE("a turn later") { loop.run(1); }
-  SUBCASE("two turns later") { loop.run(2); }
+  REQUIRE(!write.poll(scope));
+  inner->writing->fulfill();
   stream.reset();
-  script.reset();
+  inner.reset();
   CHECK((failureOf(std::move(write), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
