@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// The errors that streams made of other streams share.
+#include <troth/io/operation_detail.h>
+
+#include <fmt/format.h>
+
+namespace troth {
+inline namespace v0 {
+namespace detail {
+
+const char* Direction::endOfLife() const noexcept {
+  return kind_ == Kind::READ ? "read: the stream was destroyed while the read was pending"
+                             : "write: the stream was destroyed while the write was pending";
+}
+
+void Direction::disconnect() noexcept { ends_.disconnectAll(endOfLife()); }
+
+Exception Direction::disconnected(std::source_location where) const {
+  return Exception(Exception::Kind::DISCONNECTED, endOfLife(), {}, where);
+}
+
+Busy::Busy(std::shared_ptr<Direction> direction, std::string_view function, std::source_location where) {
+  requireNotBusy(*direction, function, where);
+  direction_ = std::move(direction);
+  direction_->busy_ = true;
+}
+
+void requireNotBusy(const Direction& direction, std::string_view function, std::source_location where) {
+  if (!direction.isBusy()) return;
+  throwMisuse(fmt::format("{}: another {}", function,
+                          direction.kind() == Direction::Kind::READ
+                              ? "read of this stream is pending, or its result has not been taken"
+                              : "write to this stream is pending"),
+              where);
+}
+
+void requireReadable(std::span<const std::byte> buffer, std::size_t minBytes, std::source_location where) {
+  if (buffer.empty() && minBytes <= 1)
+    throwMisuse("tryRead: the buffer is empty, so a result of 0 would not mean the end of the stream", where);
+  if (minBytes == 0 || minBytes > buffer.size())
+    throwMisuse(fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}", minBytes,
+                            buffer.size()),
+                where);
+}
+
+void requireReadable(std::size_t maxBytes, std::source_location where) {
+  if (maxBytes == 0)
+    throwMisuse("tryReadChunk: maxBytes is 0, so a result would not tell the end of the stream", where);
+}
+
+std::vector<std::span<const std::byte>> copyPieces(std::span<const std::span<const std::byte>> pieces) {
+  std::vector<std::span<const std::byte>> copy;
+  copy.reserve(pieces.size());
+  for (const std::span<const std::byte> piece : pieces)
+    if (!piece.empty()) copy.push_back(piece);
+  return copy;
+}
+
+std::size_t totalSize(std::span<const std::span<const std::byte>> pieces) noexcept {
+  std::size_t size = 0;
+  for (const std::span<const std::byte> piece : pieces) size += piece.size();
+  return size;
+}
+
+} // namespace detail
+} // namespace v0
+} // namespace troth
