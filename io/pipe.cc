@@ -15,6 +15,7 @@
 // for somebody, that has gone.
 #include <troth/io/pipe.h>
 
+#include <troth/io/limited.h>
 #include <troth/io/read_op_detail.h>
 #include <troth/io/stream_watch_detail.h>
 #include <troth/runtime/pool_detail.h>
@@ -605,9 +606,11 @@ private:
 
 } // namespace
 
-OneWayPipe newOneWayPipe() {
+OneWayPipe newOneWayPipe(std::optional<std::uint64_t> expectedLength) {
   const Ref<PipeState> state(*new PipeState);
-  return {std::make_unique<PipeInput>(*state), std::make_unique<PipeOutput>(*state)};
+  OneWayPipe pipe{std::make_unique<PipeInput>(*state), std::make_unique<PipeOutput>(*state)};
+  if (expectedLength) pipe.input = newLimitedInputStream(std::move(pipe.input), *expectedLength);
+  return pipe;
 }
 
 TwoWayPipe newTwoWayPipe() {

@@ -4,7 +4,9 @@
 
 #include <troth/io/stream.h>
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 
 namespace troth {
 inline namespace v0 {
@@ -35,7 +37,10 @@ struct TwoWayPipe {
 ///
 /// Both ends belong to one thread, and to each its own direction. Each may be destroyed first. An operation allocates
 /// nothing from the heap, but for the pieces of a write of several that has to wait.
-OneWayPipe newOneWayPipe();
+///
+/// With `expectedLength` the reader knows what will come (tryGetLength): reading ends after so many bytes, and fails
+/// with DISCONNECTED if the stream ends before.
+OneWayPipe newOneWayPipe(std::optional<std::uint64_t> expectedLength = std::nullopt);
 
 /// Two such pipes, one in each direction.
 TwoWayPipe newTwoWayPipe();

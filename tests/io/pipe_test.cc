@@ -510,6 +510,24 @@ TEST_CASE_FIXTURE(PipeTest, "misuse is refused with the place, and what is pendi
   expectPending(write);
 }
 
+TEST_CASE_FIXTURE(PipeTest, "a pipe of a known length says what is left, ends there, and fails if it is cut off") {
+  OneWayPipe known = newOneWayPipe(5);
+  CHECK(known.input->tryGetLength() == 5);
+  CHECK(pipe.input->tryGetLength() == std::nullopt);
+  Promise<void> write = known.output->write("abcdefg");
+  expectRead(*known.input, "abc");
+  CHECK(known.input->tryGetLength() == 2);
+  SUBCASE("complete") {
+    CHECK(known.input->readAllText(100).wait(scope) == "de");
+    expectEnd(*known.input);
+  }
+  SUBCASE("cut off") {
+    write = NEVER_DONE;
+    known.output = nullptr;
+    CHECK(isDisconnected(failureOf(known.input->readAllText(100), scope)));
+  }
+}
+
 // ----------------------------------------------------------------------------------------------- two ways
 
 TEST_CASE_FIXTURE(LoopTest, "a two-way pipe carries bytes both ways at the same time") {
