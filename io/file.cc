@@ -190,6 +190,11 @@ Promise<Result> inPool(std::string operation, OpenedPtr at, Path path, std::sour
 }
 
 // ------------------------------------------------------------------------------------ in the pool
+//
+// A status is 0 or more, or one of libuv's codes, which on Unix are negated errnos.
+
+int lastError() noexcept { return uv_translate_sys_error(errno); }
+int statusOf(int result) noexcept { return result < 0 ? lastError() : 0; }
 
 /// Lets `call(request)` call one of libuv's uv_fs_* without a callback, and gives the result.
 template <typename Call>
@@ -314,8 +319,6 @@ int atParent(const Opened& at, const Path& path, Symlinks symlinks, Call&& call)
   return status < 0 ? status : call(parent.get(), std::string(path.basename()).c_str());
 }
 
-int statusOf(int result) noexcept { return result < 0 ? uv_translate_sys_error(errno) : 0; }
-
 struct CloseDir {
   void operator()(DIR* directory) const noexcept { ::closedir(directory); }
 };
@@ -336,12 +339,12 @@ int listBlocking(const Opened& at, const Path& path, Symlinks symlinks, std::siz
   const int status = openPlace(at.fd.get(), path, O_RDONLY | O_DIRECTORY, symlinks, fd);
   if (status < 0) return status;
   const std::unique_ptr<DIR, CloseDir> directory(::fdopendir(fd.get()));
-  if (directory == nullptr) return statusOf(-1);
+  if (directory == nullptr) return lastError();
   const int listed = fd.release();
   while (result.size() < most) {
     errno = 0;
     const dirent* entry = ::readdir(directory.get());
-    if (entry == nullptr && errno != 0) return statusOf(-1);
+    if (entry == nullptr && errno != 0) return lastError();
     if (entry == nullptr) break;
     const std::string_view name = entry->d_name;
     if (name != "." && name != "..") result.push_back({std::string(name), typeOf(listed, *entry)});
@@ -360,7 +363,7 @@ int makeTemporary(int directory, unsigned permissions, std::string& name, Descri
     result =
         Descriptor(::openat(directory, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, permissions));
     if (result.get() >= 0) return 0;
-    if (errno != EEXIST && errno != EINTR) return statusOf(-1);
+    if (errno != EEXIST && errno != EINTR) return lastError();
   }
   return UV_EEXIST;
 }
@@ -378,7 +381,7 @@ int makeAnonymous(int directory, Descriptor& result) {
 
 int syncDirectory(int directory) {
   const Descriptor readable(::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (readable.get() < 0) return statusOf(-1);
+  if (readable.get() < 0) return lastError();
   const int status = sync(readable.get());
   return status == UV_EINVAL ? 0 : status; // there are file systems that cannot
 }
@@ -495,6 +498,12 @@ Promise<void> writeFully(OpenedPtr file, std::uint64_t offset, std::vector<std::
     };
     co_await inPool<void>("write", file, Path(), where, std::move(work));
   }
+}
+
+// The system would take what is before it.
+void requireNoNul(std::string_view operation, std::string_view text, std::source_location where) {
+  if (text.find('\0') != std::string_view::npos)
+    detail::throwMisuse(fmt::format("{}: {} has a NUL byte", operation, detail::quote(text)), where);
 }
 
 Exception destroyed(std::string_view what, const Opened& opened) {
@@ -724,7 +733,7 @@ Promise<std::string> Directory::readLink(Path path, std::source_location where) 
         return atParent(at, entry, symlinks, [&](int parent, const char* name) {
           result.resize(Path::MAX_SIZE);
           const ssize_t size = ::readlinkat(parent, name, result.data(), result.size());
-          if (size < 0) return statusOf(-1);
+          if (size < 0) return lastError();
           result.resize(static_cast<std::size_t>(size));
           return 0;
         });
@@ -761,6 +770,7 @@ Promise<void> Directory::removeDirectory(Path path, std::source_location where) 
 }
 
 Promise<void> Directory::symlink(std::string target, Path path, std::source_location where) {
+  requireNoNul("Directory::symlink", target, where);
   return parts_->runAtParent("make the link", std::move(path), where,
                              [target = std::move(target)](int parent, const char* name) {
                                return statusOf(::symlinkat(target.c_str(), parent, name));
@@ -769,8 +779,7 @@ Promise<void> Directory::symlink(std::string target, Path path, std::source_loca
 
 Promise<std::unique_ptr<Directory>> openDirectory(AsyncIo& io, std::string path, Symlinks symlinks,
                                                   std::source_location where) {
-  if (path.find('\0') != std::string::npos)
-    detail::throwMisuse(fmt::format("openDirectory: {} has a NUL byte", detail::quote(path)), where);
+  requireNoNul("openDirectory", path, where);
   auto opened = std::make_shared<Opened>(io.uvEventPort().uvLoop(), Descriptor(), std::move(path));
   auto work = [](const Opened& at, const Path&, Descriptor& result) {
     result = Descriptor(::open(at.name.c_str(), detail::PLACE_OF_DIRECTORY | O_CLOEXEC));

@@ -116,7 +116,7 @@ public:
   /// Cancellation: deferred.
   /// Overlap:      any number; what is being written may be left out.
   Promise<void> sync(std::source_location where = std::source_location::current());
-  /// The same without the times.
+  /// The same without the times, which may be faster.
   Promise<void> dataSync(std::source_location where = std::source_location::current());
 
   /// Cuts the file to `size` bytes, or fills it with zeros up to there.
@@ -140,12 +140,11 @@ private:
 /// An open directory: the right to what is beneath it, and to nothing else. Whatever a Path says, and wherever symbolic
 /// links lead, no operation leaves it.
 ///
-/// Operations run in libuv's thread pool. Each of these completes when it is done, never inside the call; its
-/// cancellation is deferred: what a thread of the pool has begun is done to its end in the background (a file that was
-/// opened is closed again), what none has begun is not done; and any number may overlap. Errors are those of the
-/// system, and name the path: `open "/x/y": no such file or directory (ENOENT)`. Belongs to one thread. Destroying a
-/// directory while an operation is pending rejects it with DISCONNECTED; files and directories that were opened here
-/// live on.
+/// Operations run in libuv's thread pool and so never block the loop. What a thread of the pool has begun when its
+/// promise is destroyed is done to its end in the background, in memory of its own; what none has begun is not done.
+/// Errors name the path, and have the system's code: `open "/x/y": no such file or directory (ENOENT)`. Belongs to one
+/// thread. Destroying a directory while an operation is pending rejects it with DISCONNECTED; files and directories
+/// that were opened here live on.
 class Directory {
 public:
   ~Directory();
@@ -165,10 +164,23 @@ public:
   /// The same, but the result is null if the file, or a directory on the way, does not exist.
   Promise<std::unique_ptr<File>> tryOpenFile(Path path, FileMode mode = FileMode::READ,
                                              std::source_location where = std::source_location::current());
+
   /// Opens a file without a name, to read and write, which is gone when it is closed. Nobody else can open it.
+  ///
+  /// Completes:    when it is open, or on error; never inside this call.
+  /// Result:       the file, which may outlive this directory.
+  /// Errors:       those of the system.
+  /// Cancellation: deferred: it is closed again.
+  /// Overlap:      any number.
   Promise<std::unique_ptr<File>> temporaryFile(std::source_location where = std::source_location::current());
 
-  /// Opens a directory, which treats symbolic links as this one does and may outlive it.
+  /// Opens a directory beneath this one, which treats symbolic links in the same way.
+  ///
+  /// Completes:    when it is open, or on error; never inside this call.
+  /// Result:       the directory, which may outlive this one.
+  /// Errors:       those of the system; EXDEV or ELOOP for a symbolic link that is refused.
+  /// Cancellation: deferred: it is closed again.
+  /// Overlap:      any number.
   Promise<std::unique_ptr<Directory>> openSubdir(Path path,
                                                  std::source_location where = std::source_location::current());
 
@@ -188,41 +200,64 @@ public:
     return replaceFile(std::move(path), asBytes(contents), where);
   }
 
-  /// What is in a directory, sorted by name, without "." and "..". As many entries as there are: for a directory that
-  /// others fill without a bound use walk().
+  /// What is in a directory, without "." and "..".
+  ///
+  /// Completes:    when all is there, or on error; never inside this call.
+  /// Result:       the entries, sorted by name: as many as there are. Where others may make more than there is memory
+  ///               for, use walk().
+  /// Errors:       those of the system; EXDEV or ELOOP for a symbolic link that is refused.
+  /// Cancellation: deferred.
+  /// Overlap:      any number.
   Promise<std::vector<DirectoryEntry>> list(Path path = {},
                                             std::source_location where = std::source_location::current());
 
-  /// What is in a directory and all those beneath it, depth first: each directory comes before what is in it, and
-  /// neighbours are sorted by name. Symbolic links are listed and not followed. Directories that vanish meanwhile are
-  /// taken for empty.
+  /// What is in a directory and in all those beneath it. Symbolic links are listed and not followed. Directories that
+  /// vanish meanwhile are taken for empty.
   ///
   /// Completes:    when all is there, or on error; never inside this call.
-  /// Errors:       those of the system; FAILED if there are more than `limit` entries.
-  /// Cancellation: clean, but for one directory that may still be read in the background.
+  /// Result:       the entries, at most `limit`, depth first: each directory before what is in it, neighbours sorted by
+  ///               name.
+  /// Errors:       those of the system; FAILED if there are more than `limit` entries, or a path is too long.
+  /// Cancellation: deferred: one directory may still be read.
   /// Overlap:      any number.
   Promise<std::vector<WalkEntry>> walk(Path path, std::size_t limit,
                                        std::source_location where = std::source_location::current());
 
   /// What the system knows of whatever is there. A symbolic link is followed, if this directory does so.
+  ///
+  /// Completes:    when that is there; never inside this call.
+  /// Errors:       those of the system; EXDEV or ELOOP for a symbolic link that is refused.
+  /// Cancellation: deferred.
+  /// Overlap:      any number.
   Promise<FileInfo> stat(Path path, std::source_location where = std::source_location::current());
 
+  // The following work on the entry that a path names: a symbolic link there is not followed. They throw FAILED for
+  // ".", which is no entry.
+
   /// What a symbolic link says, which is any text.
+  ///
+  /// Completes:    when that is there; never inside this call.
+  /// Errors:       those of the system; EINVAL if it is no link.
+  /// Cancellation: deferred.
+  /// Overlap:      any number.
   Promise<std::string> readLink(Path path, std::source_location where = std::source_location::current());
 
-  // The following work on the entry that `path` names: a symbolic link there is not followed. They throw FAILED for
-  // ".".
-
   /// Makes a directory, with `permissions` less the process's umask. The one that it is in must exist.
+  ///
+  /// Completes:    when that is done, or on error; never inside this call.
+  /// Errors:       those of the system; EXDEV or ELOOP for a symbolic link on the way that is refused.
+  /// Cancellation: deferred: it may still be done.
+  /// Overlap:      any number.
   Promise<void> makeDirectory(Path path, unsigned permissions = 0777,
                               std::source_location where = std::source_location::current());
-  /// Gives `from` the name `to`, in place of what may have that.
+  /// Gives `from` the name `to`, in place of what may have that. The contract is that of makeDirectory().
   Promise<void> rename(Path from, Path to, std::source_location where = std::source_location::current());
-  /// Removes the name of a file. Who has it open keeps it.
+  /// Removes the name of a file; who has it open keeps it. The contract is that of makeDirectory().
   Promise<void> unlink(Path path, std::source_location where = std::source_location::current());
-  /// Removes an empty directory.
+  /// Removes an empty directory. The contract is that of makeDirectory().
   Promise<void> removeDirectory(Path path, std::source_location where = std::source_location::current());
-  /// Makes a symbolic link that says `target`, which is any text; where it leads to is judged when it is followed.
+  /// Makes a symbolic link that says `target`, which is any text without a NUL byte (that throws FAILED): where it
+  /// leads to is judged when it is followed. The contract is that of makeDirectory().
   Promise<void> symlink(std::string target, Path path, std::source_location where = std::source_location::current());
 
 private:
