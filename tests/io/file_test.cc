@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <uv.h>
 
 using namespace troth;
 using namespace troth::test;
@@ -152,7 +153,7 @@ TEST_CASE_FIXTURE(FileTest, "tryOpenFile gives null for what does not exist, and
 
 TEST_CASE_FIXTURE(FileTest, "without descriptors an open is OVERLOADED, and works again when there are some") {
   disk.write("file", "x");
-  file("file"); // whatever is opened once for all is there
+  const FilePtr other = file("file"); // whatever is opened once for all is there; nothing is being closed
   {
     DescriptorLimit limit;
     const Exception e = failureOf(directory->openFile(path("file")), scope);
@@ -721,6 +722,29 @@ TEST_CASE("every operation on files and directories can be cancelled at every st
     return everything(test, disk.inside(name));
   });
   CHECK(steps > 20);
+}
+
+TEST_CASE("on a host's loop, what was begun ends after the context has gone, and everything is closed") {
+  TemporaryDirectory disk;
+  disk.write("file", numberedBytes(100'000));
+  const NothingLeft nothingLeft;
+  uv_loop_t loop;
+  REQUIRE(uv_loop_init(&loop) == 0);
+  {
+    HostedAsyncIoContext io = setupAsyncIo(&loop);
+    FilePtr file;
+    std::string buffer(100'000, '.');
+    Promise<void> opening = openDirectory(io, disk.inside())
+                                .then([](DirectoryPtr top) { return top->openFile(path("file")).attach(std::move(top)); })
+                                .then([&](FilePtr opened) { file = std::move(opened); })
+                                .eagerlyEvaluate(nullptr);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    REQUIRE(file != nullptr);
+    const Promise<std::size_t> read = file->read(0, bufferOf(buffer));
+    const Promise<void> sync = file->sync();
+  }
+  uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&loop) == 0);
 }
 
 // -------------------------------------------------------------------------------------------- streams
