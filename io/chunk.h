@@ -45,6 +45,12 @@ public:
     return Chunk(block, bytes.size(), bytes.size());
   }
 
+  /// For implementers of streams: takes over `block`, which detail::allocate(allocated) gave, and whose first `size`
+  /// bytes (1 to CAPACITY) are the chunk's.
+  static Chunk adopt(std::byte* block, std::size_t size, std::size_t allocated) noexcept {
+    return Chunk(block, size, allocated);
+  }
+
   /// For implementers of streams: the first `size` bytes (1 to CAPACITY) of detail::scratchBuffer(), which the
   /// caller has just filled. A few are copied into a block of their size, so that chunks that wait are small
   /// and the next read finds the scratch buffer in the cache; many take the buffer along.

@@ -4,6 +4,7 @@
 #include <troth/net/address_detail.h>
 
 #include <troth/runtime/exception.h>
+#include <troth/runtime/quote_detail.h>
 
 #include <fmt/format.h>
 #include <uv.h>
@@ -141,21 +142,6 @@ ParsedAddress parseAddressText(std::string_view text, std::uint16_t defaultPort,
 std::string formatAddress(std::string_view host, std::uint16_t port) {
   if (host.find(':') != std::string_view::npos) return fmt::format("[{}]:{}", host, port);
   return fmt::format("{}:{}", host, port);
-}
-
-std::string quote(std::string_view text) {
-  constexpr std::size_t MAX_SHOWN = 100;
-  std::string out = "\"";
-  for (const char c : text.substr(0, MAX_SHOWN)) {
-    if (c == '"' || c == '\\')
-      out += {'\\', c};
-    else if (c < ' ' || c > '~')
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    else
-      out += c;
-  }
-  out += text.size() > MAX_SHOWN ? "…\"" : "\"";
-  return out;
 }
 
 } // namespace detail

@@ -25,9 +25,6 @@ ParsedAddress parseAddressText(std::string_view text, std::uint16_t defaultPort,
 /// "host:port", with brackets round an IPv6 host.
 std::string formatAddress(std::string_view host, std::uint16_t port);
 
-/// `text` in double quotes, with control characters and bytes outside ASCII shown as \xNN, shortened if long.
-std::string quote(std::string_view text);
-
 } // namespace detail
 } // namespace v0
 } // namespace troth

@@ -11,6 +11,7 @@
 #include <troth/io/uv_stream.h>
 #include <troth/net/address_detail.h>
 #include <troth/net/uv_socket_address_detail.h>
+#include <troth/runtime/quote_detail.h>
 #include <troth/runtime/uv/uv_event_port.h>
 
 #include <fmt/format.h>

@@ -58,6 +58,19 @@ TEST_CASE_FIXTURE(LoopTest, "a copied chunk has bytes of its own and gives its b
   CHECK(detail::liveBlocks() == before);
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a chunk that adopts a block takes it as it is, and gives it back when it goes") {
+  const std::int64_t before = detail::liveBlocks();
+  {
+    auto* block = static_cast<std::byte*>(detail::allocate(1000));
+    std::memcpy(block, "bytes and more", 14);
+    const Chunk chunk = Chunk::adopt(block, 5, 1000);
+    CHECK(chunk.text() == "bytes");
+    CHECK(chunk.bytes().data() == block);
+    CHECK(detail::liveBlocks() == before + 1);
+  }
+  CHECK(detail::liveBlocks() == before);
+}
+
 TEST_CASE_FIXTURE(LoopTest, "a moved chunk keeps its bytes in place, and the source is empty") {
   const std::int64_t before = detail::liveBlocks();
   Chunk source = Chunk::copyOf(asBytes("text"));

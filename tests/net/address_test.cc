@@ -4,6 +4,7 @@
 
 #include <troth/net/address_detail.h>
 #include <troth/runtime/exception.h>
+#include <troth/runtime/quote_detail.h>
 
 #include <random>
 #include <string>
@@ -197,16 +198,6 @@ TEST_CASE("an IPv6 zone is that of an interface of this machine, or the address 
     CHECK(e.has_value());
     if (e) CHECK((e->kind() == Exception::Kind::FAILED));
   }
-}
-
-TEST_CASE("quoted text shows what is unprintable, and not more than a hundred bytes") {
-  CHECK(detail::quote("") == "\"\"");
-  CHECK(detail::quote("plain") == "\"plain\"");
-  CHECK(detail::quote("a\"b\\c") == R"("a\"b\\c")");
-  CHECK(detail::quote("\n\x7f\xff"sv) == R"("\x0a\x7f\xff")");
-  CHECK(detail::quote("\0"sv) == R"("\x00")");
-  CHECK(detail::quote(std::string(100, 'a')) == "\"" + std::string(100, 'a') + "\"");
-  CHECK(detail::quote(std::string(101, 'a')) == "\"" + std::string(100, 'a') + "…\"");
 }
 
 TEST_CASE("an address is formatted with brackets where it needs them") {

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// Tests of opening beneath a directory, in both ways: by the kernel's openat2 and by walking.
+#include "temporary_directory.h"
+
+#include "fixtures.h"
+
+#include <troth/io/beneath_detail.h>
+#include <troth/io/file.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
+
+using namespace troth;
+using namespace troth::test;
+using detail::Descriptor;
+
+namespace {
+
+/// What an open gives: 0, or the negative errno.
+int opens(const TemporaryDirectory& directory, std::string_view path, int flags, Symlinks symlinks) {
+  const Descriptor top(::open(directory.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  REQUIRE(top.get() >= 0);
+  const Descriptor opened(detail::openBeneath(top.get(), path, flags, 0666, symlinks));
+  if (opened.get() >= 0) CHECK((::fcntl(opened.get(), F_GETFD) & FD_CLOEXEC) != 0);
+  return std::min(opened.get(), 0);
+}
+
+int walks(const TemporaryDirectory& directory, std::string_view path, int flags) {
+  const Descriptor top(::open(directory.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  REQUIRE(top.get() >= 0);
+  const Descriptor opened(detail::openByWalking(top.get(), path, flags, 0666));
+  if (opened.get() >= 0) CHECK((::fcntl(opened.get(), F_GETFD) & FD_CLOEXEC) != 0);
+  return std::min(opened.get(), 0);
+}
+
+/// A tree with a secret outside, and links to what is inside and to what is not.
+void plantLinks(TemporaryDirectory& directory) {
+  directory.makeDirectory("sub");
+  directory.write("sub/file", "inside");
+  directory.link("sub", "link-to-sub");
+  directory.link("sub/file", "link-to-file");
+  directory.link("../sub/file", "sub/up-and-down");
+  directory.link("../secret", "link-out");
+  directory.link("..", "link-to-parent");
+  directory.link("/etc/passwd", "link-absolute");
+  directory.link("loop", "loop");
+  directory.link("/proc/self/root", "link-magic");
+}
+
+} // namespace
+
+TEST_CASE("what is inside is opened, by the kernel and by walking") {
+  TemporaryDirectory directory;
+  plantLinks(directory);
+  for (const std::string_view path : {".", "sub", "sub/file"}) {
+    CAPTURE(path);
+    CHECK(opens(directory, path, O_RDONLY, Symlinks::FOLLOW_INSIDE) == 0);
+    CHECK(opens(directory, path, O_RDONLY, Symlinks::REFUSE) == 0);
+    CHECK(opens(directory, path, detail::PLACE, Symlinks::REFUSE) == 0);
+    CHECK(walks(directory, path, O_RDONLY) == 0);
+    CHECK(walks(directory, path, detail::PLACE) == 0);
+  }
+  CHECK(opens(directory, "none", O_RDONLY, Symlinks::REFUSE) == -ENOENT);
+  CHECK(walks(directory, "none", O_RDONLY) == -ENOENT);
+  CHECK(walks(directory, "none/file", O_RDONLY) == -ENOENT);
+  CHECK(walks(directory, "sub/file/x", O_RDONLY) == -ENOTDIR);
+  CHECK(walks(directory, std::string(5000, 'x'), O_RDONLY) == -ENAMETOOLONG);
+  CHECK(opens(directory, std::string(5000, 'x'), O_RDONLY, Symlinks::REFUSE) == -ENAMETOOLONG);
+}
+
+TEST_CASE("the walk makes files as openat does") {
+  TemporaryDirectory directory;
+  directory.makeDirectory("sub");
+  CHECK(walks(directory, "sub/new", O_WRONLY | O_CREAT | O_EXCL) == 0);
+  CHECK(walks(directory, "sub/new", O_WRONLY | O_CREAT | O_EXCL) == -EEXIST);
+  CHECK(directory.read("sub/new").empty());
+}
+
+TEST_CASE("links are refused on the way and at the end, by the kernel when asked, and always by walking") {
+  TemporaryDirectory directory;
+  plantLinks(directory);
+  for (const std::string_view path : {"link-to-sub", "link-to-sub/file", "link-to-file", "sub/up-and-down", "link-out",
+                                      "link-to-parent", "link-to-parent/secret", "link-absolute", "loop", "link-magic"}) {
+    CAPTURE(path);
+    for (const int flags : {int(O_RDONLY), O_RDONLY | O_DIRECTORY, O_RDWR | O_CREAT, detail::PLACE, detail::PLACE_OF_DIRECTORY}) {
+      CAPTURE(flags);
+      CHECK(opens(directory, path, flags, Symlinks::REFUSE) == -ELOOP);
+      CHECK(walks(directory, path, flags) == -ELOOP);
+    }
+  }
+}
+
+#ifdef __linux__
+
+namespace {
+
+/// Calls `call` on a thread for which openat2 fails with `error`.
+void withoutOpenat2(int error, const std::function<void()>& call) {
+  std::thread([&] {
+    sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program{std::size(filter), filter};
+    REQUIRE(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+      MESSAGE("this system has no seccomp: not tested");
+      return;
+    }
+    call();
+  }).join();
+}
+
+} // namespace
+
+TEST_CASE("where openat2 is missing or not allowed, the walk takes its place") {
+  TemporaryDirectory directory;
+  plantLinks(directory);
+  for (const int error : {ENOSYS, EPERM}) {
+    CAPTURE(error);
+    withoutOpenat2(error, [&] {
+      CHECK(opens(directory, "sub/file", O_RDONLY, Symlinks::FOLLOW_INSIDE) == 0);
+      CHECK(opens(directory, "link-to-sub/file", O_RDONLY, Symlinks::FOLLOW_INSIDE) == -ELOOP); // all are refused
+      CHECK(opens(directory, "link-out", O_RDONLY, Symlinks::FOLLOW_INSIDE) == -ELOOP);
+      CHECK(opens(directory, "link-to-parent/secret", O_RDONLY, Symlinks::REFUSE) == -ELOOP);
+    });
+  }
+}
+
+TEST_CASE("links to what is inside are followed, and others lead nowhere") {
+  TemporaryDirectory directory;
+  plantLinks(directory);
+  for (const std::string_view path : {"link-to-sub/file", "link-to-file", "sub/up-and-down"}) {
+    CAPTURE(path);
+    const int status = opens(directory, path, O_RDONLY, Symlinks::FOLLOW_INSIDE);
+    if (status == -ELOOP) {
+      MESSAGE("this system has no openat2: links are not followed at all");
+      return;
+    }
+    CHECK(status == 0);
+  }
+  for (const std::string_view path : {"link-out", "link-to-parent", "link-to-parent/secret", "link-absolute", "link-magic"}) {
+    CAPTURE(path);
+    for (const int flags : {int(O_RDONLY), O_RDWR | O_CREAT, detail::PLACE}) {
+      CAPTURE(flags);
+      CHECK(opens(directory, path, flags, Symlinks::FOLLOW_INSIDE) == -EXDEV);
+    }
+  }
+  CHECK(opens(directory, "loop", O_RDONLY, Symlinks::FOLLOW_INSIDE) == -ELOOP);
+}
+
+#endif
