@@ -205,13 +205,13 @@ Promise<std::size_t> BufferedInputStream::tryRead(std::span<std::byte> buffer, s
 
 Promise<Chunk> BufferedInputStream::tryReadChunk(std::size_t maxBytes, std::source_location where) {
   detail::Busy busy = begin("tryReadChunk", where);
-  detail::requireReadable(maxBytes, where);
+  maxBytes = detail::chunkSize(maxBytes, where);
   if (state_->size() == 0)
     return state_->reading.endWithStream(state_->inner->tryReadChunk(maxBytes, where), where)
         .then([busy = std::move(busy)](Chunk chunk) { return chunk; }, detail::PropagateException(), where);
   return Promise<void>(READY_NOW).then(
       [state = state_, busy = std::move(busy), maxBytes] {
-        Chunk chunk = Chunk::copyOf(state->bytes().first(std::min({maxBytes, state->size(), Chunk::CAPACITY})));
+        Chunk chunk = Chunk::copyOf(state->bytes().first(std::min(maxBytes, state->size())));
         state->drop(chunk.size());
         return chunk;
       },

@@ -18,14 +18,20 @@ public:
   bool empty() const noexcept { return taken_ == bytes_.size(); }
   std::span<const std::byte> bytes() const noexcept { return std::span(bytes_).subspan(taken_); }
 
-  /// Puts `bytes` in front. Throws std::bad_alloc.
-  void putBack(std::span<const std::byte> bytes) {
+  /// Puts `bytes` in front. Returns false if there is no memory for them: then bytes are missing, and the stream must
+  /// not go on as if they were not.
+  [[nodiscard]] bool putBack(std::span<const std::byte> bytes) noexcept {
     if (bytes.size() <= taken_) {
       taken_ -= bytes.size();
       std::memcpy(bytes_.data() + taken_, bytes.data(), bytes.size());
-    } else {
+      return true;
+    }
+    try {
       bytes_.erase(bytes_.begin(), bytes_.begin() + static_cast<std::ptrdiff_t>(std::exchange(taken_, 0)));
       bytes_.insert(bytes_.begin(), bytes.begin(), bytes.end());
+      return true;
+    } catch (...) {
+      return false;
     }
   }
 

@@ -74,7 +74,7 @@ public:
 
   Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
     detail::Busy busy = begin("tryReadChunk", where);
-    detail::requireReadable(maxBytes, where);
+    maxBytes = detail::chunkSize(maxBytes, where);
     if (state_->left == 0) return Chunk();
     return reading(state_->inner->tryReadChunk(atMost(maxBytes), where), where)
         .then(
@@ -134,7 +134,7 @@ public:
     return std::size_t(0);
   }
   Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
-    detail::requireReadable(maxBytes, where);
+    (void)detail::chunkSize(maxBytes, where);
     if (isAborted_) return Promise<Chunk>(aborted(where), where);
     return Chunk();
   }

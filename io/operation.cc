@@ -34,20 +34,6 @@ void requireNotBusy(const Direction& direction, std::string_view function, std::
               where);
 }
 
-void requireReadable(std::span<const std::byte> buffer, std::size_t minBytes, std::source_location where) {
-  if (buffer.empty() && minBytes <= 1)
-    throwMisuse("tryRead: the buffer is empty, so a result of 0 would not mean the end of the stream", where);
-  if (minBytes == 0 || minBytes > buffer.size())
-    throwMisuse(fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}", minBytes,
-                            buffer.size()),
-                where);
-}
-
-void requireReadable(std::size_t maxBytes, std::source_location where) {
-  if (maxBytes == 0)
-    throwMisuse("tryReadChunk: maxBytes is 0, so a result would not tell the end of the stream", where);
-}
-
 std::vector<std::span<const std::byte>> copyPieces(std::span<const std::span<const std::byte>> pieces) {
   std::vector<std::span<const std::byte>> copy;
   copy.reserve(pieces.size());

@@ -2,6 +2,7 @@
 // What the operations of streams that are made of other streams have in common: one at a time, ended with the stream.
 #pragma once
 
+#include <troth/io/read_size_detail.h>
 #include <troth/runtime/promise.h>
 #include <troth/runtime/waiter_detail.h>
 
@@ -88,11 +89,6 @@ private:
 
 /// Throws FAILED if the direction is busy.
 void requireNotBusy(const Direction& direction, std::string_view function, std::source_location where);
-
-/// Throws FAILED if these arguments of tryRead() make no sense.
-void requireReadable(std::span<const std::byte> buffer, std::size_t minBytes, std::source_location where);
-/// The same for tryReadChunk().
-void requireReadable(std::size_t maxBytes, std::source_location where);
 
 /// The pieces that are not empty, as an array that outlives the call.
 std::vector<std::span<const std::byte>> copyPieces(std::span<const std::span<const std::byte>> pieces);

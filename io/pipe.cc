@@ -15,6 +15,7 @@
 // for somebody, that has gone.
 #include <troth/io/pipe.h>
 
+#include <troth/io/given_back_detail.h>
 #include <troth/io/limited.h>
 #include <troth/io/read_op_detail.h>
 #include <troth/io/stream_watch_detail.h>
@@ -171,7 +172,7 @@ private:
   bool truncated_ = false;        // … and something was cut off
   bool transferring_ = false;     // transfer_ is at work
   const char* aborted_ = nullptr; // why nothing will be read any more
-  detail::GivenBack givenBack;
+  detail::GivenBack givenBack_;
   detail::ReadOp<PipeState> readOp_;
   WriteOp* writer_ = nullptr;
   PumpOp* source_ = nullptr; // a pump from a stream to this pipe
@@ -195,8 +196,10 @@ private:
   Promise<void> findEnd();
   bool stopTransfer() noexcept;
 
+  void giveBack(std::span<const std::byte> bytes) noexcept {
+    if (!givenBack_.putBack(bytes)) abortRead("there was no memory for the bytes that a cancelled read gave back");
+  }
   void readCancelled() noexcept { stopTransfer(); }
-  void bytesLost() noexcept { abortRead("there was no memory for the bytes that a cancelled read gave back"); }
   void writeCancelled() noexcept;
   void pumpCancelled(PumpOp* pump) noexcept;
 };
@@ -236,23 +239,24 @@ void PipeState::requireNoReader(const char* operation, std::source_location wher
 Promise<std::size_t> PipeState::tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) {
   requireNoReader("tryRead", where);
   detail::requireReadable(buffer, minBytes, where);
-  Promise<std::size_t> promise = readOp_.beginSpan(buffer, minBytes, where);
+  readOp_.beginSpan(buffer, minBytes, where);
+  Promise<std::size_t> promise = readOp_.promise<std::size_t>();
   startRead();
   return promise;
 }
 
 Promise<Chunk> PipeState::tryReadChunk(std::size_t maxBytes, std::source_location where) {
   requireNoReader("tryReadChunk", where);
-  detail::requireReadable(maxBytes, where);
-  Promise<Chunk> promise = readOp_.beginChunk(maxBytes, where);
+  readOp_.beginChunk(detail::chunkSize(maxBytes, where), where);
+  Promise<Chunk> promise = readOp_.promise<Chunk>();
   startRead();
   return promise;
 }
 
 void PipeState::startRead() noexcept {
   if (aborted_ != nullptr) return readOp_.failed(disconnected(aborted_, readOp_.where()));
-  if (!givenBack.empty()) {
-    givenBack.drop(readOp_.take(givenBack.bytes()));
+  if (!givenBack_.empty()) {
+    givenBack_.drop(readOp_.take(givenBack_.bytes()));
     if (readOp_.isReady()) return;
   }
   meet();
@@ -286,7 +290,7 @@ void PipeState::failReaders(const char* why) noexcept {
 void PipeState::abortRead(const char* why) noexcept {
   if (aborted_ != nullptr) return;
   aborted_ = why;
-  givenBack.clear();
+  givenBack_.clear();
   const bool wasPumpingThrough = stopTransfer() && sink_ != nullptr;
   failReaders(why);
   if (source_ != nullptr && !wasPumpingThrough)
@@ -368,7 +372,7 @@ void PipeState::failAll(const Exception& exception) noexcept {
 
 // Whether both sides have somebody, and it takes time.
 bool PipeState::mustTransfer() const noexcept {
-  if (sink_ != nullptr) return writer_ != nullptr || source_ != nullptr || !givenBack.empty();
+  if (sink_ != nullptr) return writer_ != nullptr || source_ != nullptr || !givenBack_.empty();
   return source_ != nullptr && readOp_.isPending();
 }
 
@@ -407,12 +411,12 @@ Promise<void> PipeState::transfer() {
     const AtWork atWork(transferring_);
     while (mustTransfer()) {
       try {
-        if (sink_ != nullptr && !givenBack.empty()) {
+        if (sink_ != nullptr && !givenBack_.empty()) {
           // Taken before it is written: if the pump is cancelled then, they are on their way.
-          const std::span<const std::byte> bytes = givenBack.bytes();
+          const std::span<const std::byte> bytes = givenBack_.bytes();
           const Chunk chunk = Chunk::copyOf(bytes.first(static_cast<std::size_t>(
               std::min<std::uint64_t>(std::min(bytes.size(), Chunk::CAPACITY), sink_->left()))));
-          givenBack.drop(chunk.size());
+          givenBack_.drop(chunk.size());
           co_await sink_->output().write(chunk.bytes(), sink_->where());
           sink_->advance(chunk.size());
         } else if (writer_ != nullptr) {

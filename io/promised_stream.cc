@@ -134,7 +134,7 @@ public:
                           [=](AsyncInputStream& stream) { return stream.tryRead(buffer, minBytes, where); });
   }
   Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
-    detail::requireReadable(maxBytes, where);
+    maxBytes = detail::chunkSize(maxBytes, where);
     if (isGivenUp()) return {state_->aborted(where), where};
     return this->passRead("tryReadChunk", where,
                           [=](AsyncInputStream& stream) { return stream.tryReadChunk(maxBytes, where); });

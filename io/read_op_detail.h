@@ -2,8 +2,7 @@
 // ReadOp: the one read of a stream, whatever feeds it.
 #pragma once
 
-#include <troth/io/chunk.h>
-#include <troth/io/given_back_detail.h>
+#include <troth/io/read_size_detail.h>
 #include <troth/runtime/node_detail.h>
 #include <troth/runtime/promise.h>
 #include <troth/runtime/ref_detail.h>
@@ -20,27 +19,11 @@ namespace troth {
 inline namespace v0 {
 namespace detail {
 
-[[noreturn]] void refuseRead(std::size_t size, std::size_t minBytes, std::source_location where);
-[[noreturn]] void refuseChunkRead(std::source_location where);
-
-/// Throws FAILED unless a read may begin with these arguments.
-inline void requireReadable(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) {
-  if (minBytes == 0 || minBytes > buffer.size()) [[unlikely]]
-    refuseRead(buffer.size(), minBytes, where);
-}
-inline void requireReadable(std::size_t maxBytes, std::source_location where) {
-  if (maxBytes == 0) [[unlikely]]
-    refuseChunkRead(where);
-}
-
 /// The one read of a stream: into a span or into a chunk. It is embedded in the stream's `State`, so a read allocates
 /// nothing, and holds a reference to it while its promise lives. `State` inherits Counted and has
 ///
-///     GivenBack givenBack;
-///     void readCancelled() noexcept; // the read has been destroyed while it was pending
-///     void bytesLost() noexcept;     // there was no memory to give bytes back: the stream must fail from now on
-///
-/// Until its result has been taken, a read that is destroyed gives back what it has.
+///     void giveBack(std::span<const std::byte> bytes) noexcept; // what a read had that nobody has taken
+///     void readCancelled() noexcept;                            // the read has been destroyed while it was pending
 template <typename State>
 class ReadOp final : public SourceNode {
 public:
@@ -53,18 +36,21 @@ public:
   bool isPending() const noexcept { return mode_ != Mode::FREE && !isReady(); }
   bool wantsChunk() const noexcept { return mode_ == Mode::CHUNK; }
 
-  Promise<std::size_t> beginSpan(std::span<std::byte> buffer, std::size_t minBytes,
-                                 std::source_location where) noexcept {
+  void beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) noexcept {
     begin(Mode::SPAN, where);
     space_ = buffer;
     minBytes_ = minBytes;
     filled_ = 0;
-    return PromiseAccess::wrap<std::size_t>(this);
   }
-  Promise<Chunk> beginChunk(std::size_t maxBytes, std::source_location where) noexcept {
+  /// `maxBytes` is chunkSize() of what the caller wants.
+  void beginChunk(std::size_t maxBytes, std::source_location where) noexcept {
     begin(Mode::CHUNK, where);
-    most_ = std::min(maxBytes, Chunk::CAPACITY);
-    return PromiseAccess::wrap<Chunk>(this);
+    most_ = maxBytes;
+  }
+  /// The promise of the read that has begun: of a std::size_t, or of a Chunk.
+  template <typename T>
+  Promise<T> promise() noexcept {
+    return PromiseAccess::wrap<T>(this);
   }
 
   /// Of a span: where the next bytes go, and how many of them it still needs.
@@ -115,9 +101,9 @@ public:
   }
   void destroy() noexcept override {
     if (!taken_) [[unlikely]]
-      destroyUntaken();
+      return destroyUntaken();
     mode_ = Mode::FREE;
-    Ref<State> last = std::move(reference_);
+    Ref<State>::drop(state_);
   }
   const char* name() const noexcept override { return "read"; }
 
@@ -125,7 +111,6 @@ private:
   enum class Mode : std::uint8_t { FREE, SPAN, CHUNK };
 
   State& state_;
-  Ref<State> reference_; // while the promise lives
   EventLoop* loop_;
   Mode mode_ = Mode::FREE;
   bool taken_ = false;
@@ -140,7 +125,7 @@ private:
 
   void begin(Mode mode, std::source_location where) noexcept {
     resetSource(loop_);
-    reference_ = Ref<State>(state_);
+    Ref<State>::add(state_); // until destroy()
     mode_ = mode;
     taken_ = false;
     where_ = where;
@@ -156,17 +141,11 @@ private:
     }
   }
 
-  // Puts what has arrived, and nobody has taken, in front of what the stream holds already.
   void giveBack() noexcept {
     const std::span<const std::byte> bytes = mode_ == Mode::SPAN
                                                  ? std::span<const std::byte>(space_.first(std::exchange(filled_, 0)))
                                                  : chunkResult_.value->bytes();
-    if (bytes.empty()) return;
-    try {
-      state_.givenBack.putBack(bytes);
-    } catch (...) {
-      state_.bytesLost(); // the stream must not go on as if nothing were missing
-    }
+    if (!bytes.empty()) state_.giveBack(bytes);
   }
 
   [[gnu::noinline, gnu::cold]] void destroyUntaken() noexcept {
@@ -179,6 +158,7 @@ private:
     chunkResult_.exception = ExceptionRef();
     mode_ = Mode::FREE;
     if (wasPending) state_.readCancelled();
+    Ref<State>::drop(state_);
   }
 };
 

@@ -85,8 +85,7 @@ Promise<void> AsyncInputStream::read(std::span<std::byte> buffer, std::source_lo
 }
 
 Promise<Chunk> AsyncInputStream::tryReadChunk(std::size_t maxBytes, std::source_location where) {
-  detail::requireReadable(maxBytes, where);
-  const std::size_t size = std::min(maxBytes, Chunk::CAPACITY);
+  const std::size_t size = detail::chunkSize(maxBytes, where);
   std::unique_ptr<std::byte, Deallocate> block(static_cast<std::byte*>(detail::allocate(size)), {size});
   const std::span<std::byte> buffer(block.get(), size);
   // The continuation runs when the chunk is taken: until then the bytes are tryRead's, which gives them back.

@@ -6,6 +6,7 @@
 // the input; if nobody waits any more it is cancelled, and the input keeps its bytes.
 #include <troth/io/tee.h>
 
+#include <troth/io/given_back_detail.h>
 #include <troth/io/read_op_detail.h>
 #include <troth/runtime/pool_detail.h>
 
@@ -64,26 +65,27 @@ public:
   Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) {
     requireFree("tryRead", where);
     detail::requireReadable(buffer, minBytes, where);
-    Promise<std::size_t> promise = readOp_.beginSpan(buffer, minBytes, where);
+    readOp_.beginSpan(buffer, minBytes, where);
+    Promise<std::size_t> promise = readOp_.promise<std::size_t>();
     startRead();
     return promise;
   }
   Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) {
     requireFree("tryReadChunk", where);
-    detail::requireReadable(maxBytes, where);
-    Promise<Chunk> promise = readOp_.beginChunk(maxBytes, where);
+    readOp_.beginChunk(detail::chunkSize(maxBytes, where), where);
+    Promise<Chunk> promise = readOp_.promise<Chunk>();
     startRead();
     return promise;
   }
   std::optional<std::uint64_t> length() const {
     std::optional<std::uint64_t> length = tee_->inputLength();
-    if (length) *length += tee_->end() - position_ + givenBack.bytes().size();
+    if (length) *length += tee_->end() - position_ + givenBack_.bytes().size();
     return length;
   }
   /// Another branch, which stands where this one does.
   Ref<Branch> fork() const {
     Ref<Branch> branch(*new Branch(*tee_, position_));
-    branch->givenBack = givenBack;
+    branch->givenBack_ = givenBack_;
     return branch;
   }
   void close() noexcept;
@@ -97,7 +99,7 @@ private:
   friend class detail::ReadOp<Branch>;
 
   std::uint64_t position_; // the number of the byte that comes next
-  detail::GivenBack givenBack;
+  detail::GivenBack givenBack_;
   detail::ReadOp<Branch> readOp_;
   std::optional<Exception> lost_; // why nothing can be read any more
   Ref<TeeState> tee_;
@@ -108,16 +110,17 @@ private:
           std::string(operation) + ": another read of this stream is pending, or its result has not been taken", where);
   }
   void startRead() noexcept;
-  void readCancelled() noexcept { tee_->changed(); }
-  void bytesLost() noexcept {
+  void giveBack(std::span<const std::byte> bytes) noexcept {
+    if (givenBack_.putBack(bytes)) return;
     lost_ = Exception(Exception::Kind::OVERLOADED, "there was no memory for the bytes that a cancelled read gave back");
   }
+  void readCancelled() noexcept { tee_->changed(); }
 };
 
 void Branch::startRead() noexcept {
   if (lost_) return readOp_.failed(*lost_);
-  if (!givenBack.empty()) {
-    givenBack.drop(readOp_.take(givenBack.bytes()));
+  if (!givenBack_.empty()) {
+    givenBack_.drop(readOp_.take(givenBack_.bytes()));
     if (readOp_.isReady()) return;
   }
   serve();

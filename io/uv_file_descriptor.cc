@@ -11,6 +11,7 @@
 //
 // A request that no thread has begun when its operation is destroyed is withdrawn (UV_ECANCELED): nothing was done.
 #include <troth/io/given_back_detail.h>
+#include <troth/io/read_size_detail.h>
 #include <troth/io/uv_descriptor_detail.h>
 #include <troth/runtime/uv/uv_handle.h>
 
@@ -180,12 +181,7 @@ private:
 
 void FileReadNode::giveBack() noexcept {
   if (filled_ == 0) return;
-  try {
-    state_->givenBack_.putBack(buffer_.first(std::exchange(filled_, 0)));
-  } catch (...) {
-    // Bytes would be lost without notice: the stream must not go on as if nothing were missing.
-    state_->error_ = UV_ENOMEM;
-  }
+  if (!state_->givenBack_.putBack(buffer_.first(std::exchange(filled_, 0)))) state_->error_ = UV_ENOMEM;
 }
 
 void FileReadNode::destroy() noexcept {
@@ -200,10 +196,7 @@ Promise<std::size_t> FileInputState::tryRead(std::span<std::byte> buffer, std::s
                                              std::source_location where) {
   if (reader_ != nullptr)
     throwMisuse("tryRead: another read of this stream is pending, or its result has not been taken", where);
-  if (minBytes == 0 || minBytes > buffer.size())
-    throwMisuse(fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}", minBytes,
-                            buffer.size()),
-                where);
+  requireReadable(buffer, minBytes, where);
   reader_ = NodeAccess::makeAlone<FileReadNode>(shared_from_this(), buffer, minBytes, where);
   Promise<std::size_t> promise = PromiseAccess::wrap<std::size_t>(reader_);
   goOn();

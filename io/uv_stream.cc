@@ -19,6 +19,7 @@
 // until its callback. The handle belongs to the stream alone: closing it (`close`) ends every operation.
 #include <troth/io/uv_stream.h>
 
+#include <troth/io/given_back_detail.h>
 #include <troth/io/read_op_detail.h>
 #include <troth/io/uv_disconnect_watch_detail.h>
 
@@ -27,6 +28,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <vector>
 
@@ -127,6 +129,7 @@ private:
   friend class detail::ReadOp<UvStreamState>;
   friend class WriteNode;
 
+  bool readOpen_ = false;   // a read has only to wait: libuv watches, and nothing was given back
   bool reading_ = false;    // libuv watches for input
   bool missed_ = false;     // input came and nobody had asked
   bool ended_ = false;      // the end of the stream was seen
@@ -137,28 +140,34 @@ private:
   int readError_ = 0;       // once a direction has failed, it fails always
   int writeError_ = 0;
   WriteNode* writer_ = nullptr; // the write that waits, if its promise is still there
-  detail::GivenBack givenBack;
+  detail::GivenBack givenBack_;
   detail::ReadOp<UvStreamState> readOp_;
   std::unique_ptr<detail::DisconnectWatch> watch_; // once somebody has asked
   UvHandle<uv_stream_t> handle_;
 
-  void startRead() noexcept;
+  template <typename T>
+  Promise<T> startRead() noexcept;
+  template <typename T>
+  [[gnu::noinline, gnu::cold]] Promise<T> startedSlowly() noexcept;
   [[gnu::noinline, gnu::cold]] void startReadSlowly() noexcept;
+  [[gnu::noinline, gnu::cold]] Promise<Chunk> tryReadUnusualChunk(std::size_t maxBytes, std::source_location where);
   bool giveScratch(uv_buf_t& buffer) const noexcept;
   [[gnu::noinline]] static void giveSpace(UvStreamState* state, uv_buf_t& buffer) noexcept;
   void onRead(ssize_t count) noexcept;
   [[gnu::noinline, gnu::cold]] void onNothingRead(int count) noexcept;
+  void stopReading() noexcept;
   void failRead(int status) noexcept;
   Exception readException() const noexcept;
   int hiddenReset() const noexcept;
 
+  void giveBack(std::span<const std::byte> bytes) noexcept;
   void readCancelled() noexcept {} // libuv goes on watching
-  void bytesLost() noexcept { readError_ = UV_ENOMEM; }
 
   WriteNode* endWriter() noexcept;
   void failWrite(int status) noexcept;
   void openWrite() noexcept { writeOpen_ = writer_ == nullptr && !spilling_ && !writeEnded_ && writeError_ == 0; }
-  [[gnu::noinline]] Promise<void> writeOneSlowly(uv_buf_t buffer, Attempt attempt, std::source_location where);
+  static constexpr int NOT_TRIED = INT_MIN; // no status of libuv
+  [[gnu::noinline]] Promise<void> writeOneSlowly(uv_buf_t buffer, int status, std::source_location where);
   [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, Attempt attempt,
                                               std::source_location where);
   int tryWrite(std::vector<uv_buf_t>& rest) noexcept;
@@ -205,17 +214,12 @@ inline void UvStreamState::onRead(ssize_t count) noexcept {
 void UvStreamState::onNothingRead(int count) noexcept {
   if (count == 0) return;                            // EAGAIN: there was nothing after all
   if (count == UV_ENOBUFS && !readOp_.isPending()) { // otherwise it is the system's
-    if (std::exchange(missed_, true)) {
-      uv_read_stop(handle_.get());
-      reading_ = missed_ = false;
-    }
+    if (std::exchange(missed_, true)) stopReading();
     return;
   }
-  // libuv has stopped watching after the end of the stream, but not after every error.
-  uv_read_stop(handle_.get());
-  reading_ = false;
   if (count == UV_EOF) count = hiddenReset();
   if (count == UV_EOF) {
+    stopReading();
     ended_ = true;
     if (readOp_.isPending()) readOp_.ended();
   } else {
@@ -223,9 +227,14 @@ void UvStreamState::onNothingRead(int count) noexcept {
   }
 }
 
-void UvStreamState::failRead(int status) noexcept {
+void UvStreamState::stopReading() noexcept {
   uv_read_stop(handle_.get());
-  reading_ = false;
+  reading_ = readOpen_ = missed_ = false;
+}
+
+// libuv itself has stopped watching after the end of the stream, but not after every error.
+void UvStreamState::failRead(int status) noexcept {
+  stopReading();
   readError_ = status;
   if (readOp_.isPending()) readOp_.failed(readException());
 }
@@ -251,12 +260,13 @@ int UvStreamState::hiddenReset() const noexcept {
 }
 
 void UvStreamState::startReadSlowly() noexcept {
-  if (!givenBack.empty() && !aborted_) {
-    givenBack.drop(readOp_.take(givenBack.bytes()));
+  if (!givenBack_.empty() && !aborted_) {
+    givenBack_.drop(readOp_.take(givenBack_.bytes()));
     if (readOp_.isReady()) return;
   }
   if (readError_ != 0) return readOp_.failed(readException());
   if (ended_) return readOp_.ended();
+  readOpen_ = true; // nothing is given back any more
   if (reading_) return;
   const int status = uv_read_start(
       handle_.get(),
@@ -268,14 +278,29 @@ void UvStreamState::startReadSlowly() noexcept {
       [](uv_stream_t* handle, ssize_t count, const uv_buf_t*) {
         if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onRead(count);
       });
-  if (status < 0) return readOp_.failed(uvException(status, "read", readOp_.where()));
   reading_ = true;
+  if (status < 0) failRead(status);
 }
 
-inline void UvStreamState::startRead() noexcept {
+// The promise of a read that has begun.
+template <typename T>
+inline Promise<T> UvStreamState::startRead() noexcept {
   missed_ = false;
-  if (!reading_ || !givenBack.empty()) [[unlikely]]
-    startReadSlowly();
+  if (readOpen_) [[likely]]
+    return readOp_.promise<T>();
+  return startedSlowly<T>();
+}
+
+template <typename T>
+Promise<T> UvStreamState::startedSlowly() noexcept {
+  Promise<T> promise = readOp_.promise<T>();
+  startReadSlowly();
+  return promise;
+}
+
+void UvStreamState::giveBack(std::span<const std::byte> bytes) noexcept {
+  readOpen_ = false;
+  if (!givenBack_.putBack(bytes)) readError_ = UV_ENOMEM;
 }
 
 Promise<std::size_t> UvStreamState::tryRead(std::span<std::byte> buffer, std::size_t minBytes,
@@ -283,19 +308,22 @@ Promise<std::size_t> UvStreamState::tryRead(std::span<std::byte> buffer, std::si
   if (!readOp_.isFree()) [[unlikely]]
     detail::throwMisuse("tryRead: another read of this stream is pending, or its result has not been taken", where);
   detail::requireReadable(buffer, minBytes, where);
-  Promise<std::size_t> promise = readOp_.beginSpan(buffer, minBytes, where);
-  startRead();
-  return promise;
+  readOp_.beginSpan(buffer, minBytes, where);
+  return startRead<std::size_t>();
 }
 
 Promise<Chunk> UvStreamState::tryReadChunk(std::size_t maxBytes, std::source_location where) {
-  if (!readOp_.isFree()) [[unlikely]]
+  if (!readOp_.isFree() || !detail::isChunkSize(maxBytes)) [[unlikely]]
+    return tryReadUnusualChunk(maxBytes, where);
+  readOp_.beginChunk(maxBytes, where);
+  return startRead<Chunk>();
+}
+
+Promise<Chunk> UvStreamState::tryReadUnusualChunk(std::size_t maxBytes, std::source_location where) {
+  if (!readOp_.isFree())
     detail::throwMisuse("tryReadChunk: another read of this stream is pending, or its result has not been taken",
                         where);
-  detail::requireReadable(maxBytes, where);
-  Promise<Chunk> promise = readOp_.beginChunk(maxBytes, where);
-  startRead();
-  return promise;
+  return tryReadChunk(detail::chunkSize(maxBytes, where), where);
 }
 
 // ------------------------------------------------------------------------------------------- writing
@@ -327,18 +355,18 @@ int UvStreamState::tryWrite(std::vector<uv_buf_t>& rest) noexcept {
 
 // The usual case: the socket takes it all. Everything else is left to writeSlowly.
 Promise<void> UvStreamState::write(std::span<const std::byte> bytes, std::source_location where) {
-  Attempt attempt;
   const uv_buf_t buffer = asUvBuffer(bytes);
-  if (writeOpen_ && !bytes.empty() && bytes.size() <= MOST_AT_ONCE) [[likely]] {
-    const int status = uv_try_write(handle_.get(), &buffer, 1);
-    if (status == static_cast<int>(buffer.len)) [[likely]]
-      return READY_NOW;
-    attempt.note(status, buffer.len);
-  }
-  return writeOneSlowly(buffer, attempt, where);
+  if (!writeOpen_ || bytes.size() - 1 >= MOST_AT_ONCE) [[unlikely]]
+    return writeOneSlowly(buffer, NOT_TRIED, where);
+  const int status = uv_try_write(handle_.get(), &buffer, 1);
+  if (status == static_cast<int>(buffer.len)) [[likely]]
+    return READY_NOW;
+  return writeOneSlowly(buffer, status, where);
 }
 
-Promise<void> UvStreamState::writeOneSlowly(uv_buf_t buffer, Attempt attempt, std::source_location where) {
+Promise<void> UvStreamState::writeOneSlowly(uv_buf_t buffer, int status, std::source_location where) {
+  Attempt attempt;
+  if (status != NOT_TRIED) attempt.note(status, buffer.len);
   const std::span piece(reinterpret_cast<const std::byte*>(buffer.base), buffer.len);
   return writeSlowly({&piece, 1}, attempt, where);
 }
@@ -518,7 +546,7 @@ void UvStreamState::onShutdown(int status) noexcept {
 void UvStreamState::abortRead() noexcept {
   if (const std::optional<int> fd = descriptor()) ::shutdown(*fd, SHUT_RD);
   aborted_ = true;
-  givenBack.clear();
+  givenBack_.clear();
   failRead(UV_ECONNABORTED);
 }
 

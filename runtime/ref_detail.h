@@ -34,26 +34,31 @@ template <typename T>
 class Ref {
 public:
   Ref() noexcept = default;
-  explicit Ref(T& object) noexcept : object_(&object) { ++count(); }
+  explicit Ref(T& object) noexcept : object_(&object) { add(object); }
   Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
   Ref& operator=(Ref&& other) noexcept {
     std::swap(object_, other.object_);
     return *this;
   }
   ~Ref() {
-    if (object_ != nullptr && --count() == 0) delete object_;
+    if (object_ != nullptr) drop(*object_);
+  }
+
+  /// One more reference, and one less: for who counts without holding a Ref.
+  static void add(T& object) noexcept { ++static_cast<Counted&>(object).references_; }
+  static void drop(T& object) noexcept {
+    if (--static_cast<Counted&>(object).references_ == 0) [[unlikely]]
+      destroy(&object);
   }
 
   T* operator->() const noexcept { return object_; }
   T& operator*() const noexcept { return *object_; }
   explicit operator bool() const noexcept { return object_ != nullptr; }
-  void reset() noexcept { Ref().swap(*this); }
-  void swap(Ref& other) noexcept { std::swap(object_, other.object_); }
 
 private:
   T* object_ = nullptr;
 
-  std::uint32_t& count() const noexcept { return static_cast<Counted*>(object_)->references_; }
+  [[gnu::noinline, gnu::cold]] static void destroy(T* object) noexcept { delete object; }
 };
 
 } // namespace detail

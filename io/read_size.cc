@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT
 // What is said of a read that asks for what it cannot have.
-#include <troth/io/read_op_detail.h>
+#include <troth/io/read_size_detail.h>
+
+#include <troth/runtime/exception.h>
 
 #include <fmt/format.h>
+
+#include <algorithm>
 
 namespace troth {
 inline namespace v0 {
@@ -15,8 +19,10 @@ void refuseRead(std::size_t size, std::size_t minBytes, std::source_location whe
               where);
 }
 
-void refuseChunkRead(std::source_location where) {
-  throwMisuse("tryReadChunk: maxBytes is 0, so an empty chunk would not mean the end of the stream", where);
+std::size_t chunkSize(std::size_t maxBytes, std::source_location where) {
+  if (maxBytes == 0)
+    throwMisuse("tryReadChunk: maxBytes is 0, so an empty chunk would not mean the end of the stream", where);
+  return std::min(maxBytes, Chunk::CAPACITY);
 }
 
 } // namespace detail
