@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # Faults that an echo server must survive: no descriptors, failing calls, vanishing peers.
 """
-python3 faults.py --server PATH [--client PATH] [--shim PATH] [--release PATH] [--list] [CASE ...]
+python3 faults.py --server PATH [--client PATH] [--proxy PATH] [--shim PATH] [--release PATH] [--list] [CASE ...]
 
 Each case is named for the row of the reliability list that it shows (A1, S3, ...) or for a part of
-the contract (idle, grace, input, client, address). `A2` runs every case that begins with A2; no
+the contract (idle, grace, input, client, address, proxy). `A2` runs every case that begins with A2; no
 name runs all. The last line counts them; the status is 1 if one failed, 77 if all were skipped.
 
 The server is known only by its command line, its sockets, signals and /proc. Memory is measured on
@@ -1458,6 +1458,85 @@ for r7_call in CONNECTING:
     case(f"R7.connecting-{r7_call}", r7_call)(r7_connecting)
 
 
+# --- the proxy ------------------------------------------------------------------------------------
+
+
+def proxy_to(server, *arguments):
+    if not options.proxy:
+        raise Skip("no --proxy given")
+    return Server("--to", f"{server.host}:{server.port}", *arguments, binary=options.proxy)
+
+
+@case("proxy.both-directions")
+def proxy_both_directions():
+    """Through a proxy: each direction whole, and the half-close passed on."""
+    server = Server()
+    proxy = proxy_to(server)
+    proxy.expect_serves(5)
+    data = pattern(3 * MIB)
+    answer = echo(proxy, data, 30)
+    expect(answer == data, f"a client got back {difference(data, answer)}")
+    clients = [connect(proxy) for _ in range(20)]
+    for number, client in enumerate(clients):
+        client.sendall(pattern(1000, number))
+    for number, client in enumerate(clients):
+        answer = exchange(client, b"", 5)
+        expect(answer == pattern(1000, number), f"a client got back {len(answer)} bytes")
+        client.close()
+    proxy.expect_descriptors_back()
+    server.expect_descriptors_back()
+    proxy.stop()
+    server.stop()
+
+
+@case("proxy.vanishing")
+def proxy_vanishing():
+    """Clients that reset, and a target that goes away: the other connections and the proxy go on."""
+    server = Server()
+    proxy = proxy_to(server)
+    for _ in range(20):
+        client = connect(proxy)
+        send_unread(client, 100000, 0.02)
+        reset(client)
+    proxy.expect_serves(3)
+    proxy.expect_descriptors_back()
+    last = connect(proxy)
+    last.sendall(b"hello")
+    expect(last.recv(10) == b"hello", "the last client is not served")
+    port = server.port
+    server.stop()
+    expect(last.recv(10) == b"", "the end of the target is not passed on")
+    last.close()
+    refused = connect(proxy)
+    try:
+        seen = refused.recv(10)
+    except ConnectionError:
+        seen = b""
+    expect(seen == b"", "something came from a target that is gone")
+    again = Server(port=port)
+    proxy.expect_serves(2)
+    again.stop()
+    proxy.stop(quiet=False)
+
+
+@case("proxy.limit")
+def proxy_limit():
+    """No more clients at once than it was told: the next one waits for a place."""
+    server = Server()
+    proxy = proxy_to(server, "--clients", 2)
+    first, second, third = (connect(proxy) for _ in range(3))
+    for client in (first, second, third):
+        client.sendall(b"hello")
+    expect(first.recv(10) == b"hello" and second.recv(10) == b"hello", "the first two are not served")
+    expect(not select.select([third], [], [], 0.3)[0], "a third is served beyond the limit of 2")
+    first.close()
+    expect(third.recv(10) == b"hello", "the third is not served once there is room")
+    second.close()
+    third.close()
+    proxy.stop()
+    server.stop()
+
+
 # --- running them ---------------------------------------------------------------------------------
 
 
@@ -1509,6 +1588,7 @@ def main():
     )
     parser.add_argument("--server", help="the echo_server under test")
     parser.add_argument("--client", help="the echo_client under test")
+    parser.add_argument("--proxy", help="the proxy under test")
     parser.add_argument("--shim", help="the shared library made from shim.cc")
     parser.add_argument("--release", help="an echo_server without sanitizers, to measure memory on")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
@@ -1520,7 +1600,7 @@ def main():
     if not options.server:
         parser.error("--server is needed")
     options.release = options.release or find_release()
-    for key in ("server", "client", "shim", "release"):
+    for key in ("server", "client", "proxy", "shim", "release"):
         path = getattr(options, key)
         if path is not None:
             setattr(options, key, os.path.abspath(path))

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs the examples that need no partner and compares what they print: examples.py TIMERS SPAWN."""
+"""Runs the examples that need no partner and compares what they print: examples.py TIMERS SPAWN CAT."""
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 
 TIMERS = "1\n2\n3\ncounted to 3\n1\n2\ntimed out after 25ms\n1\ndone\n"
 
@@ -59,8 +61,32 @@ def spawn(program: str) -> bool:
     return right
 
 
+def cat(program: str) -> bool:
+    """Files, pipes and /dev/null in all places, byte for byte."""
+    data = random.Random(1).randbytes(300_000)
+    with tempfile.TemporaryDirectory(prefix="troth-cat-") as folder:
+        name, copy = f"{folder}/file", f"{folder}/copy"
+        with open(name, "wb") as file:
+            file.write(data)
+        with open(copy, "wb") as output:
+            to_file = subprocess.run([program, name], stdout=output, timeout=60, check=False)
+        with open(copy, "rb") as output:
+            copied = output.read()
+        piped = subprocess.run([program, name, "-", name], input=b"between", capture_output=True, timeout=60, check=False)
+        nothing = subprocess.run([program], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+        missing = subprocess.run([program, f"{folder}/none"], capture_output=True, timeout=60, check=False)
+    right = (
+        to_file.returncode == 0 and copied == data
+        and piped.returncode == 0 and piped.stdout == data + b"between" + data
+        and nothing.returncode == 0 and nothing.stdout == b""
+        and missing.returncode == 1 and b"none" in missing.stderr and missing.stderr.count(b"\n") == 1
+    )
+    print("cat copies what it should" if right else f"cat: {missing}, {piped.returncode}, {piped.stderr!r}, {to_file}")
+    return right
+
+
 def main() -> int:
-    results = [timers(sys.argv[1]), spawn(sys.argv[2])]
+    results = [timers(sys.argv[1]), spawn(sys.argv[2]), cat(sys.argv[3])]
     return 0 if all(results) else 1
 
 
