@@ -10,6 +10,7 @@
 #include <troth/io/process.h>
 
 #include <troth/io/async_io.h>
+#include <troth/io/descriptor.h>
 #include <troth/io/uv_stream.h>
 #include <troth/runtime/event_loop_local.h>
 #include <troth/runtime/join.h>
@@ -56,25 +57,6 @@ int spawnWithoutDescriptors(uv_loop_t* loop, uv_process_t* process, const uv_pro
 #endif
 }
 
-/// A descriptor that is closed with its owner.
-class Descriptor {
-public:
-  explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const noexcept { return fd_; }
-  int release() noexcept { return std::exchange(fd_, -1); }
-
-private:
-  int fd_;
-};
-
 // ---------------------------------------------------------------------------------------------- starting
 
 /// Throws FAILED if `text`, given to the system, would end in its middle.
@@ -114,7 +96,7 @@ private:
   std::string what_;
   std::source_location where_;
   std::array<uv_stdio_container_t, 3> stdio_{};
-  std::array<Descriptor, 3> childsEnds_;
+  std::array<OwnedDescriptor, 3> childsEnds_;
 };
 
 std::unique_ptr<AsyncIoStream> Spawning::connect(unsigned number, ChildStdio choice) {
@@ -126,8 +108,8 @@ std::unique_ptr<AsyncIoStream> Spawning::connect(unsigned number, ChildStdio cho
   std::array<uv_file, 2> ends;
   const bool childReads = number == 0;
   uvCheck(uv_pipe(ends.data(), childReads ? 0 : UV_NONBLOCK_PIPE, childReads ? UV_NONBLOCK_PIPE : 0), what_, where_);
-  childsEnds_[number] = Descriptor(ends[childReads ? 0 : 1]);
-  Descriptor ours(ends[childReads ? 1 : 0]);
+  childsEnds_[number] = OwnedDescriptor(ends[childReads ? 0 : 1]);
+  OwnedDescriptor ours(ends[childReads ? 1 : 0]);
   container.data.fd = childsEnds_[number].get();
 
   UvHandle<uv_pipe_t> handle(what_, [this](uv_pipe_t* pipe) { return uv_pipe_init(loop_, pipe, 0); });

@@ -11,6 +11,7 @@
 // after a pause a new handle takes over. The duplicate is made at the start, when descriptors are at hand.
 #include <troth/net/uv_tcp_listener_detail.h>
 
+#include <troth/io/descriptor.h>
 #include <troth/io/uv_stream.h>
 
 #include <fmt/format.h>
@@ -18,7 +19,6 @@
 #include <cerrno>
 #include <deque>
 #include <fcntl.h>
-#include <unistd.h>
 
 namespace troth {
 inline namespace v0 {
@@ -30,25 +30,8 @@ constexpr std::size_t READY_LIMIT = 32; // connections accepted ahead of demand
 constexpr unsigned ERRORS_IN_A_ROW = 16;
 constexpr std::uint64_t PAUSE_MS = 100;
 
-/// A descriptor that is closed with its owner.
-class Descriptor {
-public:
-  explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const noexcept { return fd_; }
-  int release() noexcept { return std::exchange(fd_, -1); }
-  Descriptor duplicate() const noexcept { return Descriptor(fcntl(fd_, F_DUPFD_CLOEXEC, 0)); }
-
-private:
-  int fd_;
-};
+/// None if that cannot be done; errno says why.
+OwnedDescriptor duplicate(int descriptor) noexcept { return OwnedDescriptor(fcntl(descriptor, F_DUPFD_CLOEXEC, 0)); }
 
 bool isShortage(int status) noexcept {
   return status == UV_EMFILE || status == UV_ENFILE || status == UV_ENOBUFS || status == UV_ENOMEM;
@@ -115,7 +98,7 @@ private:
   int brokenBy_ = 0;
   bool waiting_ = false; // libuv holds an accepted connection for us
   AcceptOp acceptOp_;
-  Descriptor socket_; // a duplicate: keeps the socket listening during a pause
+  OwnedDescriptor socket_; // a duplicate: keeps the socket listening during a pause
   UvHandle<uv_tcp_t> handle_;
   UvHandle<uv_timer_t> pause_;
 
@@ -159,8 +142,8 @@ ListenerState::ListenerState(uv_loop_t* loop, const SocketAddress& address, cons
   address_ = SocketAddress::ofSocket(*handle_.get());
   uv_os_fd_t fd;
   uvCheck(uv_fileno(handle_.base(), &fd), operation, where);
-  socket_ = Descriptor(fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  if (socket_.get() < 0) throw uvException(uv_translate_sys_error(errno), operation, where);
+  socket_ = duplicate(fd);
+  if (!socket_) throw uvException(uv_translate_sys_error(errno), operation, where);
   pause_ = UvHandle<uv_timer_t>(operation, [&](uv_timer_t* handle) { return uv_timer_init(loop, handle); });
   pause_.setData(this);
 }
@@ -245,8 +228,8 @@ void ListenerState::pause() noexcept {
 void ListenerState::resume() noexcept {
   if (waiting_) return take();
   try {
-    Descriptor descriptor = socket_.duplicate();
-    if (descriptor.get() < 0) return breakOff();
+    OwnedDescriptor descriptor = duplicate(socket_.get());
+    if (!descriptor) return breakOff();
     handle_ = UvHandle<uv_tcp_t>("accepting", [&](uv_tcp_t* handle) { return uv_tcp_init(loop_, handle); });
     handle_.setData(this);
     if (uv_tcp_open(handle_.get(), descriptor.get()) < 0) return breakOff();
@@ -263,7 +246,7 @@ void ListenerState::close() noexcept {
                        .withContext(operation_));
   handle_.close();
   pause_.close();
-  socket_ = Descriptor();
+  socket_.close();
   // The first belongs to an accept that has it already; the others are nobody's.
   while (ready.size() > (acceptOp_.hasConnection() ? 1U : 0U)) ready.pop_back();
 }

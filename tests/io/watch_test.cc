@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Tests of watching files and directories.
 #include "peer.h"
+#include "temporary_directory.h"
 
 #include <troth/io/watch.h>
 
@@ -36,24 +37,15 @@ extern "C" int inotify_add_watch(int fd, const char* name, std::uint32_t mask) n
 
 namespace {
 
-/// An empty directory that goes with the test.
+/// An empty directory that goes with the test, to be watched.
 class Folder {
 public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "troth-watch-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-
-  std::string path() const { return path_.string(); }
-  std::string operator/(std::string_view name) const { return (path_ / name).string(); }
-  void write(std::string_view name, std::string_view text = "text") const { std::ofstream(path_ / name, std::ios::app) << text; }
+  std::string path() const { return directory_.inside(); }
+  std::string operator/(std::string_view name) const { return directory_.inside(name); }
+  void write(std::string_view name, std::string_view text = "text") const { std::ofstream(*this / name, std::ios::app) << text; }
 
 private:
-  std::filesystem::path path_;
+  TemporaryDirectory directory_;
 };
 
 /// All changes until `last` has come.
