@@ -136,8 +136,9 @@ public:
   /// Completes:    at once if they fit into the buffer; otherwise when the inner stream has taken everything.
   /// Errors:       those of writing, now or before.
   /// Cancellation: partial, lost, if they did not fit: the stream is good only for closing. `bytes` is not touched
-  /// again. Lifetime:     `bytes` stays alive until the promise is taken or destroyed. Overlap:      one write or flush
-  /// at a time (a second throws FAILED).
+  ///               again.
+  /// Lifetime:     `bytes` stays alive until the promise is taken or destroyed.
+  /// Overlap:      one write or flush at a time (a second throws FAILED).
   Promise<void> write(std::span<const std::byte> bytes,
                       std::source_location where = std::source_location::current()) override;
   /// The same for several pieces, as one.

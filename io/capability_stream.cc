@@ -11,6 +11,7 @@
 #include <troth/io/async_io.h>
 #include <troth/io/uv_descriptor_detail.h>
 #include <troth/io/uv_disconnect_watch_detail.h>
+#include <troth/io/write_op_detail.h>
 #include <troth/runtime/uv/uv_event_port.h>
 
 #include <fmt/format.h>
@@ -29,7 +30,8 @@ inline namespace v0 {
 namespace {
 
 using detail::NodeAccess;
-using detail::ResultBase;
+using detail::Pieces;
+using detail::Ref;
 
 class CapabilityState;
 
@@ -48,13 +50,9 @@ struct Arrival {
 
 class CapabilityReadNode final : public detail::SourceNode {
 public:
-  CapabilityReadNode(std::shared_ptr<CapabilityState> state, std::span<std::byte> buffer, std::size_t minBytes,
+  CapabilityReadNode(CapabilityState& state, std::span<std::byte> buffer, std::size_t minBytes,
                      std::size_t maxDescriptors, std::source_location where)
-      : SourceNode(where),
-        state_(std::move(state)),
-        buffer_(buffer),
-        minBytes_(minBytes),
-        maxDescriptors_(maxDescriptors) {}
+      : SourceNode(where), state_(state), buffer_(buffer), minBytes_(minBytes), maxDescriptors_(maxDescriptors) {}
 
   std::span<std::byte> space() const noexcept { return buffer_.subspan(filled_); }
   bool hasEnough() const noexcept { return filled_ >= minBytes_; }
@@ -78,7 +76,7 @@ public:
     giveBack();
     setFailed(result_, exception);
   }
-  ResultBase& get(ResultBase*) noexcept override {
+  detail::ResultBase& get(detail::ResultBase*) noexcept override {
     taken_ = true;
     if (result_.value) {
       if (descriptors_.size() > maxDescriptors_) descriptors_.resize(maxDescriptors_);
@@ -97,7 +95,7 @@ private:
     std::size_t count;
   };
 
-  std::shared_ptr<CapabilityState> state_;
+  Ref<CapabilityState> state_;
   std::span<std::byte> buffer_;
   std::size_t minBytes_;
   std::size_t maxDescriptors_;
@@ -111,55 +109,9 @@ private:
   Arrival takeLast(std::size_t from, std::size_t descriptors);
 };
 
-// ------------------------------------------------------------------------------------------- writing
-
-/// What is still to be written, in the caller's memory.
-struct Outgoing {
-  Outgoing(std::span<const std::span<const std::byte>> pieces, std::span<const int> d)
-      : descriptors(d.begin(), d.end()) {
-    for (const std::span<const std::byte> piece : pieces)
-      if (!piece.empty()) rest.push_back({const_cast<std::byte*>(piece.data()), piece.size()});
-  }
-
-  std::vector<iovec> rest;
-  std::vector<int> descriptors; // until they have been sent
-
-  void sent(std::size_t count) noexcept {
-    descriptors.clear();
-    auto piece = rest.begin();
-    while (piece != rest.end() && count >= piece->iov_len) count -= (piece++)->iov_len;
-    if (piece != rest.end()) {
-      piece->iov_base = static_cast<std::byte*>(piece->iov_base) + count;
-      piece->iov_len -= count;
-    }
-    rest.erase(rest.begin(), piece);
-  }
-};
-
-class CapabilityWriteNode final : public detail::SourceNode {
-public:
-  CapabilityWriteNode(std::shared_ptr<CapabilityState> state, Outgoing o, std::source_location where)
-      : SourceNode(where), outgoing(std::move(o)), state_(std::move(state)) {}
-
-  Outgoing outgoing;
-
-  void complete() noexcept {
-    result_.value.emplace();
-    setReady();
-  }
-  void fail(const Exception& exception) noexcept { setFailed(result_, exception); }
-  ResultBase& get(ResultBase*) noexcept override { return result_; }
-  void destroy() noexcept override;
-  const char* name() const noexcept override { return "write"; }
-
-private:
-  std::shared_ptr<CapabilityState> state_;
-  detail::Result<detail::Void> result_;
-};
-
 // --------------------------------------------------------------------------------------------- state
 
-class CapabilityState final : public std::enable_shared_from_this<CapabilityState> {
+class CapabilityState final : public detail::Counted {
 public:
   explicit CapabilityState(uv_loop_t* loop) noexcept : loop_(loop) {}
 
@@ -180,15 +132,17 @@ public:
 
 private:
   friend CapabilityReadNode;
-  friend CapabilityWriteNode;
+  using WriteOp = detail::WriteOp<CapabilityState>;
+  friend WriteOp;
 
   uv_loop_t* loop_;
   OwnedDescriptor descriptor_; // destroyed after the handle that watches it
   UvHandle<uv_poll_t> handle_;
-  int watched_ = 0;                       // what libuv watches for: UV_READABLE, UV_WRITABLE
-  CapabilityReadNode* reader_ = nullptr;  // until its promise has gone
-  CapabilityWriteNode* writer_ = nullptr; // the write that waits
-  std::deque<Arrival> arrivals_;          // what cancelled reads have given back
+  int watched_ = 0;                      // what libuv watches for: UV_READABLE, UV_WRITABLE
+  CapabilityReadNode* reader_ = nullptr; // until its promise has gone
+  WriteOp* writer_ = nullptr;            // the write that waits
+  std::vector<int> passing_;             // the descriptors that go with its first byte
+  std::deque<Arrival> arrivals_;         // what cancelled reads have given back
   detail::DisconnectWatch watch_;
   bool ended_ = false;      // the end of the stream was seen
   bool aborted_ = false;    // abortRead was called
@@ -207,10 +161,11 @@ private:
   bool takeMessage(const msghdr& message, std::size_t count);
   void failRead(int status) noexcept;
 
-  int send(Outgoing& outgoing) const noexcept;
+  int send(Pieces& pieces, std::span<const int>& descriptors) const noexcept;
   void continueWrite() noexcept;
-  Exception failWrite(int status, const Outgoing& outgoing, std::source_location where) noexcept;
-  CapabilityWriteNode* endWriter() noexcept { return std::exchange(writer_, nullptr); }
+  Exception failWrite(int status, bool passing, std::source_location where) noexcept;
+  WriteOp* endWriter() noexcept { return std::exchange(writer_, nullptr); }
+  void writeCancelled(WriteOp&) noexcept { endWriter(); }
 };
 
 void CapabilityState::open(detail::DescriptorClaim& claim, const detail::DescriptorRequest& request) {
@@ -224,7 +179,7 @@ void CapabilityState::close() noexcept {
   if (hasPendingReader())
     reader_->fail(Exception(Exception::Kind::DISCONNECTED, "read: the stream was destroyed while the read was pending",
                             {}, reader_->where()));
-  if (CapabilityWriteNode* writer = endWriter())
+  if (WriteOp* writer = endWriter())
     writer->fail(Exception(Exception::Kind::DISCONNECTED, "write: the stream was destroyed while the write was pending",
                            {}, writer->where()));
   watch_.disconnected();
@@ -313,7 +268,7 @@ Promise<BytesAndDescriptors> CapabilityState::tryRead(std::span<std::byte> buffe
     detail::throwMisuse(fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}",
                                     minBytes, buffer.size()),
                         where);
-  reader_ = NodeAccess::makeAlone<CapabilityReadNode>(shared_from_this(), buffer, minBytes, maxDescriptors, where);
+  reader_ = NodeAccess::makeAlone<CapabilityReadNode>(*this, buffer, minBytes, maxDescriptors, where);
   Promise<BytesAndDescriptors> promise = detail::PromiseAccess::wrap<BytesAndDescriptors>(reader_);
   beginRead();
   return promise;
@@ -425,12 +380,13 @@ Promise<void> CapabilityState::write(std::span<const std::span<const std::byte>>
   if (writer_ != nullptr) detail::throwMisuse("write: another write to this stream is pending", where);
   if (writeEnded_) detail::throwMisuse("write: the stream was shut down for writing", where);
   if (writeError_ != 0) return Promise<void>(uvException(writeError_, "write", where), where);
-  Outgoing outgoing(pieces, descriptors);
-  const int status = send(outgoing);
-  if (status < 0) return Promise<void>(failWrite(status, outgoing, where), where);
-  if (outgoing.rest.empty()) return READY_NOW;
+  Pieces rest(pieces);
+  if (const int status = send(rest, descriptors); status < 0)
+    return Promise<void>(failWrite(status, !descriptors.empty(), where), where);
+  if (rest.empty()) return READY_NOW;
   try {
-    writer_ = NodeAccess::makeAlone<CapabilityWriteNode>(shared_from_this(), std::move(outgoing), where);
+    passing_.assign(descriptors.begin(), descriptors.end());
+    writer_ = NodeAccess::makeAlone<WriteOp>(*this, std::move(rest), where);
   } catch (...) {
     writeError_ = UV_ENOMEM; // whoever writes on must not think that this has arrived
     throw;
@@ -440,58 +396,61 @@ Promise<void> CapabilityState::write(std::span<const std::span<const std::byte>>
   return promise;
 }
 
-// Sends what the socket takes, and removes it from `outgoing`. Returns a negative status on error.
-int CapabilityState::send(Outgoing& outgoing) const noexcept {
-  while (!outgoing.rest.empty()) {
-    alignas(cmsghdr) std::array<std::byte, CONTROL_SIZE> control{};
+// Sends what the socket takes, and takes it away from `pieces`; `descriptors` go with the first byte. Returns a
+// negative status on error.
+int CapabilityState::send(Pieces& pieces, std::span<const int>& descriptors) const noexcept {
+  while (!pieces.empty()) {
+    std::array<iovec, 64> parts;
     msghdr message{};
-    message.msg_iov = outgoing.rest.data();
-    message.msg_iovlen = std::min<std::size_t>(outgoing.rest.size(), 64);
-    if (const std::size_t size = outgoing.descriptors.size() * sizeof(int); size != 0) {
+    message.msg_iov = parts.data();
+    pieces.forEach([&](std::span<const std::byte> piece) {
+      parts[message.msg_iovlen++] = {const_cast<std::byte*>(piece.data()), piece.size()};
+      return message.msg_iovlen < parts.size();
+    });
+    alignas(cmsghdr) std::array<std::byte, CONTROL_SIZE> control;
+    if (const std::size_t size = descriptors.size_bytes(); size != 0) {
+      std::memset(control.data(), 0, CMSG_SPACE(size));
       message.msg_control = control.data();
       message.msg_controllen = CMSG_SPACE(size);
       cmsghdr* part = CMSG_FIRSTHDR(&message);
       part->cmsg_level = SOL_SOCKET;
       part->cmsg_type = SCM_RIGHTS;
       part->cmsg_len = CMSG_LEN(size);
-      std::memcpy(CMSG_DATA(part), outgoing.descriptors.data(), size);
+      std::memcpy(CMSG_DATA(part), descriptors.data(), size);
     }
     ssize_t count;
     do count = ::sendmsg(descriptor_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (count < 0 && errno == EINTR);
     if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return 0;
     if (count < 0) return systemError();
-    outgoing.sent(static_cast<std::size_t>(count));
+    descriptors = {};
+    pieces.drop(static_cast<std::uint64_t>(count));
   }
   return 0;
 }
 
 void CapabilityState::continueWrite() noexcept {
-  Outgoing& outgoing = writer_->outgoing;
-  if (const int status = send(outgoing); status < 0) {
-    CapabilityWriteNode* writer = endWriter();
-    return writer->fail(failWrite(status, outgoing, writer->where()));
+  std::span<const int> descriptors = passing_;
+  const int status = send(writer_->pieces, descriptors);
+  if (descriptors.empty()) passing_.clear();
+  if (status < 0) {
+    const Exception exception = failWrite(status, !descriptors.empty(), writer_->where());
+    return endWriter()->fail(exception);
   }
-  if (outgoing.rest.empty()) endWriter()->complete();
+  if (writer_->pieces.empty()) endWriter()->complete();
 }
 
 // What a write fails with. The stream has failed too, unless it is only the descriptors that the system refuses.
-Exception CapabilityState::failWrite(int status, const Outgoing& outgoing, std::source_location where) noexcept {
+Exception CapabilityState::failWrite(int status, bool passing, std::source_location where) noexcept {
   if (status == uv_translate_sys_error(ETOOMANYREFS)) // libuv does not know it
     return Exception(Exception::Kind::OVERLOADED, "write: the peer has left too many descriptors unread",
                      uvErrorCode(status), where);
   Exception exception = uvException(status, "write", where);
-  if (outgoing.descriptors.empty() || exception.kind() == Exception::Kind::DISCONNECTED) {
+  if (!passing || exception.kind() == Exception::Kind::DISCONNECTED) {
     writeError_ = status;
     watch_.disconnected();
   }
   return exception;
-}
-
-void CapabilityWriteNode::destroy() noexcept {
-  requireThreadToGo();
-  if (state_->writer_ == this) state_->endWriter();
-  NodeAccess::destroy(this);
 }
 
 Promise<void> CapabilityState::whenWriteDisconnected(std::source_location where) {
@@ -510,7 +469,7 @@ void CapabilityState::shutdownWrite(std::source_location where) {
 
 class UvCapabilityStream final : public AsyncCapabilityStream {
 public:
-  explicit UvCapabilityStream(std::shared_ptr<CapabilityState> state) noexcept : state_(std::move(state)) {}
+  explicit UvCapabilityStream(CapabilityState& state) noexcept : state_(state) {}
   ~UvCapabilityStream() override { state_->close(); }
 
   Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
@@ -554,7 +513,7 @@ public:
   std::optional<int> descriptor() const override { return state_->descriptor(); }
 
 private:
-  std::shared_ptr<CapabilityState> state_;
+  Ref<CapabilityState> state_;
 };
 
 constexpr std::byte CARRIER{0}; // the byte with which a single descriptor travels
@@ -606,8 +565,8 @@ std::unique_ptr<AsyncCapabilityStream> newCapabilityStream(AsyncIo& io, int desc
   socklen_t size = sizeof name;
   if (kind != detail::DescriptorKind::SOCKET || getsockname(descriptor, &name, &size) != 0 || name.sa_family != AF_UNIX)
     request.refuse("is not a Unix socket");
-  auto state = std::make_shared<CapabilityState>(loop);
-  auto stream = std::make_unique<UvCapabilityStream>(state);
+  const Ref<CapabilityState> state(*new CapabilityState(loop));
+  auto stream = std::make_unique<UvCapabilityStream>(*state);
   detail::DescriptorClaim claim(request, kind);
   state->open(claim, request);
   return stream;

@@ -49,9 +49,8 @@ enum class Ownership {
 // Streams on a descriptor that exists already. It may be
 //
 // - a connected stream socket, a pipe or FIFO, a terminal, or a device that can be waited for. Such a descriptor
-// becomes
-//   non-blocking, and since that is a property of what was opened, not of the descriptor, everybody sees it who has a
-//   duplicate, in other processes too. Not so with a terminal, and with a pipe that is borrowed: where the system
+//   becomes non-blocking, and since that is a property of what was opened, not of the descriptor, everybody sees it who
+//   has a duplicate, in other processes too. Not so with a terminal, and with a pipe that is borrowed: where the system
 //   allows it these are opened anew.
 // - a regular file, or a device that cannot be waited for, such as /dev/null. It is read and written, from its current
 //   position on, by the threads of libuv's pool, one operation at a time. What a thread has begun cannot be withdrawn:

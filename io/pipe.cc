@@ -19,6 +19,7 @@
 #include <troth/io/limited.h>
 #include <troth/io/read_op_detail.h>
 #include <troth/io/stream_watch_detail.h>
+#include <troth/io/write_op_detail.h>
 #include <troth/runtime/pool_detail.h>
 #include <troth/runtime/sync.h>
 
@@ -30,80 +31,11 @@ namespace troth {
 inline namespace v0 {
 namespace {
 
+using detail::Pieces;
 using detail::Ref;
 using detail::ResultBase;
 
 class PipeState;
-
-/// What is left of one write: the pieces of the caller's memory.
-class Pieces {
-public:
-  Pieces() noexcept = default;
-  explicit Pieces(std::span<const std::span<const std::byte>> pieces) {
-    for (const std::span<const std::byte>& piece : pieces) {
-      if (piece.empty()) continue;
-      if (first_.empty())
-        first_ = piece;
-      else
-        more_.push_back(piece);
-    }
-    std::reverse(more_.begin(), more_.end());
-  }
-
-  bool empty() const noexcept { return first_.empty(); }
-  bool isOne() const noexcept { return more_.empty(); }
-  std::span<const std::byte> front() const noexcept { return first_; }
-
-  /// The first `most` bytes, in their pieces.
-  std::vector<std::span<const std::byte>> first(std::uint64_t most) const {
-    std::vector<std::span<const std::byte>> pieces;
-    const auto add = [&](std::span<const std::byte> piece) {
-      if (most == 0) return;
-      pieces.push_back(piece.first(static_cast<std::size_t>(std::min<std::uint64_t>(piece.size(), most))));
-      most -= pieces.back().size();
-    };
-    add(first_);
-    for (auto piece = more_.rbegin(); piece != more_.rend(); ++piece) add(*piece);
-    return pieces;
-  }
-
-  /// Takes the first `count` bytes away.
-  void drop(std::uint64_t count) noexcept {
-    while (count > 0 && count >= first_.size()) {
-      count -= first_.size();
-      first_ = {};
-      if (more_.empty()) return;
-      first_ = more_.back();
-      more_.pop_back();
-    }
-    first_ = first_.subspan(static_cast<std::size_t>(count));
-  }
-
-private:
-  std::span<const std::byte> first_;             // never empty unless all is
-  std::vector<std::span<const std::byte>> more_; // the others, the last one first
-};
-
-/// A write that waits for somebody who takes its bytes.
-class WriteOp final : public detail::SourceNode {
-public:
-  WriteOp(PipeState& state, Pieces bytes, std::source_location where) noexcept;
-
-  Pieces pieces;
-
-  void complete() noexcept {
-    result_.value.emplace();
-    setReady();
-  }
-  void fail(const Exception& exception) noexcept { setFailed(result_, exception); }
-  ResultBase& get(ResultBase*) noexcept override { return result_; }
-  void destroy() noexcept override;
-  const char* name() const noexcept override { return "write"; }
-
-private:
-  Ref<PipeState> state_;
-  detail::Result<detail::Void> result_;
-};
 
 /// A pump that waits for somebody on the other end: from `input`, or to `output`.
 class PumpOp final : public detail::SourceNode {
@@ -165,7 +97,8 @@ public:
 
 private:
   friend class detail::ReadOp<PipeState>;
-  friend class WriteOp;
+  using WriteOp = detail::WriteOp<PipeState>;
+  friend WriteOp;
   friend class PumpOp;
 
   bool writeEnded_ = false;       // nothing more will be written
@@ -200,20 +133,11 @@ private:
     if (!givenBack_.putBack(bytes)) abortRead("there was no memory for the bytes that a cancelled read gave back");
   }
   void readCancelled() noexcept { stopTransfer(); }
-  void writeCancelled() noexcept;
+  void writeCancelled(WriteOp& op) noexcept;
   void pumpCancelled(PumpOp* pump) noexcept;
 };
 
 // --------------------------------------------------------------------------------------------- operations
-
-WriteOp::WriteOp(PipeState& state, Pieces bytes, std::source_location where) noexcept
-    : SourceNode(where), pieces(std::move(bytes)), state_(state) {}
-
-void WriteOp::destroy() noexcept {
-  requireThreadToGo();
-  if (state_->writer_ == this) state_->writeCancelled();
-  detail::NodeAccess::destroy(this);
-}
 
 PumpOp::PumpOp(PipeState& state, AsyncInputStream& from, std::uint64_t amount, std::source_location where) noexcept
     : SourceNode(where), state_(state), input_(&from), watch_(from), amount_(amount) {}
@@ -388,15 +312,7 @@ void PipeState::copy() noexcept {
   if (readOp_.wantsChunk()) {
     pieces.drop(readOp_.take(pieces.front()));
   } else {
-    std::span<std::byte> space = readOp_.space();
-    std::size_t count = 0;
-    while (!pieces.empty() && count < space.size()) {
-      const std::size_t part = std::min(pieces.front().size(), space.size() - count);
-      std::memcpy(space.data() + count, pieces.front().data(), part);
-      pieces.drop(part);
-      count += part;
-    }
-    readOp_.received(count);
+    readOp_.received(pieces.moveTo(readOp_.space()));
   }
   if (pieces.empty()) std::exchange(writer_, nullptr)->complete();
 }
@@ -486,7 +402,7 @@ bool PipeState::stopTransfer() noexcept {
   return stopped;
 }
 
-void PipeState::writeCancelled() noexcept {
+void PipeState::writeCancelled(WriteOp&) noexcept {
   writer_ = nullptr;
   stopTransfer();
 }

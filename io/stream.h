@@ -170,8 +170,7 @@ public:
   /// Tells that writing has become pointless.
   ///
   /// Completes:    when it is known that nobody will read what is written from now on, which may be never: many kinds
-  /// of
-  ///               streams notice it only by writing.
+  ///               of streams notice it only by writing.
   /// Errors:       none: a stream that failed is disconnected.
   /// Cancellation: clean.
   /// Overlap:      any number.

@@ -22,6 +22,7 @@
 #include <troth/io/given_back_detail.h>
 #include <troth/io/read_op_detail.h>
 #include <troth/io/uv_disconnect_watch_detail.h>
+#include <troth/io/write_op_detail.h>
 
 #include <fmt/format.h>
 
@@ -30,7 +31,6 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
-#include <vector>
 
 #include <sys/socket.h>
 
@@ -38,8 +38,8 @@ namespace troth {
 inline namespace v0 {
 namespace {
 
+using detail::Pieces;
 using detail::Ref;
-using detail::ResultBase;
 
 class UvStreamState;
 
@@ -69,6 +69,23 @@ struct Attempt {
   }
 };
 
+/// As many pieces as libuv is asked to write at once.
+struct Batch {
+  std::array<uv_buf_t, 64> buffers;
+  unsigned count = 0;
+  std::size_t size = 0;
+
+  /// Adds what it has room for of `piece`; returns whether that was all of it.
+  bool add(std::span<const std::byte> piece) noexcept {
+    if (piece.empty()) return true;
+    if (count == buffers.size()) return false;
+    const std::size_t part = std::min(piece.size(), MOST_AT_ONCE - size);
+    if (part != 0) buffers[count++] = asUvBuffer(piece.first(part));
+    size += part;
+    return part == piece.size();
+  }
+};
+
 /// Bytes on their way that nobody else keeps alive.
 struct Spill : detail::Pooled {
   explicit Spill(UvStreamState& s) : state(s) {}
@@ -79,31 +96,6 @@ struct Spill : detail::Pooled {
   uv_write_t request;
   Ref<UvStreamState> state;
   std::byte* bytes = static_cast<std::byte*>(detail::allocate(detail::BUFFER_SIZE));
-};
-
-/// A write that the socket did not take at once.
-class WriteNode final : public detail::SourceNode {
-public:
-  WriteNode(UvStreamState& state, std::source_location where) : SourceNode(where), state_(state) {}
-
-  /// What is still to be written, from the caller's memory.
-  std::vector<uv_buf_t> rest;
-
-  /// `rest` becomes `pieces` without their first `written` bytes.
-  void setRest(std::span<const std::span<const std::byte>> pieces, std::size_t written);
-
-  void complete() noexcept {
-    result_.value.emplace();
-    setReady();
-  }
-  void fail(const Exception& exception) noexcept { setFailed(result_, exception); }
-  ResultBase& get(ResultBase*) noexcept override { return result_; }
-  void destroy() noexcept override;
-  const char* name() const noexcept override { return "write"; }
-
-private:
-  Ref<UvStreamState> state_;
-  detail::Result<detail::Void> result_;
 };
 
 class UvStreamState final : public detail::Counted, public detail::Pooled {
@@ -127,7 +119,8 @@ public:
 
 private:
   friend class detail::ReadOp<UvStreamState>;
-  friend class WriteNode;
+  using WriteOp = detail::WriteOp<UvStreamState>;
+  friend WriteOp;
 
   bool readOpen_ = false;   // a read has only to wait: libuv watches, and nothing was given back
   bool reading_ = false;    // libuv watches for input
@@ -139,7 +132,7 @@ private:
   bool spilling_ = false;   // a Spill is on its way
   int readError_ = 0;       // once a direction has failed, it fails always
   int writeError_ = 0;
-  WriteNode* writer_ = nullptr; // the write that waits, if its promise is still there
+  WriteOp* writer_ = nullptr; // the write that waits, if its promise is still there
   detail::GivenBack givenBack_;
   detail::ReadOp<UvStreamState> readOp_;
   std::unique_ptr<detail::DisconnectWatch> watch_; // once somebody has asked
@@ -163,14 +156,15 @@ private:
   void giveBack(std::span<const std::byte> bytes) noexcept;
   void readCancelled() noexcept {} // libuv goes on watching
 
-  WriteNode* endWriter() noexcept;
+  WriteOp* endWriter() noexcept;
+  void writeCancelled(WriteOp& op) noexcept;
   void failWrite(int status) noexcept;
   void openWrite() noexcept { writeOpen_ = writer_ == nullptr && !spilling_ && !writeEnded_ && writeError_ == 0; }
   static constexpr int NOT_TRIED = INT_MIN; // no status of libuv
   [[gnu::noinline]] Promise<void> writeOneSlowly(uv_buf_t buffer, int status, std::source_location where);
   [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, Attempt attempt,
                                               std::source_location where);
-  int tryWrite(std::vector<uv_buf_t>& rest) noexcept;
+  int tryWrite(Pieces& pieces) noexcept;
   void spill() noexcept;
   void onSpilled(int status) noexcept;
   void continueWrite() noexcept;
@@ -332,23 +326,16 @@ Exception UvStreamState::writeException(std::source_location where) const {
   return uvException(writeError_, "write", where);
 }
 
-// Writes what the socket takes, and removes it from `rest`. Returns a negative status on error.
-int UvStreamState::tryWrite(std::vector<uv_buf_t>& rest) noexcept {
-  while (!rest.empty()) {
-    const int status =
-        uv_try_write(handle_.get(), rest.data(), static_cast<unsigned>(std::min<std::size_t>(rest.size(), 1024)));
+// Writes what the socket takes, and takes it away from `pieces`. Returns a negative status on error.
+int UvStreamState::tryWrite(Pieces& pieces) noexcept {
+  while (!pieces.empty()) {
+    Batch batch;
+    pieces.forEach([&](std::span<const std::byte> piece) { return batch.add(piece); });
+    const int status = uv_try_write(handle_.get(), batch.buffers.data(), batch.count);
     if (status == UV_EAGAIN) return 0;
     if (status < 0) return status;
-    auto written = static_cast<std::size_t>(status);
-    auto piece = rest.begin();
-    while (piece != rest.end() && written >= piece->len) written -= (piece++)->len;
-    const bool partial = piece != rest.end() && written > 0;
-    if (partial) {
-      piece->base += written;
-      piece->len -= written;
-    }
-    rest.erase(rest.begin(), piece);
-    if (partial) return 0; // the socket is full: asking again would only tell so
+    pieces.drop(static_cast<std::size_t>(status));
+    if (static_cast<std::size_t>(status) < batch.size) return 0; // the socket is full: asking again would only tell so
   }
   return 0;
 }
@@ -371,37 +358,18 @@ Promise<void> UvStreamState::writeOneSlowly(uv_buf_t buffer, int status, std::so
   return writeSlowly({&piece, 1}, attempt, where);
 }
 
-// In batches that fit on the stack, until the socket does not take one.
+// In batches, until the socket does not take one.
 Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
-  std::array<uv_buf_t, 64> buffers;
   Attempt attempt;
   auto piece = pieces.begin();
   while (writeOpen_) {
-    unsigned count = 0;
-    std::size_t total = 0;
-    for (; piece != pieces.end() && count < buffers.size() && piece->size() <= MOST_AT_ONCE - total; ++piece) {
-      if (piece->empty()) continue;
-      buffers[count++] = asUvBuffer(*piece);
-      total += piece->size();
-    }
-    if (count == 0) break; // nothing is left, or a piece that is too large for libuv
-    if (!attempt.note(uv_try_write(handle_.get(), buffers.data(), count), total)) break;
+    Batch batch;
+    while (piece != pieces.end() && piece->size() <= MOST_AT_ONCE - batch.size && batch.add(*piece)) ++piece;
+    if (batch.count == 0) break; // nothing is left, or a piece that is too large for libuv
+    if (!attempt.note(uv_try_write(handle_.get(), batch.buffers.data(), batch.count), batch.size)) break;
     if (piece == pieces.end()) return READY_NOW;
   }
   return writeSlowly(pieces, attempt, where);
-}
-
-void WriteNode::setRest(std::span<const std::span<const std::byte>> pieces, std::size_t written) {
-  for (std::span<const std::byte> piece : pieces) {
-    const std::size_t skip = std::min(written, piece.size());
-    written -= skip;
-    piece = piece.subspan(skip);
-    while (!piece.empty()) {
-      const std::size_t size = std::min(piece.size(), MOST_AT_ONCE);
-      rest.push_back(asUvBuffer(piece.first(size)));
-      piece = piece.subspan(size);
-    }
-  }
 }
 
 // Refuses a misuse, reports a failed direction, or waits for the socket to take what the attempt has left.
@@ -412,19 +380,19 @@ Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::by
   if (writeEnded_) detail::throwMisuse("write: the stream was shut down for writing", where);
   if (writeError_ != 0) return Promise<void>(writeException(where), where);
 
-  WriteNode* node = nullptr;
   Promise<void> promise = NEVER_DONE;
+  WriteOp* op = nullptr;
   try {
-    node = detail::NodeAccess::makeAlone<WriteNode>(*this, where);
-    promise = detail::PromiseAccess::wrap<void>(node);
-    node->setRest(pieces, attempt.written);
+    Pieces rest(pieces, attempt.written);
+    if (rest.empty()) return READY_NOW;
+    op = detail::NodeAccess::makeAlone<WriteOp>(*this, std::move(rest), where);
+    promise = detail::PromiseAccess::wrap<void>(op);
   } catch (...) {
     // Whoever writes on after a part of this must not think that it has arrived.
     if (attempt.written > 0) failWrite(UV_ENOMEM);
     throw;
   }
-  if (node->rest.empty()) return READY_NOW;
-  writer_ = node;
+  writer_ = op;
   writeOpen_ = false;
   if (spilling_) return promise;
   if (attempt.made)
@@ -442,20 +410,7 @@ void UvStreamState::spill() noexcept {
   } catch (...) {
     return failWrite(UV_ENOMEM);
   }
-  std::vector<uv_buf_t>& rest = writer_->rest;
-  std::size_t size = 0;
-  auto piece = rest.begin();
-  for (; piece != rest.end() && size < detail::BUFFER_SIZE; ++piece) {
-    const std::size_t part = std::min<std::size_t>(piece->len, detail::BUFFER_SIZE - size);
-    std::memcpy(spill->bytes + size, piece->base, part);
-    size += part;
-    if (part < piece->len) {
-      piece->base += part;
-      piece->len -= part;
-      break;
-    }
-  }
-  rest.erase(rest.begin(), piece);
+  const std::size_t size = writer_->pieces.moveTo({spill->bytes, detail::BUFFER_SIZE});
   spill->request.data = spill;
   const uv_buf_t buffer = asUvBuffer({spill->bytes, size});
   const int status = uv_write(&spill->request, handle_.get(), &buffer, 1, [](uv_write_t* request, int result) {
@@ -479,23 +434,27 @@ void UvStreamState::onSpilled(int status) noexcept {
 }
 
 void UvStreamState::continueWrite() noexcept {
-  const int status = tryWrite(writer_->rest);
+  const int status = tryWrite(writer_->pieces);
   if (status < 0) return failWrite(status);
-  if (writer_->rest.empty()) return endWriter()->complete();
+  if (writer_->pieces.empty()) return endWriter()->complete();
   spill();
 }
 
 // The pending write is about to be settled, or was cancelled.
-WriteNode* UvStreamState::endWriter() noexcept {
-  WriteNode* writer = std::exchange(writer_, nullptr);
+UvStreamState::WriteOp* UvStreamState::endWriter() noexcept {
+  WriteOp* writer = std::exchange(writer_, nullptr);
   openWrite();
   return writer;
+}
+
+void UvStreamState::writeCancelled(WriteOp& op) noexcept {
+  if (writer_ == &op) endWriter();
 }
 
 // The outgoing direction has failed, and with it the pending write.
 void UvStreamState::failWrite(int status) noexcept {
   writeError_ = status;
-  if (WriteNode* writer = endWriter()) writer->fail(writeException(writer->where()));
+  if (WriteOp* writer = endWriter()) writer->fail(writeException(writer->where()));
   if (watch_) watch_->disconnected();
 }
 
@@ -505,12 +464,6 @@ Promise<void> UvStreamState::whenWriteDisconnected(std::source_location where) {
   if (!fd) return NEVER_DONE;
   if (!watch_) watch_ = std::make_unique<detail::DisconnectWatch>();
   return watch_->wait(handle_->loop, *fd, where);
-}
-
-void WriteNode::destroy() noexcept {
-  requireThreadToGo();
-  if (state_->writer_ == this) state_->endWriter();
-  detail::NodeAccess::destroy(this);
 }
 
 void UvStreamState::shutdownWrite(std::source_location where) {
@@ -560,7 +513,7 @@ void UvStreamState::close() noexcept {
   if (readOp_.isPending())
     readOp_.failed(Exception(Exception::Kind::DISCONNECTED, "read: the stream was destroyed while the read was pending",
                              {}, readOp_.where()));
-  if (WriteNode* writer = endWriter()) {
+  if (WriteOp* writer = endWriter()) {
     writer->fail(Exception(Exception::Kind::DISCONNECTED, "write: the stream was destroyed while the write was pending",
                            {}, writer->where()));
   }

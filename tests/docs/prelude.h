@@ -5,7 +5,12 @@
 #include "helpers.h"
 
 #include <troth/io/async_io.h>
+#include <troth/io/buffered.h>
+#include <troth/io/file.h>
+#include <troth/io/pipe.h>
+#include <troth/io/process.h>
 #include <troth/io/stream.h>
+#include <troth/io/testing.h>
 #include <troth/net/network.h>
 #include <troth/runtime/canceler.h>
 #include <troth/runtime/channel.h>
