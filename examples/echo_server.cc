@@ -44,6 +44,7 @@ int main(int argc, char** argv) try {
   AsyncIoContext io = setupAsyncIo();
   auto network = newNetwork(io);
   auto receiver = network->parseAddress(options.text("address"), options.port("port")).wait(io.waitScope())->listen();
+  Promise<int> stopped = io.onSignal(SIGINT, SIGTERM); // whoever reads the line may send one
   std::printf("listening on %s\n", receiver->toString().c_str());
   std::fflush(stdout);
 
@@ -51,7 +52,7 @@ int main(int argc, char** argv) try {
   TaskSet clients(log);
   // Destroying a promise cancels its work: the signal ends the accept loop.
   acceptAll(*receiver, clients, io.timer(), idleTimeout)
-      .exclusiveJoin(io.onSignal(SIGINT, SIGTERM).ignoreResult())
+      .exclusiveJoin(std::move(stopped).ignoreResult())
       .wait(io.waitScope());
   receiver.reset();
   clients.onEmpty().exclusiveJoin(io.timer().afterDelay(grace)).wait(io.waitScope());

@@ -48,6 +48,7 @@ int main(int argc, char** argv) try {
   auto network = newNetwork(io);
   auto target = network->parseAddress(options.text("to")).wait(io.waitScope());
   auto receiver = network->parseAddress(options.text("address"), options.port("port")).wait(io.waitScope())->listen();
+  Promise<int> stopped = io.onSignal(SIGINT, SIGTERM); // whoever reads the line may send one
   std::printf("listening on %s\n", receiver->toString().c_str());
   std::fflush(stdout);
 
@@ -55,7 +56,7 @@ int main(int argc, char** argv) try {
   Log log;
   TaskSet clients(log);
   acceptAll(*receiver, *target, places, clients)
-      .exclusiveJoin(io.onSignal(SIGINT, SIGTERM).ignoreResult())
+      .exclusiveJoin(std::move(stopped).ignoreResult())
       .wait(io.waitScope());
 } catch (...) {
   return failed("proxy");

@@ -10,8 +10,10 @@
 #include <troth/io/async_io.h>
 #include <troth/io/process.h>
 #include <troth/runtime/join.h>
+#include <troth/runtime/require.h>
 #include <troth/timers/timer.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -30,7 +32,7 @@ public:
     std::printf("[+%.3fs %s] ", seconds, stream);
     std::fwrite(line.data(), 1, line.size(), stdout);
     std::putchar('\n');
-    std::fflush(stdout);
+    if (std::fflush(stdout) != 0 || std::ferror(stdout)) throw systemException(errno, "writing to standard output");
   }
 
 private:
@@ -60,7 +62,7 @@ Promise<int> supervise(AsyncIo& io, ProcessOptions options) {
   const std::unique_ptr<Process> child = spawn(io, options);
   Promise<void> output = printLines(printer, "out", child->takeStandardOutput());
   Promise<void> errors = printLines(printer, "err", child->takeStandardError());
-  co_await joinPromises(std::move(output), std::move(errors));
+  co_await joinPromisesFailFast(std::move(output), std::move(errors));
   const ExitStatus status = co_await child->onExit();
   if (status.signal != 0)
     std::fprintf(stderr, "spawn: %s was %s\n", options.program.c_str(), status.toString().c_str());
