@@ -11,11 +11,25 @@ namespace troth {
 inline namespace v0 {
 namespace {
 
+/// Other codes are errors of the system that libuv has no text for: it makes one of the number, and leaks it.
+bool isNamed(int status) noexcept {
+  switch (status) {
+#define TROTH_CODE(name, _) case UV_##name:
+    UV_ERRNO_MAP(TROTH_CODE)
+#undef TROTH_CODE
+    return true;
+  default:
+    return false;
+  }
+}
+
 class UvCategory final : public std::error_category {
 public:
   const char* name() const noexcept override { return "libuv"; }
 
-  std::string message(int status) const override { return uv_strerror(status); }
+  std::string message(int status) const override {
+    return isNamed(status) ? uv_strerror(status) : std::generic_category().message(-status);
+  }
 
   std::error_condition default_error_condition(int status) const noexcept override {
     // On Unix libuv's codes are negated errnos, except for those that have no errno (from -3000 down) and
@@ -44,7 +58,10 @@ Exception uvException(int status, std::string_view operation, std::source_locati
   if (status == UV_EAI_AGAIN) kind = Exception::Kind::OVERLOADED;
   try {
     fmt::memory_buffer text; // needs no memory but for a very long operation
-    fmt::format_to(std::back_inserter(text), "{}: {} ({})", operation, uv_strerror(status), uv_err_name(status));
+    if (isNamed(status))
+      fmt::format_to(std::back_inserter(text), "{}: {} ({})", operation, uv_strerror(status), uv_err_name(status));
+    else
+      fmt::format_to(std::back_inserter(text), "{}: {} (errno {})", operation, code.message(), -status);
     return Exception(kind, {text.data(), text.size()}, code, where);
   } catch (...) {
     return Exception(kind, operation, code, where);

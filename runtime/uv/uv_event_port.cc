@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #endif
 
@@ -31,9 +32,28 @@ void ignoreSigpipe() noexcept {
 #endif
 }
 
+#ifdef __linux__
+// Throws if there are no descriptors for two pipes. That is less than a loop needs in all, and more than libuv has
+// taken when it makes the one without which it gives up.
+bool requireDescriptors() {
+  std::array<uv_file, 4> ends{-1, -1, -1, -1};
+  int status = uv_pipe(ends.data(), 0, 0);
+  if (status == 0) status = uv_pipe(ends.data() + 2, 0, 0);
+  for (const uv_file end : ends)
+    if (end >= 0) ::close(end);
+  uvCheck(status, "making a libuv loop");
+  return true;
+}
+#endif
+
 } // namespace
 
 UvEventPort::UvEventPort() : uvLoop_(&own_) {
+#ifdef __linux__
+  // With the first loop of a process libuv (1.44, src/unix/signal.c) makes a pipe for good, and calls abort() if it
+  // cannot.
+  [[maybe_unused]] static const bool firstLoopCanBeMade = requireDescriptors();
+#endif
   if (const int status = uv_loop_init(&own_); status < 0) {
 #ifdef __linux__
     // libuv (1.44, src/unix/loop.c) forgets its epoll descriptor when a later step fails. Before that step

@@ -6,8 +6,11 @@
 
 #include <uv.h>
 
+#include <cerrno>
 #include <iterator>
 #include <optional>
+#include <string>
+#include <system_error>
 #include <utility>
 
 using namespace troth;
@@ -148,6 +151,14 @@ TEST_CASE("uvException names the operation, libuv's message and the code") {
   CHECK(e.description() == "connecting to there: connection refused (ECONNREFUSED)");
   CHECK(e.code() == uvErrorCode(UV_ECONNREFUSED));
   CHECK(fileOf(e) == "uv_error_test.cc");
+}
+
+TEST_CASE("a code of the system's that libuv has no name for has the system's message") {
+  const std::string message = std::generic_category().message(ESTALE);
+  CHECK(uvErrorCode(-ESTALE).message() == message);
+  const Exception e = uvException(-ESTALE, "reading");
+  CHECK(e.description() == "reading: " + message + " (errno " + std::to_string(ESTALE) + ")");
+  CHECK(e.code() == std::error_condition(ESTALE, std::generic_category()));
 }
 
 TEST_CASE("uvCheck throws exactly for negative codes") {
