@@ -228,7 +228,7 @@ void FileInputState::startRequest(std::size_t size) noexcept {
 void FileInputState::onDone(std::unique_ptr<FileRequest<FileInputState>> request, int result) noexcept {
   requestIsDone();
   if (result > 0) return arrived({request->bytes, static_cast<std::size_t>(result)});
-  if (result == UV_ECANCELED) return goOn();
+  if (result == UV_ECANCELED || result == UV_EINTR) return goOn(); // libuv repeats all interrupted calls but read(2)
   if (result < 0) return fail(result);
   if (hasPendingReader()) reader_->complete(); // the end
 }
