@@ -146,8 +146,9 @@ private:
   [[gnu::noinline, gnu::cold]] Promise<Chunk> tryReadUnusualChunk(std::size_t maxBytes, std::source_location where);
   bool giveScratch(uv_buf_t& buffer) const noexcept;
   [[gnu::noinline]] static void giveSpace(UvStreamState* state, uv_buf_t& buffer) noexcept;
-  void onRead(ssize_t count) noexcept;
-  [[gnu::noinline, gnu::cold]] void onNothingRead(int count) noexcept;
+  void onRead(ssize_t count, const uv_buf_t& buffer) noexcept;
+  [[gnu::noinline, gnu::cold]] void onNothingRead(int count, const uv_buf_t& buffer) noexcept;
+  void onHangUp() noexcept;
   void stopReading() noexcept;
   void failRead(int status) noexcept;
   Exception readException() const noexcept;
@@ -196,21 +197,22 @@ void UvStreamState::giveSpace(UvStreamState* state, uv_buf_t& buffer) noexcept {
     read.failed(uvException(UV_ENOMEM, "read", read.where()));
 }
 
-inline void UvStreamState::onRead(ssize_t count) noexcept {
+inline void UvStreamState::onRead(ssize_t count, const uv_buf_t& buffer) noexcept {
   if (count <= 0) [[unlikely]]
-    return onNothingRead(static_cast<int>(count));
+    return onNothingRead(static_cast<int>(count), buffer);
   if (readOp_.wantsChunk())
     readOp_.receivedScratch(static_cast<std::size_t>(count));
   else
     readOp_.received(static_cast<std::size_t>(count));
 }
 
-void UvStreamState::onNothingRead(int count) noexcept {
+void UvStreamState::onNothingRead(int count, const uv_buf_t& buffer) noexcept {
   if (count == 0) return;                            // EAGAIN: there was nothing after all
   if (count == UV_ENOBUFS && !readOp_.isPending()) { // otherwise it is the system's
     if (std::exchange(missed_, true)) stopReading();
     return;
   }
+  if (count == UV_EOF && buffer.base == nullptr) return onHangUp();
   if (count == UV_EOF) count = hiddenReset();
   if (count == UV_EOF) {
     stopReading();
@@ -219,6 +221,14 @@ void UvStreamState::onNothingRead(int count) noexcept {
   } else {
     failRead(count);
   }
+}
+
+// With a hang-up libuv (1.44, uv__stream_io) takes a read that brought less than was asked for, for the last one, and
+// reports the end without having met it. But there may be more behind urgent data, or where a read brings no more than
+// a packet (a pipe with O_DIRECT) or a page (a pseudo-terminal). Only read(2) knows.
+void UvStreamState::onHangUp() noexcept {
+  stopReading();
+  if (readOp_.isPending()) startReadSlowly();
 }
 
 void UvStreamState::stopReading() noexcept {
@@ -269,8 +279,8 @@ void UvStreamState::startReadSlowly() noexcept {
         if (state == nullptr || !state->giveScratch(*buffer)) [[unlikely]]
           giveSpace(state, *buffer);
       },
-      [](uv_stream_t* handle, ssize_t count, const uv_buf_t*) {
-        if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onRead(count);
+      [](uv_stream_t* handle, ssize_t count, const uv_buf_t* buffer) {
+        if (auto* state = static_cast<UvStreamState*>(handle->data)) state->onRead(count, *buffer);
       });
   reading_ = true;
   if (status < 0) failRead(status);

@@ -98,6 +98,17 @@ TEST_CASE_FIXTURE(IoTest, "a pipe that is borrowed does not become non-blocking 
   CHECK(readText(*input, scope) == "abc");
 }
 
+TEST_CASE_FIXTURE(IoTest, "a pipe that gives a packet at a time is read to its end") {
+  int ends[2];
+  REQUIRE(pipe2(ends, O_CLOEXEC | O_DIRECT) == 0);
+  const OwnedDescriptor out(ends[0]);
+  OwnedDescriptor in(ends[1]);
+  for (const std::string_view packet : {"one ", "two ", "three"}) writeAll(in.get(), packet);
+  in.close();
+  auto input = newInputStream(io, out.get(), Ownership::BORROW);
+  CHECK(input->readAllText(100).wait(scope) == "one two three");
+}
+
 TEST_CASE_FIXTURE(IoTest, "the writing end of a pipe without a reader can be borrowed, and writing fails") {
   RawPair pipe = rawPipe();
   pipe.out.close();

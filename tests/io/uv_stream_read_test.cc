@@ -5,6 +5,8 @@
 #include <troth/io/uv_stream.h>
 #include <troth/runtime/uv/uv_event_port.h>
 
+#include <sys/socket.h>
+
 #include <string>
 #include <vector>
 
@@ -301,6 +303,17 @@ TEST_CASE_FIXTURE(IoTest, "a reset that comes when nobody reads is what the next
   const Exception e = failureOf(pair.stream->tryReadChunk(), scope);
   CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK((e.code() == std::errc::connection_reset));
+}
+
+TEST_CASE_FIXTURE(IoTest, "what is behind urgent data is read, too, when both directions have ended") {
+  Pair pair = newTcpPair(io);
+  pair.stream->shutdownWrite();
+  REQUIRE(sleeps(*this)); // the peer has been told
+  pair.peer.send("before ");
+  REQUIRE(::send(pair.peer.fd(), "!", 1, MSG_OOB) == 1); // where each read of the system stops
+  pair.peer.send("behind");
+  pair.peer.close();
+  CHECK(pair.stream->readAllText(100).wait(scope) == "before behind");
 }
 
 TEST_CASE_FIXTURE(IoTest, "bytes that arrived before a reset can still be read, and are not followed by a clean end (S5)") {
