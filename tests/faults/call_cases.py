@@ -5,17 +5,16 @@ import re
 import socket
 import subprocess
 
-from basics import Skip, case, expect, note, options
+from basics import case, expect, note, options
 from injection import run_program, sweep
-from processes import Server, Strace, has_sanitizer, need_client
+from processes import Server, Strace, need_client
 from sockets import connect, difference, exchange, pattern
 
 # What a server calls while it serves, with errors that the call may report. Not among them are epoll_ctl, on whose
-# errors libuv calls abort() (the case `proxy.epoll_ctl` shows it), and close, which an injected error would keep from
-# closing.
+# errors libuv calls abort() (the case `proxy.epoll_ctl` shows it), close, which an injected error would keep from
+# closing, and write, by which UBSan finds out what memory is readable: it fails on one socket only.
 SERVING = {
     "read": ("ECONNRESET", "ENOMEM", "ENOBUFS", "EIO"),
-    "write": ("ECONNRESET", "ENOBUFS", "EPIPE"),
     "accept4": ("ECONNRESET", "ENOBUFS", "EMFILE"),
     "setsockopt": ("ENOBUFS", "EINVAL"),
     "getsockopt": ("ENOBUFS",),
@@ -40,15 +39,6 @@ CONNECTING = {
     "setsockopt": ("ENOBUFS",),
     "shutdown": ("ENOBUFS",),
 }
-
-
-def r7_binary(call):
-    """The server that can be tried with this call failing: UBSan writes to find out what memory is readable."""
-    if call != "write":
-        return options.server
-    if not options.release or has_sanitizer(options.release):
-        raise Skip("needs a server without sanitizers (--release)")
-    return options.release
 
 
 def exchange_while_calls_fail(server):
@@ -84,7 +74,7 @@ def fail_while_serving(server, call, errors):
 
 def r7_serving(call):
     """One call after the other fails while clients are served: whom it does not concern is served on."""
-    server = Server(binary=r7_binary(call))
+    server = Server()
     fail_while_serving(server, call, SERVING[call])
     server.expect_serves(3)
     server.expect_descriptors_back()
@@ -93,6 +83,75 @@ def r7_serving(call):
 
 for r7_call in SERVING:
     case(f"R7.serving-{r7_call}", r7_call)(r7_serving)
+
+
+class Victim:
+    """A client whose sockets in the server are known, so that calls on them alone can be made to fail."""
+
+    def __init__(self, server, sockets):
+        before = set(server.descriptor_names().values())
+        self.socket = connect(server)
+        self.socket.sendall(b"hello")
+        expect(self.socket.recv(10) == b"hello", "no echo")
+        names = {name for name in server.descriptor_names().values() if name.startswith("socket:")}
+        self.names = names - before
+        expect(len(self.names) == sockets, f"a client has {self.names}, {sockets} wanted")
+
+    def exchange(self, data):
+        """What comes back; None after a reset."""
+        try:
+            with self.socket:
+                return exchange(self.socket, data, 5)
+        except OSError:
+            return None
+
+
+def with_fault(server, victim, bystander, data, call, error, when):
+    """One connection meets the fault, the other one does not. Returns what came back, and how many calls failed."""
+    strace = Strace(
+        server.process, f"trace={call}", f"inject={call}:error={error}:when={when}", paths=victim.names
+    )
+    answer = victim.exchange(data)
+    seen = f"{call} {when} fails with {error}"
+    expect(answer is None or data.startswith(answer), f"{seen}: came back {difference(data, answer)}")
+    beside = exchange(bystander, data, 5, half_close=False)
+    expect(beside == data, f"{seen}: the other client got back {difference(data, beside)}")
+    server.expect_alive()
+    strace.detach()
+    return answer, strace.injected()
+
+
+def fail_on_one_connection(server, call, errors, transient, sockets):
+    """One call after the other fails on the sockets of one client: it alone is dropped. What is to be repeated (every
+    second call) nobody notices."""
+    data = pattern(150_000)
+    bystander = connect(server)
+    expect(exchange(bystander, b"hello", 5, half_close=False) == b"hello", "no echo")
+    failed = repeated = 0
+    for error in errors:
+        for number in range(1, 100):
+            answer, injected = with_fault(server, Victim(server, sockets), bystander, data, call, error, number)
+            if not injected:
+                expect(answer == data, f"nothing failed, but came back {difference(data, answer)}")
+                break
+            failed += injected
+    for error in transient:
+        answer, injected = with_fault(server, Victim(server, sockets), bystander, data, call, error, "1+2")
+        expect(answer == data, f"{call} is to be repeated ({error}): came back {difference(data, answer)}")
+        repeated += injected
+    note(f"{failed} calls failed, one at a time; {repeated} were repeated")
+    expect(failed >= len(errors), "next to no call has failed: the case shows nothing")
+    bystander.close()
+    server.expect_serves(3)
+    server.expect_descriptors_back()
+
+
+@case("R7.serving-write")
+def r7_serving_write():
+    """One write after the other fails on the socket of one client: it alone is dropped, or nobody notices."""
+    server = Server()
+    fail_on_one_connection(server, "write", ("ECONNRESET", "EPIPE"), ("EINTR", "EAGAIN", "ENOBUFS"), sockets=1)
+    server.stop(quiet=False)
 
 
 def fail_while_starting(arguments, use, call, errors):

@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 from basics import MIB, Skip, case, expect, note, options, poll_until
-from call_cases import fail_while_serving, fail_while_starting
+from call_cases import fail_on_one_connection, fail_while_serving, fail_while_starting
 from injection import faulty_environment, run_program
 from processes import Server, Shim, Strace
 from sockets import connect, difference, echo, exchange, pattern, reset, send_unread, state_of
@@ -100,66 +100,11 @@ ERRORS = {
 TRANSIENT = {"read": ("EINTR", "EAGAIN"), "write": ("EINTR", "EAGAIN", "ENOBUFS")}
 
 
-class Victim:
-    """A client of the proxy whose two sockets there are known, so that calls on them alone can be made to fail."""
-
-    def __init__(self, proxy):
-        before = set(proxy.descriptor_names().values())
-        self.socket = connect(proxy)
-        self.socket.sendall(b"hello")
-        expect(self.socket.recv(10) == b"hello", "no echo")
-        self.names = set(proxy.descriptor_names().values()) - before
-        expect(len(self.names) == 2, f"a client has {self.names} in the proxy")
-
-    def exchange(self, data):
-        """What comes back; None after a reset."""
-        try:
-            with self.socket:
-                return exchange(self.socket, data, 5)
-        except OSError:
-            return None
-
-
-def with_fault(proxy, bystander, data, call, error, when):
-    """One connection meets the fault, the other one does not. Returns what came back, and how many calls failed."""
-    victim = Victim(proxy)
-    strace = Strace(
-        proxy.process, f"trace={call}", f"inject={call}:error={error}:when={when}", paths=victim.names
-    )
-    answer = victim.exchange(data)
-    seen = f"{call} {when} fails with {error}"
-    expect(answer is None or data.startswith(answer), f"{seen}: came back {difference(data, answer)}")
-    beside = exchange(bystander, data, 5, half_close=False)
-    expect(beside == data, f"{seen}: the other client got back {difference(data, beside)}")
-    proxy.expect_alive()
-    strace.detach()
-    return answer, strace.injected()
-
-
 def proxy_failing(call):
     """One call after the other fails on the sockets of one client: it alone is dropped, or nobody notices."""
     server = Server()
     proxy = proxy_to(server)
-    data = pattern(150_000)
-    bystander = connect(proxy)
-    expect(exchange(bystander, b"hello", 5, half_close=False) == b"hello", "no echo")
-    failed = repeated = 0
-    for error in ERRORS[call]:
-        for number in range(1, 100):
-            answer, injected = with_fault(proxy, bystander, data, call, error, number)
-            if not injected:
-                expect(answer == data, f"nothing failed, but came back {difference(data, answer)}")
-                break
-            failed += injected
-    for error in TRANSIENT.get(call, ()):
-        answer, injected = with_fault(proxy, bystander, data, call, error, "1+2")
-        expect(answer == data, f"{call} is to be repeated ({error}): came back {difference(data, answer)}")
-        repeated += injected
-    note(f"{failed} calls failed, one at a time; {repeated} were repeated")
-    expect(failed >= len(ERRORS[call]), "next to no call has failed: the case shows nothing")
-    bystander.close()
-    proxy.expect_serves(3)
-    proxy.expect_descriptors_back()
+    fail_on_one_connection(proxy, call, ERRORS[call], TRANSIENT.get(call, ()), sockets=2)
     server.expect_descriptors_back()
     proxy.stop(quiet=False)
     expect_own_lines(proxy)
