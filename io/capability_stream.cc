@@ -5,10 +5,13 @@
 // input after a read, and is so no longer when input comes and nobody has asked: the bytes stay in the kernel.
 //
 // What came for a read that was cancelled is kept in `arrivals_`, with the bounds that the kernel gave it: the bytes of
-// one recvmsg(), and the descriptors that came along.
+// one recvmsg(), and the descriptors that came along. The kernel may put plain bytes in front of a message that has
+// descriptors, but none behind it (unix_stream_read_generic, Linux). So it is the last byte with which they are sure to
+// have come, and with which they are given to a later read.
 #include <troth/io/capability_stream.h>
 
 #include <troth/io/async_io.h>
+#include <troth/io/read_size_detail.h>
 #include <troth/io/uv_descriptor_detail.h>
 #include <troth/io/uv_disconnect_watch_detail.h>
 #include <troth/io/write_op_detail.h>
@@ -22,6 +25,7 @@
 #include <cstring>
 #include <deque>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -39,7 +43,7 @@ constexpr std::size_t CONTROL_SIZE = CMSG_SPACE(AsyncCapabilityStream::MOST_DESC
 
 int systemError() noexcept { return uv_translate_sys_error(errno); }
 
-/// Bytes, and the descriptors that came with the first of them.
+/// Bytes, and the descriptors that go with the last of them.
 struct Arrival {
   std::vector<std::byte> bytes;
   std::size_t taken = 0; // of the bytes
@@ -58,15 +62,18 @@ public:
   bool hasEnough() const noexcept { return filled_ >= minBytes_; }
   bool wantsDescriptors() const noexcept { return maxDescriptors_ != 0; }
 
-  /// `descriptors` come with the byte that is next. Throws std::bad_alloc.
-  void addDescriptors(std::vector<OwnedDescriptor> descriptors) {
-    if (descriptors.empty()) return;
-    marks_.reserve(marks_.size() + 1);
-    descriptors_.reserve(descriptors_.size() + descriptors.size());
-    marks_.push_back({filled_, descriptors.size()});
-    std::move(descriptors.begin(), descriptors.end(), std::back_inserter(descriptors_));
-  }
+  /// `count` bytes have come to space().
   void addBytes(std::size_t count) noexcept { filled_ += count; }
+  /// `descriptors` have come with the last of `count` bytes more. Throws std::bad_alloc; nothing was added then.
+  void add(std::size_t count, std::vector<OwnedDescriptor> descriptors) {
+    if (!descriptors.empty()) {
+      marks_.reserve(marks_.size() + 1);
+      descriptors_.reserve(descriptors_.size() + descriptors.size());
+      marks_.push_back({filled_ + count - 1, descriptors.size()});
+      std::move(descriptors.begin(), descriptors.end(), std::back_inserter(descriptors_));
+    }
+    addBytes(count);
+  }
 
   void complete() noexcept {
     result_.value.emplace();
@@ -163,7 +170,7 @@ private:
 
   int send(Pieces& pieces, std::span<const int>& descriptors) const noexcept;
   void continueWrite() noexcept;
-  Exception failWrite(int status, bool passing, std::source_location where) noexcept;
+  Exception failWrite(int status, std::span<const int> passing, std::source_location where) noexcept;
   WriteOp* endWriter() noexcept { return std::exchange(writer_, nullptr); }
   void writeCancelled(WriteOp&) noexcept { endWriter(); }
 };
@@ -244,9 +251,14 @@ Arrival CapabilityReadNode::takeLast(std::size_t from, std::size_t count) {
 void CapabilityReadNode::giveBack() noexcept {
   if (state_->aborted_) return;
   try {
-    for (; !marks_.empty(); marks_.pop_back())
-      state_->arrivals_.push_front(takeLast(marks_.back().at, marks_.back().count));
-    if (filled_ != 0) state_->arrivals_.push_front(takeLast(0, 0));
+    while (filled_ != 0) {
+      std::size_t descriptors = 0;
+      if (!marks_.empty() && marks_.back().at == filled_ - 1) {
+        descriptors = marks_.back().count;
+        marks_.pop_back();
+      }
+      state_->arrivals_.push_front(takeLast(marks_.empty() ? 0 : marks_.back().at + 1, descriptors));
+    }
   } catch (...) {
     // Something would be lost without notice: the stream must not go on as if nothing were missing.
     state_->readError_ = UV_ENOMEM;
@@ -264,10 +276,7 @@ Promise<BytesAndDescriptors> CapabilityState::tryRead(std::span<std::byte> buffe
                                                       std::size_t maxDescriptors, std::source_location where) {
   if (reader_ != nullptr)
     detail::throwMisuse("tryRead: another read of this stream is pending, or its result has not been taken", where);
-  if (minBytes == 0 || minBytes > buffer.size())
-    detail::throwMisuse(fmt::format("tryRead: minBytes is {}, but must be between 1 and the buffer's size, {}",
-                                    minBytes, buffer.size()),
-                        where);
+  detail::requireReadable(buffer, minBytes, where);
   reader_ = NodeAccess::makeAlone<CapabilityReadNode>(*this, buffer, minBytes, maxDescriptors, where);
   Promise<BytesAndDescriptors> promise = detail::PromiseAccess::wrap<BytesAndDescriptors>(reader_);
   beginRead();
@@ -289,13 +298,17 @@ void CapabilityState::beginRead() noexcept {
 bool CapabilityState::takeArrivals() {
   while (!arrivals_.empty() && !reader_->hasEnough()) {
     Arrival& arrival = arrivals_.front();
-    reader_->addDescriptors(std::exchange(arrival.descriptors, {}));
     const std::span<std::byte> space = reader_->space();
-    const std::size_t count = std::min(space.size(), arrival.bytes.size() - arrival.taken);
+    const std::size_t left = arrival.bytes.size() - arrival.taken;
+    const std::size_t count = std::min(space.size(), left);
     std::memcpy(space.data(), arrival.bytes.data() + arrival.taken, count);
-    reader_->addBytes(count);
-    arrival.taken += count;
-    if (arrival.taken == arrival.bytes.size()) arrivals_.pop_front();
+    if (count == left) {
+      reader_->add(count, std::move(arrival.descriptors));
+      arrivals_.pop_front();
+    } else {
+      reader_->addBytes(count);
+      arrival.taken += count;
+    }
   }
   return reader_->hasEnough();
 }
@@ -348,8 +361,7 @@ std::vector<OwnedDescriptor> descriptorsOf(const msghdr& message) {
 
 // Returns whether the reader has enough. Throws std::bad_alloc.
 bool CapabilityState::takeMessage(const msghdr& message, std::size_t count) {
-  reader_->addDescriptors(descriptorsOf(message));
-  reader_->addBytes(count);
+  reader_->add(count, descriptorsOf(message));
   if ((message.msg_flags & MSG_CTRUNC) == 0 || !reader_->wantsDescriptors()) return reader_->hasEnough();
   reader_->fail(uvException(UV_EMFILE, "read: descriptors that came are lost", reader_->where()));
   return false;
@@ -382,7 +394,7 @@ Promise<void> CapabilityState::write(std::span<const std::span<const std::byte>>
   if (writeError_ != 0) return Promise<void>(uvException(writeError_, "write", where), where);
   Pieces rest(pieces);
   if (const int status = send(rest, descriptors); status < 0)
-    return Promise<void>(failWrite(status, !descriptors.empty(), where), where);
+    return Promise<void>(failWrite(status, descriptors, where), where);
   if (rest.empty()) return READY_NOW;
   try {
     passing_.assign(descriptors.begin(), descriptors.end());
@@ -434,19 +446,27 @@ void CapabilityState::continueWrite() noexcept {
   const int status = send(writer_->pieces, descriptors);
   if (descriptors.empty()) passing_.clear();
   if (status < 0) {
-    const Exception exception = failWrite(status, !descriptors.empty(), writer_->where());
+    const Exception exception = failWrite(status, descriptors, writer_->where());
     return endWriter()->fail(exception);
   }
   if (writer_->pieces.empty()) endWriter()->complete();
 }
 
 // What a write fails with. The stream has failed too, unless it is only the descriptors that the system refuses.
-Exception CapabilityState::failWrite(int status, bool passing, std::source_location where) noexcept {
+Exception CapabilityState::failWrite(int status, std::span<const int> passing, std::source_location where) noexcept {
   if (status == uv_translate_sys_error(ETOOMANYREFS)) // libuv does not know it
     return Exception(Exception::Kind::OVERLOADED, "write: the peer has left too many descriptors unread",
                      uvErrorCode(status), where);
+  if (status == UV_EBADF) {
+    for (const int number : passing) {
+      if (fcntl(number, F_GETFD) >= 0) continue;
+      fmt::memory_buffer text; // needs no memory
+      fmt::format_to(std::back_inserter(text), "writeWithDescriptors: descriptor {}", number);
+      return uvException(status, {text.data(), text.size()}, where);
+    }
+  }
   Exception exception = uvException(status, "write", where);
-  if (!passing || exception.kind() == Exception::Kind::DISCONNECTED) {
+  if (passing.empty() || exception.kind() == Exception::Kind::DISCONNECTED) {
     writeError_ = status;
     watch_.disconnected();
   }
@@ -551,6 +571,7 @@ Promise<OwnedDescriptor> AsyncCapabilityStream::receiveDescriptor(std::source_lo
 }
 
 Promise<void> AsyncCapabilityStream::sendStream(std::unique_ptr<AsyncIoStream> stream, std::source_location where) {
+  if (stream == nullptr) detail::throwMisuse("sendStream: the stream is null", where);
   const std::optional<int> descriptor = stream->descriptor();
   if (!descriptor) detail::throwMisuse("sendStream: there is no descriptor under the stream", where);
   return sendDescriptor(*descriptor, where).attach(std::move(stream));

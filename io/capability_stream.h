@@ -49,7 +49,8 @@ public:
   /// descriptors that come along.
   ///
   /// Completes:    when so many bytes have arrived, at the end of the stream, or on error; never inside this call.
-  /// Result:       the number of bytes, less than `minBytes` only at the end of the stream, and the descriptors.
+  /// Result:       the number of bytes, less than `minBytes` only at the end of the stream, and the descriptors. Those
+  ///               of a read that was cancelled come again with the last of the bytes that came with them.
   /// Errors:       DISCONNECTED if the peer has gone with bytes of ours unread; OVERLOADED if the process had no room
   ///               for descriptors that came: these are lost, while the bytes are what the next read begins with.
   /// Cancellation: clean: nothing is consumed and `buffer` is not touched again.

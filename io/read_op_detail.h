@@ -39,13 +39,13 @@ public:
   void beginSpan(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) noexcept {
     begin(Mode::SPAN, where);
     space_ = buffer;
-    minBytes_ = minBytes;
+    wanted_ = minBytes;
     filled_ = 0;
   }
   /// `maxBytes` is chunkSize() of what the caller wants.
   void beginChunk(std::size_t maxBytes, std::source_location where) noexcept {
     begin(Mode::CHUNK, where);
-    most_ = maxBytes;
+    wanted_ = maxBytes;
   }
   /// The promise of the read that has begun: of a std::size_t, or of a Chunk.
   template <typename T>
@@ -55,14 +55,14 @@ public:
 
   /// Of a span: where the next bytes go, and how many of them it still needs.
   std::span<std::byte> space() const noexcept { return space_.subspan(filled_); }
-  std::size_t missing() const noexcept { return minBytes_ - filled_; }
+  std::size_t missing() const noexcept { return wanted_ - filled_; }
   /// Of a chunk: the most bytes that it may have.
-  std::size_t most() const noexcept { return most_; }
+  std::size_t most() const noexcept { return wanted_; }
 
   /// Takes what it has room for of `bytes`, which are not empty, and returns how many that were. Without memory for
   /// them it fails and takes none.
   std::size_t take(std::span<const std::byte> bytes) noexcept {
-    if (mode_ == Mode::CHUNK) return takeChunk(bytes.first(std::min(bytes.size(), most_)));
+    if (mode_ == Mode::CHUNK) return takeChunk(bytes.first(std::min(bytes.size(), wanted_)));
     const std::size_t count = std::min(bytes.size(), space().size());
     std::memcpy(space().data(), bytes.data(), count);
     received(count);
@@ -71,7 +71,7 @@ public:
   /// `count` bytes have come to space().
   void received(std::size_t count) noexcept {
     filled_ += count;
-    if (filled_ < minBytes_) return;
+    if (filled_ < wanted_) return;
     sizeResult_.value.emplace(filled_);
     setReady();
   }
@@ -114,10 +114,9 @@ private:
   EventLoop* loop_;
   Mode mode_ = Mode::FREE;
   bool taken_ = false;
-  std::span<std::byte> space_; // of a SPAN read
-  std::size_t minBytes_ = 0;   // of a SPAN read
-  std::size_t most_ = 0;       // of a CHUNK read
-  std::size_t filled_ = 0;
+  std::span<std::byte> space_;     // of a SPAN read
+  std::size_t filled_ = 0;         // of space_
+  std::size_t wanted_ = 0;         // bytes: of a SPAN read at least so many, of a CHUNK read at most
   Result<std::size_t> sizeResult_; // the result of a SPAN read, empty otherwise
   Result<Chunk> chunkResult_;      // the result of a CHUNK read; otherwise its chunk is empty
 

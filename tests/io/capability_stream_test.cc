@@ -558,3 +558,34 @@ Promise<void> bigWriteBody(IoTest& test) {
 TEST_CASE("passing descriptors and streams can be cancelled at every step (R5)") { CHECK(cancelSweep(passBody) > 2); }
 
 TEST_CASE("a big write of a capability stream can be cancelled at every step (R5)") { CHECK(cancelSweep(bigWriteBody) > 5); }
+
+TEST_CASE_FIXTURE(IoTest, "bytes that come before a descriptor are not given back as if it had come with them") {
+  CapabilityPair pair = newCapabilityPair(io);
+  RawPair pipe = rawPipe();
+  pair.left->write("abc").wait(scope);
+  pair.left->sendDescriptor(pipe.in.get()).wait(scope);
+  std::string buffer(16, '.');
+  {
+    Promise<BytesAndDescriptors> read = readSome(*pair.right, buffer, 8);
+    REQUIRE(read.poll(scope)); // the kernel gives it all at once
+  }
+  std::string three(3, '.');
+  CHECK(pair.right->tryRead(bufferOf(three)).wait(scope) == 3);
+  CHECK(three == "abc");
+  CHECK(areConnected(pair.right->receiveDescriptor().wait(scope).get(), pipe.out.get()));
+}
+
+TEST_CASE_FIXTURE(IoTest, "a descriptor that is not open is refused by its number, and the stream goes on") {
+  CapabilityPair pair = newCapabilityPair(io);
+  const Exception refused = failureOf(pair.left->sendDescriptor(987'654), scope);
+  CHECK(contains(refused.description(), "descriptor 987654"));
+  CHECK(refused.code() == std::errc::bad_file_descriptor);
+  pair.left->write("on").wait(scope);
+  std::string two(2, '.');
+  CHECK(pair.right->tryRead(bufferOf(two)).wait(scope) == 2);
+}
+
+TEST_CASE_FIXTURE(IoTest, "no stream cannot be sent") {
+  CapabilityPair pair = newCapabilityPair(io);
+  CHECK(contains(thrownBy([&] { pair.left->sendStream(nullptr).ignoreResult(); }).description(), "the stream is null"));
+}
