@@ -17,6 +17,14 @@ namespace detail {
 /// Bytes that cancelled reads have given back; the next reads begin with them. Small while there are none.
 class GivenBack {
 public:
+  GivenBack() noexcept = default;
+  /// Throws std::bad_alloc.
+  GivenBack(const GivenBack& other) : kept_(other.empty() ? nullptr : std::make_unique<Kept>(*other.kept_)) {}
+  GivenBack& operator=(GivenBack other) noexcept {
+    kept_.swap(other.kept_);
+    return *this;
+  }
+
   bool empty() const noexcept { return kept_ == nullptr; }
   std::span<const std::byte> bytes() const noexcept {
     return empty() ? std::span<const std::byte>() : std::span<const std::byte>(kept_->bytes).subspan(kept_->taken);

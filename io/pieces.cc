@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// What is left of a write, cut wherever it may be.
 #include <troth/io/pieces_detail.h>
 
 #include <algorithm>
