@@ -61,6 +61,7 @@ class Case:
 
 
 SMALL_BUFFER = 16 * 1024
+BY_SENDFILE = ("uv_fs_sendfile", "sendfile")  # other ways from a file to a socket
 CASES = [
     Case("memory", "memory pipe to memory pipe", ("memory", 64 * 1024), mib=512),
     Case("memory-4k", "the same, 4 KiB a write", ("memory", 4 * 1024)),
@@ -69,9 +70,9 @@ CASES = [
          ("--input", "unix", "--output", "unix", "--send-buffer", SMALL_BUFFER)),
     Case("tcp", "TCP to TCP", ("sockets", "tcp"), ("--input", "tcp", "--output", "tcp")),
     Case("file-unix", "file to Unix socket", ("file", "unix"), ("--output", "unix"), reads_file=True,
-         yardsticks=("libuv", "sendfile")),
+         yardsticks=("libuv", *BY_SENDFILE)),
     Case("file-tcp", "file to TCP", ("file", "tcp"), ("--output", "tcp"), reads_file=True,
-         yardsticks=("libuv", "sendfile")),
+         yardsticks=("libuv", *BY_SENDFILE)),
 ]
 
 
@@ -86,12 +87,14 @@ class Pumps:
         self.directory = directory
         programs = bench.options.build / "bench"
         self.peer = programs / "streams_peer"
-        self.programs = {SUBJECT: programs / "streams_troth", "libuv": programs / "streams_libuv",
-                         "sendfile": programs / "streams_libuv"}
+        self.subject = programs / "streams_troth"
+        self.yardstick = programs / "streams_libuv"
 
     def command(self, case, name, warmup, measured, tool):
         what, kind = case.arguments
-        program = [*tool, self.programs[name], "sendfile" if name == "sendfile" else what, kind, warmup, measured]
+        if name in BY_SENDFILE:
+            what = name
+        program = [*tool, self.subject if name == SUBJECT else self.yardstick, what, kind, warmup, measured]
         total = warmup + measured
         source = []
         if case.reads_file:
@@ -212,7 +215,7 @@ def make_table(cases, figures):
     for case in cases:
         for yardstick in case.yardsticks:
             both = figures[case, SUBJECT], figures[case, yardstick]
-            label = case.label if yardstick == "libuv" else f"  beside uv_fs_{yardstick}"
+            label = case.label if yardstick == "libuv" else f"  beside {yardstick}"
             table.add(label, {
                 ratio: ratio_of_rounds(both[0]["rounds"], both[1]["rounds"]),
                 cpu: pair([median_of_rounds(figure, "cpu") for figure in both], lambda v: f"{v:,.0f}"),
@@ -232,7 +235,7 @@ def make_call_table(cases, figures):
             continue
         for yardstick in case.yardsticks:
             both = figures[case, SUBJECT]["calls"], figures[case, yardstick]["calls"]
-            label = case.label if yardstick == "libuv" else f"  beside uv_fs_{yardstick}"
+            label = case.label if yardstick == "libuv" else f"  beside {yardstick}"
             table.add(label, {kind: pair([calls and calls[kind] for calls in both], lambda v: f"{v + 0.0:.1f}")
                               for kind in kinds})
     return table

@@ -2,18 +2,24 @@
 /* The yardstick of the streams benchmark: pumps on bare libuv, as careful C makes them by hand. */
 
 /*
- *   sockets   One buffer. What has been read is sent at once by `uv_try_write`. Only if the socket does not take all
- *             of it reading is stopped, the rest is queued where it is, and when it has gone reading starts again.
- *   file      Two buffers: the thread pool reads into the one while the other is written.
- *   sendfile  No buffer: the thread pool calls sendfile(2), and when the socket is full `uv_poll_t` waits for room.
- *   memory    What a pipe in memory cannot do without: the reader's copy of the writer's bytes. No libuv at all.
+ *   sockets         One buffer. What has been read is sent at once by `uv_try_write`. Only if the socket does not take
+ *                   all of it reading is stopped, the rest is queued where it is, and when it has gone reading starts
+ *                   again.
+ *   file            Two buffers: the thread pool reads into the one while the other is written.
+ *   uv_fs_sendfile  What libuv has for it. (1.44 tries copy_file_range(2), which refuses a socket, and then reads and
+ *                   writes 8 KiB at a time.)
+ *   sendfile        No buffer: the thread pool calls sendfile(2) itself, and when the socket is full `uv_poll_t` waits
+ *                   for room.
+ *   memory          What a pipe in memory cannot do without: the reader's copy of the writer's bytes. No libuv at all.
  */
 
 #include "streams_common.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/sendfile.h>
 #include <uv.h>
 
 static uv_loop_t loop;
@@ -217,39 +223,65 @@ static void pump_file(const char* path, int is_tcp) {
 enum { SENDFILE_SIZE = 1024 * 1024 };
 
 static uv_poll_t room;
+static uv_work_t work;
 static size_t asked;
+static ssize_t answer;
 
-static void send_some(void);
+static void (*send_more)(void);
 
 static void there_is_room(uv_poll_t* handle, int status, int events) {
   (void)events;
   check(status, "uv_poll_t");
   uv_poll_stop(handle);
-  send_some();
+  send_more();
 }
 
-static void was_sent(uv_fs_t* request) {
-  const ssize_t sent = request->result == UV_EAGAIN ? 0 : check(request->result, "uv_fs_sendfile");
-  uv_fs_req_cleanup(request);
-  pumped((size_t)sent);
+static void was_sent(ssize_t result) {
+  const size_t sent = result == UV_EAGAIN ? 0 : (size_t)check(result, "sendfile");
+  pumped(sent);
   if (done == total)
     uv_close((uv_handle_t*)&room, NULL);
-  else if ((size_t)sent == asked)
-    send_some();
+  else if (sent == asked)
+    send_more();
   else
     check(uv_poll_start(&room, UV_WRITABLE, there_is_room), "uv_poll_start");
 }
 
-static void send_some(void) {
+static void sent_by_libuv(uv_fs_t* request) {
+  const ssize_t result = request->result;
+  uv_fs_req_cleanup(request);
+  was_sent(result);
+}
+
+static void send_by_libuv(void) {
   asked = smaller(SENDFILE_SIZE, total - done);
-  check(uv_fs_sendfile(&loop, &file_request, OUTPUT_DESCRIPTOR, file, (int64_t)done, asked, was_sent),
+  check(uv_fs_sendfile(&loop, &file_request, OUTPUT_DESCRIPTOR, file, (int64_t)done, asked, sent_by_libuv),
         "uv_fs_sendfile");
 }
 
-static void pump_by_sendfile(const char* path) {
+static void call_sendfile(uv_work_t* request) {
+  (void)request;
+  off_t from = (off_t)done;
+  answer = sendfile(OUTPUT_DESCRIPTOR, file, &from, asked);
+  if (answer < 0) answer = uv_translate_sys_error(errno);
+}
+
+static void sent_by_hand(uv_work_t* request, int status) {
+  (void)request;
+  check(status, "uv_queue_work");
+  was_sent(answer);
+}
+
+static void send_by_hand(void) {
+  asked = smaller(SENDFILE_SIZE, total - done);
+  check(uv_queue_work(&loop, &work, call_sendfile, sent_by_hand), "uv_queue_work");
+}
+
+static void pump_by_sendfile(const char* path, void (*send)(void)) {
   open_file(path);
   check(uv_poll_init(&loop, &room, OUTPUT_DESCRIPTOR), "uv_poll_init");
-  send_some();
+  send_more = send;
+  send_more();
 }
 
 /* --- Memory -------------------------------------------------------------------------------------- */
@@ -273,7 +305,7 @@ static void pump_memory(size_t piece_size) {
 static int usage(void) {
   fprintf(stderr, "usage: streams_libuv memory PIECE_SIZE WARMUP BYTES\n"
                   "       streams_libuv sockets unix|tcp WARMUP BYTES\n"
-                  "       streams_libuv file|sendfile unix|tcp WARMUP BYTES FILE\n"
+                  "       streams_libuv file|uv_fs_sendfile|sendfile unix|tcp WARMUP BYTES FILE\n"
                   "       streams_libuv --version\n");
   return 2;
 }
@@ -298,8 +330,10 @@ int main(int argc, char** argv) {
     pump_sockets(is_tcp);
   else if (strcmp(what, "file") == 0 && argc == 6)
     pump_file(argv[5], is_tcp);
+  else if (strcmp(what, "uv_fs_sendfile") == 0 && argc == 6)
+    pump_by_sendfile(argv[5], send_by_libuv);
   else if (strcmp(what, "sendfile") == 0 && argc == 6)
-    pump_by_sendfile(argv[5]);
+    pump_by_sendfile(argv[5], send_by_hand);
   else
     return usage();
 

@@ -73,7 +73,8 @@ private:
   std::array<char, PIECE_SIZE> buffer_;
 
   std::string_view pieceAt(std::uint64_t offset, std::uint64_t end) const {
-    return {piece_at(pattern_.get(), offset), static_cast<std::size_t>(std::min<std::uint64_t>(pieceSize_, end - offset))};
+    return {piece_at(pattern_.get(), offset),
+            static_cast<std::size_t>(std::min<std::uint64_t>(pieceSize_, end - offset))};
   }
 
   Promise<void> write(std::uint64_t bytes) {
