@@ -67,7 +67,7 @@ CASES = [
     Case("memory-4k", "the same, 4 KiB a write", ("memory", 4 * 1024)),
     Case("unix", "Unix socket to Unix socket", ("sockets", "unix"), ("--input", "unix", "--output", "unix")),
     Case("unix-full", "the same, with a small send buffer", ("sockets", "unix"),
-         ("--input", "unix", "--output", "unix", "--send-buffer", SMALL_BUFFER)),
+         ("--input", "unix", "--output", "unix", "--send-buffer", SMALL_BUFFER), mib=32),
     Case("tcp", "TCP to TCP", ("sockets", "tcp"), ("--input", "tcp", "--output", "tcp")),
     Case("file-unix", "file to Unix socket", ("file", "unix"), ("--output", "unix"), reads_file=True,
          yardsticks=("libuv", *BY_SENDFILE)),
