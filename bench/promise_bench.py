@@ -20,15 +20,14 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from echo_bench import (BenchError, ROOT, Table, busy_share, commit, interrupt, order_of_round, output_of,
-                        processor, progress, system)
+from common import (BenchError, ROOT, Table, busy_share, commit, limit_time, order_of_round, output_of, pattern,
+                    processor, progress, system)
 
 OPERATIONS = 1000
 RUN_LIMIT = 120  # seconds for one start of a program
@@ -232,13 +231,6 @@ def describe(programs, options, busy):
 # --- The command line ----------------------------------------------------------------------------
 
 
-def pattern(text):
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"is no regular expression: {error}") from None
-
-
 def parse_options(arguments):
     parser = argparse.ArgumentParser(
         prog="tools/bench promise",
@@ -274,9 +266,7 @@ def find_programs(options):
 
 def main(arguments):
     options = parse_options(arguments)
-    for signal_number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
-        signal.signal(signal_number, interrupt)
-    signal.alarm(TOTAL_LIMIT)
+    limit_time(TOTAL_LIMIT)
 
     programs = find_programs(options)
     known = {case for case, _, _ in CASES} | {EMPTY}
