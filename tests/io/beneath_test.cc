@@ -27,23 +27,22 @@
 
 using namespace troth;
 using namespace troth::test;
-using detail::Descriptor;
 
 namespace {
 
 /// What an open gives: 0, or the negative errno.
 int opens(const TemporaryDirectory& directory, std::string_view path, int flags, Symlinks symlinks) {
-  const Descriptor top(::open(directory.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const OwnedDescriptor top(::open(directory.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   REQUIRE(top.get() >= 0);
-  const Descriptor opened(detail::openBeneath(top.get(), path, flags, 0666, symlinks));
+  const OwnedDescriptor opened(detail::openBeneath(top.get(), path, flags, 0666, symlinks));
   if (opened.get() >= 0) CHECK((::fcntl(opened.get(), F_GETFD) & FD_CLOEXEC) != 0);
   return std::min(opened.get(), 0);
 }
 
 int walks(const TemporaryDirectory& directory, std::string_view path, int flags) {
-  const Descriptor top(::open(directory.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const OwnedDescriptor top(::open(directory.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   REQUIRE(top.get() >= 0);
-  const Descriptor opened(detail::openByWalking(top.get(), path, flags, 0666));
+  const OwnedDescriptor opened(detail::openByWalking(top.get(), path, flags, 0666));
   if (opened.get() >= 0) CHECK((::fcntl(opened.get(), F_GETFD) & FD_CLOEXEC) != 0);
   return std::min(opened.get(), 0);
 }
@@ -101,6 +100,38 @@ TEST_CASE("links are refused on the way and at the end, by the kernel when asked
       CAPTURE(flags);
       CHECK(opens(directory, path, flags, Symlinks::REFUSE) == -ELOOP);
       CHECK(walks(directory, path, flags) == -ELOOP);
+    }
+  }
+}
+
+TEST_CASE("where the kernel can refuse links, it and the walk give the same, whatever is opened and how") {
+  TemporaryDirectory directory;
+  plantLinks(directory);
+  directory.link("nowhere", "dangling");
+  REQUIRE(::mkfifo(directory.inside("fifo").c_str(), 0600) == 0);
+  std::string longest; // of "." again and again
+  while (longest.size() < Path::MAX_SIZE) longest += longest.empty() ? "." : "/.";
+  for (const std::string& path :
+       {std::string("."), std::string("sub"), std::string("sub/file"), std::string("sub/file/x"), std::string("sub/none"),
+        std::string("none/file"), std::string("fifo"), std::string("fifo/x"), std::string("dangling"),
+        std::string("dangling/x"), std::string("link-to-file/x"), std::string("link-to-sub"), std::string("loop/x"),
+        std::string("link-absolute"), std::string(255, 'n'), std::string(256, 'n'), "sub/" + std::string(256, 'n'),
+        longest, std::string(Path::MAX_SIZE + 1, 'x')}) {
+    for (const int flags : {O_RDONLY | O_NONBLOCK, O_RDWR | O_NONBLOCK, O_RDONLY | O_DIRECTORY,
+                            O_WRONLY | O_APPEND | O_NONBLOCK, O_RDWR | O_CREAT | O_NONBLOCK,
+                            O_RDWR | O_CREAT | O_EXCL | O_NONBLOCK, O_RDWR | O_CREAT | O_TRUNC | O_NONBLOCK,
+                            detail::PLACE, detail::PLACE_OF_DIRECTORY}) {
+      CAPTURE(path);
+      CAPTURE(flags);
+      const auto removeMade = [&] {
+        ::unlink(directory.inside("sub/none").c_str());
+        ::unlink(directory.inside(std::string(255, 'n')).c_str());
+      };
+      const int byKernel = opens(directory, path, flags, Symlinks::REFUSE);
+      removeMade();
+      const int byWalking = walks(directory, path, flags);
+      removeMade();
+      CHECK(byKernel == byWalking);
     }
   }
 }

@@ -161,7 +161,29 @@ TEST_CASE_FIXTURE(IoTest, "a device that can be waited for is") {
   CHECK(count == 7);
 }
 
+TEST_CASE_FIXTURE(IoTest, "an owned descriptor is taken, and closed if no stream can be made of it") {
+  RawPair pipe = rawPipe();
+  const int in = pipe.in.get();
+  const int out = pipe.out.get();
+  CHECK(contains(thrownBy([&] { (void)newIoStream(io, std::move(pipe.in)); }).description(), "one way"));
+  CHECK(!isOpen(in));
+  const auto input = newInputStream(io, std::move(pipe.out));
+  CHECK(isOpen(out));
+  CHECK(readText(*input, scope).empty());
+  CHECK(contains(thrownBy([&] { (void)newOutputStream(io, OwnedDescriptor()); }).description(), "descriptor -1"));
+}
+
 // --------------------------------------------------------------------------------------------- errors
+
+TEST_CASE_FIXTURE(IoTest, "a device of which no stream can be made does not become non-blocking") {
+  OwnedDescriptor event(eventfd(0, EFD_CLOEXEC));
+  {
+    DescriptorLimit limit;
+    const Exception e = thrownBy([&] { (void)newIoStream(io, event.get(), Ownership::BORROW); });
+    CHECK((e.code() == std::errc::too_many_files_open));
+  }
+  CHECK(!isNonBlocking(event.get()));
+}
 
 TEST_CASE_FIXTURE(IoTest, "what is no stream is refused, with the descriptor's number and the reason") {
   RawPair pipe = rawPipe();
@@ -482,6 +504,25 @@ TEST_CASE_FIXTURE(IoTest, "standard input and output may be pipes, which stay bl
   error.reset();
   CHECK(isOpen(STDIN_FILENO));
   CHECK(isOpen(STDERR_FILENO));
+}
+
+TEST_CASE("a standard descriptor that is closed is given to nothing else, and cannot be used") {
+  for (const int number : {STDIN_FILENO, STDOUT_FILENO}) {
+    CAPTURE(number);
+    const RawPair pipe = rawPipe();
+    const Standard standard(number, pipe.in.get());
+    ::close(number);
+    AsyncIoContext io = setupAsyncIo();
+    const Exception e = thrownBy([&] {
+      if (number == STDIN_FILENO)
+        (void)standardInput(io);
+      else
+        (void)standardOutput(io);
+    });
+    CHECK((e.kind() == Exception::Kind::FAILED));
+    CHECK(contains(e.description(), number == STDIN_FILENO ? "descriptor 0 is open for writing only"
+                                                           : "descriptor 1 is open for reading only"));
+  }
 }
 
 TEST_CASE_FIXTURE(IoTest, "standard input and output may be files, /dev/null and sockets") {
