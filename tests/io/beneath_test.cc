@@ -1,29 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Tests of opening beneath a directory, in both ways: by the kernel's openat2 and by walking.
+#include "failing_call.h"
 #include "temporary_directory.h"
-
-#include "fixtures.h"
 
 #include <troth/io/beneath_detail.h>
 #include <troth/io/file.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstddef>
-#include <functional>
 #include <string>
-#include <thread>
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#ifdef __linux__
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#endif
 
 using namespace troth;
 using namespace troth::test;
@@ -138,35 +127,12 @@ TEST_CASE("where the kernel can refuse links, it and the walk give the same, wha
 
 #ifdef __linux__
 
-namespace {
-
-/// Calls `call` on a thread for which openat2 fails with `error`.
-void withoutOpenat2(int error, const std::function<void()>& call) {
-  std::thread([&] {
-    sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog program{std::size(filter), filter};
-    REQUIRE(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
-      MESSAGE("this system has no seccomp: not tested");
-      return;
-    }
-    call();
-  }).join();
-}
-
-} // namespace
-
 TEST_CASE("where openat2 is missing or not allowed, the walk takes its place") {
   TemporaryDirectory directory;
   plantLinks(directory);
-  for (const int error : {ENOSYS, EPERM}) {
+  for (const unsigned error : {unsigned(ENOSYS), unsigned(EPERM)}) {
     CAPTURE(error);
-    withoutOpenat2(error, [&] {
+    withFailing({SYS_openat2, error}, [&] {
       CHECK(opens(directory, "sub/file", O_RDONLY, Symlinks::FOLLOW_INSIDE) == 0);
       CHECK(opens(directory, "link-to-sub/file", O_RDONLY, Symlinks::FOLLOW_INSIDE) == -ELOOP); // all are refused
       CHECK(opens(directory, "link-out", O_RDONLY, Symlinks::FOLLOW_INSIDE) == -ELOOP);

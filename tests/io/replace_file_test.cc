@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Tests of replacing a file: all of it or nothing, and nothing else is left.
+#include "failing_call.h"
 #include "file_fixture.h"
 
+#include <troth/io/replace_file_detail.h>
+
+#include <cerrno>
 #include <csignal>
 #include <string>
 
@@ -124,3 +128,42 @@ TEST_CASE("a replacement that is cancelled at any moment happens as a whole or n
     CHECK(disk.count() == 1);
   }
 }
+
+#ifdef __linux__
+
+TEST_CASE("whatever step of a replacement fails, the old file is untouched and no other is left") {
+  const TemporaryDirectory disk;
+  disk.write("file", "old");
+  REQUIRE(::chmod(disk.inside("file").c_str(), 0640) == 0);
+  const OwnedDescriptor directory(::open(disk.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (const FailingCall& failing :
+       {FailingCall{SYS_newfstatat, EIO}, FailingCall{SYS_openat, EACCES, O_DIRECTORY},
+        FailingCall{SYS_openat, ENOSPC, O_CREAT}, FailingCall{SYS_fchmod, EPERM}, FailingCall{SYS_pwrite64, ENOSPC},
+        FailingCall{SYS_fsync, EIO}, FailingCall{SYS_renameat, EIO}}) {
+    CAPTURE(failing.number);
+    withFailing(failing, [&] {
+      const std::string contents = "new";
+      CHECK(detail::replaceFile(directory.get(), "file", asBytes(contents)) == -static_cast<int>(failing.error));
+    });
+    CHECK(disk.read("file") == "old");
+    CHECK(modeOf(disk.inside("file")) == 0640);
+    CHECK(disk.count() == 1);
+  }
+}
+
+TEST_CASE("where no file can be without a name, one is made with a name, and loses it") {
+  const TemporaryDirectory disk;
+  const OwnedDescriptor directory(::open(disk.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  withFailing({SYS_openat, EOPNOTSUPP, O_TMPFILE & ~O_DIRECTORY}, [&] {
+    OwnedDescriptor file;
+    CHECK(detail::makeNameless(directory.get(), file) == 0);
+    CHECK(::write(file.get(), "x", 1) == 1);
+    struct stat info {};
+    REQUIRE(::fstat(file.get(), &info) == 0);
+    CHECK(info.st_nlink == 0);
+    CHECK((info.st_mode & 07777) == 0600);
+  });
+  CHECK(disk.count() == 0);
+}
+
+#endif
