@@ -141,6 +141,18 @@ TEST_CASE("where openat2 is missing or not allowed, the walk takes its place") {
   }
 }
 
+TEST_CASE("magic links of the kernel are refused, wherever they lead") {
+  const OwnedDescriptor top(::open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (const std::string& path : {"fd/" + std::to_string(top.get()), std::string("cwd"), std::string("root/etc"),
+                                  std::string("exe")}) {
+    CAPTURE(path);
+    const OwnedDescriptor opened(detail::openBeneath(top.get(), path, O_RDONLY, 0, Symlinks::FOLLOW_INSIDE));
+    CHECK(opened.get() == -ELOOP);
+    const OwnedDescriptor walked(detail::openByWalking(top.get(), path, O_RDONLY, 0));
+    CHECK(walked.get() == -ELOOP);
+  }
+}
+
 TEST_CASE("links to what is inside are followed, and others lead nowhere") {
   TemporaryDirectory directory;
   plantLinks(directory);

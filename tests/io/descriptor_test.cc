@@ -396,11 +396,16 @@ TEST_CASE_FIXTURE(IoTest, "a read that a thread has begun gives its bytes to the
 TEST_CASE_FIXTURE(IoTest, "a read that no thread has begun is withdrawn") {
   OwnedDescriptor file = fileOf("abc");
   auto stream = newInputStream(io, file.get(), Ownership::BORROW);
+  {
+    BusyThreadPool busy(io);
+    const Promise<Chunk> read = stream->tryReadChunk();
+  }
+  { BusyThreadPool nothingIsQueued(io); }
+  CHECK(lseek(file.get(), 0, SEEK_CUR) == 0);
   BusyThreadPool busy(io);
   { const Promise<Chunk> read = stream->tryReadChunk(); }
   Promise<Chunk> next = stream->tryReadChunk();
   REQUIRE(!next.poll(scope));
-  CHECK(lseek(file.get(), 0, SEEK_CUR) == 0);
   busy.release();
   CHECK(std::move(next).wait(scope).text() == "abc");
 }
@@ -408,6 +413,12 @@ TEST_CASE_FIXTURE(IoTest, "a read that no thread has begun is withdrawn") {
 TEST_CASE_FIXTURE(IoTest, "a write that no thread has begun is withdrawn, and the next one goes on") {
   OwnedDescriptor file = fileOf("");
   auto stream = newOutputStream(io, file.get(), Ownership::BORROW);
+  {
+    BusyThreadPool busy(io);
+    const Promise<void> write = stream->write("never");
+  }
+  { BusyThreadPool nothingIsQueued(io); }
+  CHECK(contentOf(file.get()).empty());
   BusyThreadPool busy(io);
   { const Promise<void> write = stream->write("never"); }
   Promise<void> next = stream->write("next");
@@ -415,6 +426,24 @@ TEST_CASE_FIXTURE(IoTest, "a write that no thread has begun is withdrawn, and th
   busy.release();
   std::move(next).wait(scope);
   CHECK(contentOf(file.get()) == "next");
+}
+
+TEST_CASE_FIXTURE(IoTest, "what no thread has begun when its stream is destroyed is withdrawn, too") {
+  OwnedDescriptor source = fileOf("abc");
+  OwnedDescriptor target = fileOf("");
+  auto input = newInputStream(io, source.get(), Ownership::BORROW);
+  auto output = newOutputStream(io, target.get(), Ownership::BORROW);
+  {
+    BusyThreadPool busy(io);
+    const Promise<Chunk> read = input->tryReadChunk();
+    const Promise<void> write = output->write("never");
+    input.reset();
+    output.reset();
+    busy.release();
+    { BusyThreadPool nothingIsQueued(io); }
+  }
+  CHECK(lseek(source.get(), 0, SEEK_CUR) == 0);
+  CHECK(contentOf(target.get()).empty());
 }
 
 TEST_CASE_FIXTURE(IoTest, "a write that a thread has begun owns its bytes, and the next one comes after it") {
