@@ -12,15 +12,18 @@
 #include <fcntl.h>
 #include <span>
 #include <string_view>
+#include <utility>
 
 using namespace troth;
 
 std::unique_ptr<AsyncInputStream> open(AsyncIo& io, const char* name) {
   if (std::string_view(name) == "-") return standardInput(io);
   OwnedDescriptor file(TROTH_SYSCALL(::open(name, O_RDONLY | O_CLOEXEC), name));
-  auto stream = newInputStream(io, file.get(), Ownership::TAKE);
-  file.release();
-  return stream;
+  try {
+    return newInputStream(io, std::move(file));
+  } catch (const Exception& e) {
+    throw e.withContext(name); // a directory, for example
+  }
 }
 
 Promise<void> copyAll(AsyncIo& io, std::span<char*> names) {

@@ -78,8 +78,9 @@ class HostedAsyncIoContext : public AsyncIo {
   friend HostedAsyncIoContext setupAsyncIo(uv_loop_s* hostLoop, std::source_location where);
 };
 
-/// Sets up this thread with a libuv loop of its own. Ignores SIGPIPE if it has its default action. Throws
-/// FAILED if the thread has a loop already, OVERLOADED if descriptors are short.
+/// Sets up this thread with a libuv loop of its own. Ignores SIGPIPE if it has its default action. A standard
+/// descriptor that is closed is opened, as one that can be used in the wrong direction only, so that nothing else gets
+/// its number. Throws FAILED if the thread has a loop already, OVERLOADED if descriptors are short.
 AsyncIoContext setupAsyncIo(std::source_location where = std::source_location::current());
 
 /// Sets up this thread inside `hostLoop` (a `uv_loop_t*`), which the host goes on running, and which must

@@ -2,8 +2,6 @@
 // openat2(), or a walk from component to component where the kernel has none.
 #include <troth/io/beneath_detail.h>
 
-#include <troth/io/file.h>
-
 #include <cerrno>
 #include <cstring>
 
@@ -11,9 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifdef __linux__
+#if defined(__linux__) && __has_include(<linux/openat2.h>)
 #include <linux/openat2.h>
 #include <sys/syscall.h>
+#define TROTH_HAS_OPENAT2
 #endif
 
 namespace troth {
@@ -26,10 +25,6 @@ const int PLACE = O_PATH;
 const int PLACE = O_RDONLY | O_NONBLOCK;
 #endif
 const int PLACE_OF_DIRECTORY = PLACE | O_DIRECTORY;
-
-Descriptor::~Descriptor() {
-  if (fd_ >= 0) ::close(fd_);
-}
 
 namespace {
 
@@ -70,7 +65,7 @@ bool isSymlink(int fd) noexcept {
 int openComponent(int directory, std::string_view component, int flags, unsigned mode) noexcept {
   const Name name(component);
   if (!name.fits()) return -ENAMETOOLONG;
-  Descriptor opened(openat(directory, name.get(), flags | O_NOFOLLOW, mode));
+  OwnedDescriptor opened(openat(directory, name.get(), flags | O_NOFOLLOW, mode));
   // The place of a link can be opened, and where a directory is wanted, a link is only said to be none.
   const bool refused =
       opened.get() >= 0 ? isSymlink(opened.get()) : opened.get() == -ENOTDIR && isSymlink(directory, name.get());
@@ -80,20 +75,20 @@ int openComponent(int directory, std::string_view component, int flags, unsigned
 } // namespace
 
 int openByWalking(int directory, std::string_view path, int flags, unsigned mode) noexcept {
-  Descriptor reached;
+  OwnedDescriptor reached;
   for (;;) {
     const int from = reached.get() >= 0 ? reached.get() : directory;
     const std::size_t slash = path.find('/');
     if (slash == std::string_view::npos) return openComponent(from, path, flags, mode);
     const int next = openComponent(from, path.substr(0, slash), PLACE_OF_DIRECTORY, 0);
     if (next < 0) return next;
-    reached = Descriptor(next);
+    reached = OwnedDescriptor(next);
     path.remove_prefix(slash + 1);
   }
 }
 
 int openBeneath(int directory, std::string_view path, int flags, unsigned mode, Symlinks symlinks) noexcept {
-#ifdef SYS_openat2
+#ifdef TROTH_HAS_OPENAT2
   // A rename near the path at the wrong moment gives EAGAIN (openat2(2)).
   constexpr int TRIES = 100;
   const Name name(path);

@@ -2,34 +2,15 @@
 // Opening what a relative path names without ever leaving the directory. Blocks: for threads of the pool.
 #pragma once
 
+#include <troth/io/descriptor.h>
+#include <troth/io/file.h>
+
+#include <algorithm>
 #include <string_view>
-#include <utility>
 
 namespace troth {
 inline namespace v0 {
-
-enum class Symlinks : unsigned char;
-
 namespace detail {
-
-/// Owns a descriptor and closes it where it is destroyed.
-class Descriptor {
-public:
-  Descriptor() noexcept = default;
-  explicit Descriptor(int fd) noexcept : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(other.release()) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor();
-
-  int get() const noexcept { return fd_; }
-  int release() noexcept { return std::exchange(fd_, -1); }
-
-private:
-  int fd_ = -1;
-};
 
 /// Flags of open() for a directory of which only the place is needed: no right to read it is.
 extern const int PLACE_OF_DIRECTORY;
@@ -46,6 +27,13 @@ int openBeneath(int directory, std::string_view path, int flags, unsigned mode, 
 
 /// The same, a component at a time; refuses every symbolic link.
 int openByWalking(int directory, std::string_view path, int flags, unsigned mode) noexcept;
+
+/// openBeneath() into `result`. Gives 0 or the negative errno.
+inline int openBeneath(int directory, const Path& path, int flags, unsigned mode, Symlinks symlinks,
+                       OwnedDescriptor& result) {
+  result = OwnedDescriptor(openBeneath(directory, path.toString(), flags, mode, symlinks));
+  return std::min(result.get(), 0);
+}
 
 } // namespace detail
 } // namespace v0

@@ -519,9 +519,9 @@ public:
   Promise<std::unique_ptr<AsyncIoStream>> receiveStream(std::source_location where) override {
     return receiveDescriptor(where).then(
         [loop = state_->loop(), where](OwnedDescriptor received) {
-          auto stream = detail::newIoStream(loop, {"receiveStream", received.get(), Ownership::TAKE, where});
-          received.release();
-          return stream;
+          return detail::handOver(std::move(received), [&](int taken) {
+            return detail::newIoStream(loop, {"receiveStream", taken, Ownership::TAKE, where});
+          });
         },
         detail::PropagateException(), where);
   }
@@ -594,16 +594,11 @@ std::unique_ptr<AsyncCapabilityStream> newCapabilityStream(AsyncIo& io, int desc
 }
 
 CapabilityPair newCapabilityPair(AsyncIo& io, std::source_location where) {
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
-    throw uvException(systemError(), "newCapabilityPair", where);
-  OwnedDescriptor left(ends[0]);
-  OwnedDescriptor right(ends[1]);
+  detail::SocketPair sockets = detail::newSocketPair("newCapabilityPair", where);
+  const auto make = [&](int taken) { return newCapabilityStream(io, taken, Ownership::TAKE, where); };
   CapabilityPair pair;
-  pair.left = newCapabilityStream(io, left.get(), Ownership::TAKE, where);
-  left.release();
-  pair.right = newCapabilityStream(io, right.get(), Ownership::TAKE, where);
-  right.release();
+  pair.left = detail::handOver(std::move(sockets.left), make);
+  pair.right = detail::handOver(std::move(sockets.right), make);
   return pair;
 }
 

@@ -5,6 +5,7 @@
 #include <troth/io/async_io.h>
 #include <troth/io/uv_descriptor_detail.h>
 #include <troth/io/uv_stream.h>
+#include <troth/runtime/defer.h>
 #include <troth/runtime/uv/uv_event_port.h>
 
 #include <fmt/format.h>
@@ -57,6 +58,9 @@ bool isTerminal(int descriptor) noexcept {
 
 // epoll refuses what is always ready.
 bool canBeWaitedFor(uv_loop_t* loop, const DescriptorRequest& request) {
+  // uv_poll_init makes it non-blocking, for everybody who has it.
+  const int flags = fcntl(request.descriptor, F_GETFL);
+  TROTH_DEFER { fcntl(request.descriptor, F_SETFL, flags); };
   try {
     const UvHandle<uv_poll_t> probe(request.subject(),
                                     [&](uv_poll_t* poll) { return uv_poll_init(loop, poll, request.descriptor); });
@@ -155,6 +159,13 @@ OwnedDescriptor duplicateDescriptor(const DescriptorRequest& request) {
   return OwnedDescriptor(duplicate);
 }
 
+SocketPair newSocketPair(std::string_view function, std::source_location where) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
+    throw uvException(systemError(), function, where);
+  return {OwnedDescriptor(ends[0]), OwnedDescriptor(ends[1])};
+}
+
 DescriptorClaim::DescriptorClaim(const DescriptorRequest& request, DescriptorKind kind)
     : request_(request), ours_(claimed(request, kind)) {}
 
@@ -202,30 +213,38 @@ std::unique_ptr<AsyncIoStream> newIoStream(AsyncIo& io, int descriptor, Ownershi
   return detail::newIoStream(loopOf(io), {"newIoStream", descriptor, ownership, where});
 }
 
+std::unique_ptr<AsyncInputStream> newInputStream(AsyncIo& io, OwnedDescriptor descriptor, std::source_location where) {
+  return detail::handOver(std::move(descriptor),
+                          [&](int taken) { return newInputStream(io, taken, Ownership::TAKE, where); });
+}
+
+std::unique_ptr<AsyncOutputStream> newOutputStream(AsyncIo& io, OwnedDescriptor descriptor,
+                                                   std::source_location where) {
+  return detail::handOver(std::move(descriptor),
+                          [&](int taken) { return newOutputStream(io, taken, Ownership::TAKE, where); });
+}
+
+std::unique_ptr<AsyncIoStream> newIoStream(AsyncIo& io, OwnedDescriptor descriptor, std::source_location where) {
+  return detail::handOver(std::move(descriptor),
+                          [&](int taken) { return newIoStream(io, taken, Ownership::TAKE, where); });
+}
+
 OsPipe newOsPipe(AsyncIo& io, std::source_location where) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) throw uvException(detail::systemError(), "newOsPipe", where);
   OwnedDescriptor out(ends[0]);
   OwnedDescriptor in(ends[1]);
   OsPipe pipe;
-  pipe.input = newInputStream(io, out.get(), Ownership::TAKE, where);
-  out.release();
-  pipe.output = newOutputStream(io, in.get(), Ownership::TAKE, where);
-  in.release();
+  pipe.input = newInputStream(io, std::move(out), where);
+  pipe.output = newOutputStream(io, std::move(in), where);
   return pipe;
 }
 
 OsSocketpair newOsSocketpair(AsyncIo& io, std::source_location where) {
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
-    throw uvException(detail::systemError(), "newOsSocketpair", where);
-  OwnedDescriptor left(ends[0]);
-  OwnedDescriptor right(ends[1]);
+  detail::SocketPair sockets = detail::newSocketPair("newOsSocketpair", where);
   OsSocketpair pair;
-  pair.left = newIoStream(io, left.get(), Ownership::TAKE, where);
-  left.release();
-  pair.right = newIoStream(io, right.get(), Ownership::TAKE, where);
-  right.release();
+  pair.left = newIoStream(io, std::move(sockets.left), where);
+  pair.right = newIoStream(io, std::move(sockets.right), where);
   return pair;
 }
 

@@ -48,10 +48,10 @@ enum class Ownership {
 
 // Streams on a descriptor that exists already. It may be
 //
-// - a connected stream socket, a pipe or FIFO, a terminal, or a device that can be waited for. Such a descriptor
-//   becomes non-blocking, and since that is a property of what was opened, not of the descriptor, everybody sees it who
-//   has a duplicate, in other processes too. Not so with a terminal, and with a pipe that is borrowed: where the system
-//   allows it these are opened anew.
+// - a connected stream socket, a pipe or FIFO, a terminal, or a device that can be waited for. It becomes non-blocking,
+//   and since that is a property of what was opened, not of the descriptor, everybody sees it who has a duplicate, in
+//   other processes too. Not so with a terminal, and with a pipe that is borrowed: where the system allows it these are
+//   opened anew.
 // - a regular file, or a device that cannot be waited for, such as /dev/null. It is read and written, from its current
 //   position on, by the threads of libuv's pool, one operation at a time. What a thread has begun cannot be withdrawn:
 //   it ends in the background (deferred), in memory of its own. The bytes of a read that was cancelled so late are what
@@ -59,19 +59,26 @@ enum class Ownership {
 //   the program from ending.
 //
 // What a stream works on is closed on exec. All of these functions throw FAILED, naming the descriptor, if it is not
-// open, not of such a kind, or not open in the direction that is wanted; OVERLOADED if descriptors are short.
+// open, not of such a kind, or not open in the direction that is wanted; OVERLOADED if descriptors are short. An
+// OwnedDescriptor is taken in any case: of which no stream can be made, that is closed.
 
 /// Makes a stream that reads from `descriptor`.
 std::unique_ptr<AsyncInputStream> newInputStream(AsyncIo& io, int descriptor, Ownership ownership,
+                                                 std::source_location where = std::source_location::current());
+std::unique_ptr<AsyncInputStream> newInputStream(AsyncIo& io, OwnedDescriptor descriptor,
                                                  std::source_location where = std::source_location::current());
 
 /// Makes a stream that writes to `descriptor`.
 std::unique_ptr<AsyncOutputStream> newOutputStream(AsyncIo& io, int descriptor, Ownership ownership,
                                                    std::source_location where = std::source_location::current());
+std::unique_ptr<AsyncOutputStream> newOutputStream(AsyncIo& io, OwnedDescriptor descriptor,
+                                                   std::source_location where = std::source_location::current());
 
 /// Makes a stream in both directions: of a socket, a terminal, or a device that can be waited for. A pipe goes one way
 /// only, and a file has but one position for both.
 std::unique_ptr<AsyncIoStream> newIoStream(AsyncIo& io, int descriptor, Ownership ownership,
+                                           std::source_location where = std::source_location::current());
+std::unique_ptr<AsyncIoStream> newIoStream(AsyncIo& io, OwnedDescriptor descriptor,
                                            std::source_location where = std::source_location::current());
 
 /// The two ends of a pipe of the system.

@@ -42,9 +42,9 @@ enum class FileType : std::uint8_t { REGULAR, DIRECTORY, SYMLINK, OTHER };
 
 struct FileInfo {
   FileType type;
-  std::uint64_t size; ///< In bytes.
-  std::chrono::system_clock::time_point modified;
-  unsigned mode; ///< The permissions: the lower twelve bits of Unix' st_mode.
+  std::uint64_t size;                             ///< In bytes.
+  std::chrono::system_clock::time_point modified; ///< The nearest time that the clock has.
+  unsigned mode;                                  ///< The permissions: the lower twelve bits of Unix' st_mode.
 };
 
 struct DirectoryEntry {
@@ -76,7 +76,7 @@ public:
   ///
   /// Completes:    when that is done, or on error; never inside this call.
   /// Result:       the number of bytes read; less than `buffer.size()` only at the end of the file, where it may be 0.
-  /// Errors:       those of the system.
+  /// Errors:       those of the system, whatever had been read before.
   /// Cancellation: deferred; `buffer` is not touched again.
   /// Lifetime:     `buffer` stays alive until the promise is taken or destroyed.
   /// Overlap:      any number.
@@ -152,7 +152,8 @@ public:
   Directory& operator=(const Directory&) = delete;
 
   /// Opens a regular file. Anything else is refused, and does not block: a directory with EISDIR, a device, a FIFO or
-  /// a terminal with ESPIPE, a socket with ENXIO. One that is made gets `permissions` less the process's umask.
+  /// a terminal with ESPIPE, a socket with ENXIO. One that is made gets `permissions` (at most 07777) less the
+  /// process's umask.
   ///
   /// Completes:    when it is open, or on error; never inside this call.
   /// Result:       the file, which may outlive this directory.
@@ -186,7 +187,8 @@ public:
 
   /// Makes a file have `contents`, which are copied: others see all of the old ones or all of the new. They are written
   /// to a file beside it with a name of its own (".troth-…"), synced, given the name, and the directory is synced.
-  /// The permissions are those of the file that was there, or 0666 less the umask. A symbolic link is replaced itself.
+  /// The permissions to read, write and execute are those of the file that was there, or 0666 less the umask; its
+  /// owner, links and the like are those of a new file. A symbolic link is replaced itself.
   ///
   /// Completes:    when the new contents would outlive a crash of the machine, or on error; never inside this call.
   /// Errors:       those of the system; the old file is untouched then, unless it was the sync of the directory.
@@ -211,8 +213,8 @@ public:
   Promise<std::vector<DirectoryEntry>> list(Path path = {},
                                             std::source_location where = std::source_location::current());
 
-  /// What is in a directory and in all those beneath it. Symbolic links are listed and not followed. Directories that
-  /// vanish meanwhile are taken for empty.
+  /// What is in a directory and in all those beneath it. Symbolic links beneath it are listed and not followed, also
+  /// should they take the place of a directory meanwhile. Directories that vanish are taken for empty.
   ///
   /// Completes:    when all is there, or on error; never inside this call.
   /// Result:       the entries, at most `limit`, depth first: each directory before what is in it, neighbours sorted by
@@ -242,7 +244,7 @@ public:
   /// Overlap:      any number.
   Promise<std::string> readLink(Path path, std::source_location where = std::source_location::current());
 
-  /// Makes a directory, with `permissions` less the process's umask. The one that it is in must exist.
+  /// Makes a directory, with `permissions` (at most 07777) less the process's umask. The one that it is in must exist.
   ///
   /// Completes:    when that is done, or on error; never inside this call.
   /// Errors:       those of the system; EXDEV or ELOOP for a symbolic link on the way that is refused.
@@ -290,8 +292,8 @@ std::unique_ptr<AsyncInputStream> newFileInputStream(File& file, std::uint64_t o
 
 /// A stream that writes to `file` from `offset` on, or to its end if it was opened with APPEND. It has its own
 /// position, and keeps the file open: `file` may be destroyed. Bytes are copied, at most 64 KiB at a time. Each write
-/// is a trip through the thread pool: collect small ones. Its cancellation is that of File::write(): the stream is good
-/// only for closing.
+/// is a trip through the thread pool: collect small ones. Cancellation is that of File::write(). After it, or after an
+/// error, the stream is good only for closing.
 std::unique_ptr<AsyncOutputStream> newFileOutputStream(File& file, std::uint64_t offset = 0);
 
 } // namespace v0

@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace troth {
 inline namespace v0 {
 namespace {
@@ -15,11 +17,14 @@ namespace {
   throw Exception(Exception::Kind::FAILED, fmt::format("invalid path {}: {}", detail::quote(text), reason), {}, where);
 }
 
+void requireSize(std::string_view text, std::source_location where) {
+  if (text.size() > Path::MAX_SIZE) refuse(text, fmt::format("it has more than {} bytes", Path::MAX_SIZE), where);
+}
+
 } // namespace
 
 Path Path::parse(std::string_view text, std::source_location where) {
   if (text.empty()) refuse(text, "it is empty", where);
-  if (text.size() > MAX_SIZE) refuse(text, fmt::format("it has more than {} bytes", MAX_SIZE), where);
   if (text.find('\0') != std::string_view::npos) refuse(text, "it has a NUL byte", where);
   if (text.front() == '/') refuse(text, "it is absolute", where);
   std::string kept;
@@ -34,6 +39,7 @@ Path Path::parse(std::string_view text, std::source_location where) {
     if (!kept.empty()) kept += '/';
     kept += component;
   }
+  requireSize(kept, where);
   return Path(std::move(kept));
 }
 
@@ -52,8 +58,7 @@ Path operator/(const Path& left, const Path& right) {
   if (left.isSelf()) return right;
   if (right.isSelf()) return left;
   std::string text = fmt::format("{}/{}", left.text_, right.text_);
-  if (text.size() > Path::MAX_SIZE)
-    refuse(text, fmt::format("it has more than {} bytes", Path::MAX_SIZE), std::source_location::current());
+  requireSize(text, std::source_location::current());
   return Path(std::move(text));
 }
 

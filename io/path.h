@@ -18,9 +18,9 @@ inline namespace v0 {
 /// matter of Directory (troth/io/file.h). Bytes are not decoded: a percent sign is one, and "%2e%2e" is a name.
 class Path {
 public:
-  /// The most bytes of one component, and of a whole path.
+  /// The most bytes of one component, and of a whole path: as many as Linux takes.
   static constexpr std::size_t MAX_COMPONENT = 255;
-  static constexpr std::size_t MAX_SIZE = 4096;
+  static constexpr std::size_t MAX_SIZE = 4095;
 
   /// The directory itself, ".".
   Path() noexcept = default;

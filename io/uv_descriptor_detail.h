@@ -61,6 +61,21 @@ private:
 /// A duplicate that is closed on exec and is none of the standard ones, which libuv would not close.
 OwnedDescriptor duplicateDescriptor(const DescriptorRequest& request);
 
+/// Makes a stream of `descriptor` by `make(number)`, which takes it; if that throws, it is closed.
+template <typename Make>
+auto handOver(OwnedDescriptor descriptor, Make&& make) {
+  auto stream = make(descriptor.get());
+  descriptor.release();
+  return stream;
+}
+
+/// Two connected Unix sockets, non-blocking.
+struct SocketPair {
+  OwnedDescriptor left;
+  OwnedDescriptor right;
+};
+SocketPair newSocketPair(std::string_view function, std::source_location where);
+
 std::unique_ptr<AsyncIoStream> newIoStream(uv_loop_t* loop, const DescriptorRequest& request);
 
 /// Of a TERMINAL.

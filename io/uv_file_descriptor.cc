@@ -5,110 +5,65 @@
 // so it can outlive the operation that made it, and the stream. Then
 //
 // - what it has read goes to `givenBack_`, with which the next read begins; and that read, if it comes before, waits
-// for
-//   the request instead of making another, so that all bytes come in order;
+//   for the request instead of making another, so that all bytes come in order;
 // - the next write waits for it in the same way.
 //
-// A request that no thread has begun when its operation is destroyed is withdrawn (UV_ECANCELED): nothing was done.
+// A request that no thread has begun when its operation is destroyed is withdrawn: nothing was done.
+#include <troth/io/blocking_detail.h>
+#include <troth/io/byte_block_detail.h>
 #include <troth/io/given_back_detail.h>
 #include <troth/io/read_size_detail.h>
 #include <troth/io/uv_descriptor_detail.h>
-#include <troth/runtime/uv/uv_handle.h>
+#include <troth/io/uv_pool_job_detail.h>
+#include <troth/io/write_op_detail.h>
+#include <troth/runtime/uv/uv_error.h>
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 namespace troth {
 inline namespace v0 {
 namespace detail {
 namespace {
 
-/// One read(2) or write(2) of the thread pool. It frees itself when it is done.
-template <typename State>
-struct FileRequest : Pooled {
-  FileRequest(std::shared_ptr<State> s, std::size_t n) : state(std::move(s)), size(n) {}
-  ~FileRequest() { deallocate(bytes, size); }
-  FileRequest(const FileRequest&) = delete;
-  FileRequest& operator=(const FileRequest&) = delete;
-
-  uv_fs_t request;
-  std::shared_ptr<State> state;
-  std::size_t size; // BUFFER_SIZE at most
-  std::size_t written = 0;
-  std::byte* bytes = static_cast<std::byte*>(allocate(size));
-
-  uv_buf_t buffer() noexcept {
-    return uv_buf_init(reinterpret_cast<char*>(bytes + written), static_cast<unsigned>(size - written));
-  }
-
-  /// Gives it to the pool by `start(uv_fs_t*, uv_buf_t, callback)`. The pool is done with it when State::onDone is
-  /// called with its result and its ownership.
-  template <typename Start>
-  static void submit(std::unique_ptr<FileRequest> self, Start&& start) noexcept {
-    self->request.data = self.get();
-    const uv_buf_t buffer = self->buffer();
-    const int status = start(&self->request, &buffer, [](uv_fs_t* done) {
-      std::unique_ptr<FileRequest> owned(static_cast<FileRequest*>(done->data));
-      const auto result = static_cast<int>(done->result);
-      uv_fs_req_cleanup(done);
-      const std::shared_ptr<State> kept = owned->state;
-      kept->onDone(std::move(owned), result);
-    });
-    if (status < 0) {
-      const std::shared_ptr<State> kept = self->state;
-      return kept->onDone(std::move(self), status);
-    }
-    self->state->request_ = self.get();
-    self.release();
-  }
-};
-
 /// What both directions have: a descriptor, and whether the pool is using it.
-template <typename State>
-class FileState : public std::enable_shared_from_this<State> {
+class FileState {
 public:
-  explicit FileState(uv_loop_t* loop) noexcept : loop_(loop) {}
+  explicit FileState(uv_loop_t* loop) : descriptor_(std::make_shared<OwnedDescriptor>()), loop_(loop) {}
 
   /// Takes the descriptor over: nothing of the stream can fail any more.
-  void open(DescriptorClaim& claim) noexcept { descriptor_ = OwnedDescriptor(claim.settle()); }
+  void open(DescriptorClaim& claim) noexcept { *descriptor_ = OwnedDescriptor(claim.settle()); }
 
 protected:
-  friend FileRequest<State>;
-
-  uv_loop_t* loop_;
-  OwnedDescriptor descriptor_;
-  FileRequest<State>* request_ = nullptr; // the one that the pool has
-  bool closed_ = false;
-  int error_ = 0; // once it has failed, it fails always
+  std::shared_ptr<OwnedDescriptor> descriptor_; // the stream's and its request's; null once the stream is gone
+  PoolJob* request_ = nullptr;                  // the one that the pool has
+  int error_ = 0;                               // once it has failed, it fails always
 
   Exception exception(std::string_view operation, std::source_location where) const noexcept {
     fmt::memory_buffer text; // needs no memory
-    fmt::format_to(std::back_inserter(text), "{} descriptor {}", operation, descriptor_.get());
+    fmt::format_to(std::back_inserter(text), "{} descriptor {}", operation, descriptor_->get());
     return uvException(error_, {text.data(), text.size()}, where);
   }
 
-  /// Nobody waits for it any more. Works only while no thread of the pool has begun it.
-  void withdrawRequest() noexcept {
-    if (request_ != nullptr) uv_cancel(reinterpret_cast<uv_req_t*>(&request_->request));
+  void submit(std::unique_ptr<PoolJob> request) noexcept {
+    request_ = request.get();
+    PoolJob::submit(loop_, std::move(request));
   }
-
-  /// The pool has done its request.
-  void requestIsDone() noexcept {
-    request_ = nullptr;
-    if (closed_) descriptor_.close();
+  /// Nobody waits for it any more.
+  void withdrawRequest() noexcept {
+    if (request_ != nullptr) request_->withdraw();
   }
 
   /// The stream goes.
   void close() noexcept {
-    closed_ = true;
-    if (request_ == nullptr)
-      descriptor_.close();
-    else
-      withdrawRequest();
+    withdrawRequest();
+    descriptor_.reset();
   }
+
+private:
+  uv_loop_t* loop_;
 };
 
 // ------------------------------------------------------------------------------------------- reading
@@ -156,15 +111,18 @@ private:
   void giveBack() noexcept;
 };
 
-class FileInputState final : public FileState<FileInputState> {
+class FileInputState final : public FileState, public std::enable_shared_from_this<FileInputState> {
 public:
   using FileState::FileState;
 
   Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where);
   void close() noexcept;
 
+  /// The pool has read `bytes`, or has met an error or, with 0, the end.
+  void onRead(std::span<const std::byte> bytes, int result) noexcept;
+  void onWithdrawn() noexcept;
+
 private:
-  friend FileRequest<FileInputState>;
   friend FileReadNode;
 
   GivenBack givenBack_;
@@ -173,7 +131,6 @@ private:
   bool hasPendingReader() const noexcept { return reader_ != nullptr && !reader_->isReady(); }
   void goOn() noexcept;
   void startRequest(std::size_t size) noexcept;
-  void onDone(std::unique_ptr<FileRequest<FileInputState>> request, int result) noexcept;
   void arrived(std::span<const std::byte> bytes) noexcept;
   void keep(std::span<const std::byte> bytes) noexcept;
   void fail(int status) noexcept;
@@ -212,25 +169,43 @@ void FileInputState::goOn() noexcept {
   if (request_ == nullptr) startRequest(std::min(reader_->room(), BUFFER_SIZE));
 }
 
-void FileInputState::startRequest(std::size_t size) noexcept {
-  std::unique_ptr<FileRequest<FileInputState>> request;
-  try {
-    request = std::make_unique<FileRequest<FileInputState>>(shared_from_this(), size);
-  } catch (...) {
-    return reader_->fail(uvException(UV_ENOMEM, "read", reader_->where()));
+class ReadRequest final : public PoolJob {
+public:
+  ReadRequest(std::shared_ptr<FileInputState> state, std::shared_ptr<OwnedDescriptor> descriptor, std::size_t size)
+      : state_(std::move(state)), descriptor_(std::move(descriptor)), block_(size) {}
+
+private:
+  std::shared_ptr<FileInputState> state_;
+  std::shared_ptr<OwnedDescriptor> descriptor_;
+  ByteBlock block_;
+
+  int run() override {
+    const int count = readSome(descriptor_->get(), AT_POSITION, block_.room());
+    if (count > 0) block_.grow(static_cast<std::size_t>(count));
+    return count;
   }
-  FileRequest<FileInputState>::submit(std::move(request),
-                                      [this](uv_fs_t* fs, const uv_buf_t* buffer, uv_fs_cb callback) {
-                                        return uv_fs_read(loop_, fs, descriptor_.get(), buffer, 1, -1, callback);
-                                      });
+  void done(int result) noexcept override { state_->onRead(block_.bytes(), result); }
+  void withdrawn() noexcept override { state_->onWithdrawn(); }
+};
+
+void FileInputState::startRequest(std::size_t size) noexcept {
+  try {
+    submit(std::make_unique<ReadRequest>(shared_from_this(), descriptor_, size));
+  } catch (const std::bad_alloc&) {
+    reader_->fail(uvException(UV_ENOMEM, "read", reader_->where()));
+  }
 }
 
-void FileInputState::onDone(std::unique_ptr<FileRequest<FileInputState>> request, int result) noexcept {
-  requestIsDone();
-  if (result > 0) return arrived({request->bytes, static_cast<std::size_t>(result)});
-  if (result == UV_ECANCELED || result == UV_EINTR) return goOn(); // libuv repeats all interrupted calls but read(2)
+void FileInputState::onRead(std::span<const std::byte> bytes, int result) noexcept {
+  request_ = nullptr;
+  if (result > 0) return arrived(bytes);
   if (result < 0) return fail(result);
   if (hasPendingReader()) reader_->complete(); // the end
+}
+
+void FileInputState::onWithdrawn() noexcept {
+  request_ = nullptr;
+  goOn();
 }
 
 void FileInputState::arrived(std::span<const std::byte> bytes) noexcept {
@@ -275,144 +250,95 @@ private:
 
 // ------------------------------------------------------------------------------------------- writing
 
-class FileOutputState;
-
-class FileWriteNode final : public SourceNode {
-public:
-  FileWriteNode(std::shared_ptr<FileOutputState> state, std::span<const std::span<const std::byte>> pieces,
-                std::source_location where)
-      : SourceNode(where), state_(std::move(state)) {
-    for (const std::span<const std::byte> piece : pieces)
-      if (!piece.empty()) rest_.push_back(piece);
-  }
-
-  /// How much the next request takes.
-  std::size_t nextSize() const noexcept {
-    std::size_t size = 0;
-    for (auto piece = rest_.begin(); piece != rest_.end() && size < BUFFER_SIZE; ++piece) size += piece->size();
-    return std::min(size, BUFFER_SIZE);
-  }
-  /// Copies what is next to `target`, which has nextSize() bytes.
-  void moveTo(std::span<std::byte> target) noexcept;
-
-  void complete() noexcept {
-    result_.value.emplace();
-    setReady();
-  }
-  void fail(const Exception& exception) noexcept { setFailed(result_, exception); }
-  ResultBase& get(ResultBase*) noexcept override { return result_; }
-  void destroy() noexcept override;
-  const char* name() const noexcept override { return "write"; }
-
-private:
-  std::shared_ptr<FileOutputState> state_;
-  std::vector<std::span<const std::byte>> rest_;
-  Result<Void> result_;
-};
-
-class FileOutputState final : public FileState<FileOutputState> {
+class FileOutputState final : public FileState, public Counted {
 public:
   using FileState::FileState;
 
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where);
   void close() noexcept;
 
+  /// The pool has written all of a request, or has met an error.
+  void onWritten(int status) noexcept;
+  void onWithdrawn() noexcept;
+
 private:
-  friend FileRequest<FileOutputState>;
-  friend FileWriteNode;
+  using Op = WriteOp<FileOutputState>;
+  friend Op;
 
-  FileWriteNode* writer_ = nullptr;    // the write that is pending
-  FileWriteNode* requester_ = nullptr; // whose bytes the pool has, if its promise is still there
+  Op* writer_ = nullptr; // the write that is pending
 
-  FileWriteNode* endWriter() noexcept { return std::exchange(writer_, nullptr); }
+  Op* endWriter() noexcept { return std::exchange(writer_, nullptr); }
+  void writeCancelled(Op&) noexcept;
   void goOn() noexcept;
-  void submit(std::unique_ptr<FileRequest<FileOutputState>> request) noexcept;
-  void onDone(std::unique_ptr<FileRequest<FileOutputState>> request, int result) noexcept;
   void fail(int status) noexcept;
 };
 
-void FileWriteNode::moveTo(std::span<std::byte> target) noexcept {
-  auto piece = rest_.begin();
-  while (!target.empty()) {
-    const std::size_t count = std::min(target.size(), piece->size());
-    std::memcpy(target.data(), piece->data(), count);
-    target = target.subspan(count);
-    *piece = piece->subspan(count);
-    if (piece->empty()) ++piece;
-  }
-  rest_.erase(rest_.begin(), piece);
-}
-
-void FileWriteNode::destroy() noexcept {
-  requireThreadToGo();
-  if (state_->writer_ == this) {
-    state_->endWriter();
-    state_->requester_ = nullptr;
-    state_->withdrawRequest();
-  }
-  NodeAccess::destroy(this);
+void FileOutputState::writeCancelled(Op&) noexcept {
+  endWriter();
+  withdrawRequest();
 }
 
 Promise<void> FileOutputState::write(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
   if (writer_ != nullptr) throwMisuse("write: another write to this stream is pending", where);
   if (error_ != 0) return Promise<void>(exception("write to", where), where);
-  FileWriteNode* node = NodeAccess::makeAlone<FileWriteNode>(shared_from_this(), pieces, where);
-  Promise<void> promise = PromiseAccess::wrap<void>(node);
-  writer_ = node;
+  writer_ = NodeAccess::makeAlone<Op>(*this, Pieces(pieces), where);
+  Promise<void> promise = PromiseAccess::wrap<void>(writer_);
   goOn();
   return promise;
 }
 
+class WriteRequest final : public PoolJob {
+public:
+  WriteRequest(FileOutputState& state, std::shared_ptr<OwnedDescriptor> descriptor, ByteBlock block) noexcept
+      : state_(state), descriptor_(std::move(descriptor)), block_(std::move(block)) {}
+
+private:
+  Ref<FileOutputState> state_;
+  std::shared_ptr<OwnedDescriptor> descriptor_;
+  ByteBlock block_;
+
+  int run() override { return writeAll(descriptor_->get(), AT_POSITION, block_.bytes()); }
+  void done(int result) noexcept override { state_->onWritten(result); }
+  void withdrawn() noexcept override { state_->onWithdrawn(); }
+};
+
 // Hands the next bytes of the pending write, if there is one, to the pool.
 void FileOutputState::goOn() noexcept {
   if (writer_ == nullptr || request_ != nullptr) return;
-  const std::size_t size = writer_->nextSize();
-  if (size == 0) return endWriter()->complete();
-  std::unique_ptr<FileRequest<FileOutputState>> request;
+  if (writer_->pieces.empty()) return endWriter()->complete();
   try {
-    request = std::make_unique<FileRequest<FileOutputState>>(shared_from_this(), size);
-  } catch (...) {
-    return fail(UV_ENOMEM);
+    submit(std::make_unique<WriteRequest>(*this, descriptor_, takeBlock(writer_->pieces)));
+  } catch (const std::bad_alloc&) {
+    fail(UV_ENOMEM);
   }
-  writer_->moveTo({request->bytes, size});
-  requester_ = writer_;
-  submit(std::move(request));
 }
 
-void FileOutputState::submit(std::unique_ptr<FileRequest<FileOutputState>> request) noexcept {
-  FileRequest<FileOutputState>::submit(std::move(request),
-                                       [this](uv_fs_t* fs, const uv_buf_t* buffer, uv_fs_cb callback) {
-                                         return uv_fs_write(loop_, fs, descriptor_.get(), buffer, 1, -1, callback);
-                                       });
+void FileOutputState::onWritten(int status) noexcept {
+  request_ = nullptr;
+  if (status < 0) return fail(status);
+  goOn();
 }
 
-void FileOutputState::onDone(std::unique_ptr<FileRequest<FileOutputState>> request, int result) noexcept {
-  requestIsDone();
-  FileWriteNode* requester = std::exchange(requester_, nullptr);
-  if (result == UV_ECANCELED) return goOn();
-  if (result <= 0) return fail(result == 0 ? UV_EIO : result);
-  request->written += static_cast<std::size_t>(result);
-  if (request->written == request->size || requester == nullptr) return goOn();
-  requester_ = requester;
-  submit(std::move(request));
+void FileOutputState::onWithdrawn() noexcept {
+  request_ = nullptr;
+  goOn();
 }
 
 void FileOutputState::fail(int status) noexcept {
   error_ = status;
-  if (FileWriteNode* writer = endWriter()) writer->fail(exception("write to", writer->where()));
+  if (Op* writer = endWriter()) writer->fail(exception("write to", writer->where()));
 }
 
 void FileOutputState::close() noexcept {
-  if (FileWriteNode* writer = endWriter())
+  if (Op* writer = endWriter())
     writer->fail(Exception(Exception::Kind::DISCONNECTED, "write: the stream was destroyed while the write was pending",
                            {}, writer->where()));
-  requester_ = nullptr;
   FileState::close();
 }
 
 class FileOutput final : public AsyncOutputStream {
 public:
-  explicit FileOutput(std::shared_ptr<FileOutputState> state) noexcept : state_(std::move(state)) {}
+  explicit FileOutput(FileOutputState& state) noexcept : state_(state) {}
   ~FileOutput() override { state_->close(); }
 
   Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
@@ -423,7 +349,7 @@ public:
   }
 
 private:
-  std::shared_ptr<FileOutputState> state_;
+  Ref<FileOutputState> state_;
 };
 
 } // namespace
@@ -436,8 +362,8 @@ std::unique_ptr<AsyncInputStream> newFileInput(uv_loop_t* loop, DescriptorClaim&
 }
 
 std::unique_ptr<AsyncOutputStream> newFileOutput(uv_loop_t* loop, DescriptorClaim& claim) {
-  auto state = std::make_shared<FileOutputState>(loop);
-  auto stream = std::make_unique<FileOutput>(state);
+  const Ref<FileOutputState> state(*new FileOutputState(loop));
+  auto stream = std::make_unique<FileOutput>(*state);
   state->open(claim);
   return stream;
 }

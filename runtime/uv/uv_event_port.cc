@@ -6,15 +6,17 @@
 
 #include <fmt/format.h>
 
+#include <array>
+#include <cerrno>
 #include <csignal>
 #include <string>
 
+#ifdef __unix__
+#include <fcntl.h>
+#include <unistd.h>
+#endif
 #ifdef __linux__
 #include <sys/eventfd.h>
-#include <unistd.h>
-
-#include <array>
-#include <cerrno>
 #endif
 
 namespace troth {
@@ -46,9 +48,25 @@ bool requireDescriptors() {
 }
 #endif
 
+// libuv aborts when it closes a descriptor that has the number of a standard one (1.44, uv__close in
+// src/unix/core.c), and what a program prints would go into it. So the number of one that is closed is taken by
+// something that can be used in the wrong direction only. "a standard descriptor that is closed …" shows when this can
+// go.
+void holdStandardDescriptors() noexcept {
+#ifdef __unix__
+  for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(number, F_GETFD) >= 0 || errno != EBADF) continue;
+    // It gets the lowest number that is free, unless another thread was faster.
+    const int held = open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    if (held > STDERR_FILENO) ::close(held);
+  }
+#endif
+}
+
 } // namespace
 
 UvEventPort::UvEventPort() : uvLoop_(&own_) {
+  holdStandardDescriptors();
 #ifdef __linux__
   // With the first loop of a process libuv (1.44, src/unix/signal.c) makes a pipe for good, and calls abort() if it
   // cannot.

@@ -74,14 +74,20 @@ def cat(program: str) -> bool:
             copied = output.read()
         piped = subprocess.run([program, name, "-", name], input=b"between", capture_output=True, timeout=60, check=False)
         nothing = subprocess.run([program], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+        closed = [subprocess.run(["sh", "-c", f'"$0" "$@" {how}', program, *names], stderr=subprocess.PIPE, timeout=60, check=False)
+                  for how, names in (("<&-", ["-"]), (">&-", [name]))]
+        folders = subprocess.run([program, folder], capture_output=True, timeout=60, check=False)
         missing = subprocess.run([program, f"{folder}/none"], capture_output=True, timeout=60, check=False)
     right = (
         to_file.returncode == 0 and copied == data
         and piped.returncode == 0 and piped.stdout == data + b"between" + data
         and nothing.returncode == 0 and nothing.stdout == b""
+        and closed[0].returncode == 1 and b"descriptor 0 is open for writing only" in closed[0].stderr
+        and closed[1].returncode == 1 and b"descriptor 1 is open for reading only" in closed[1].stderr
+        and folders.returncode == 1 and f"cat: {folder}: ".encode() in folders.stderr and b"is a directory" in folders.stderr
         and missing.returncode == 1 and b"none" in missing.stderr and missing.stderr.count(b"\n") == 1
     )
-    print("cat copies what it should" if right else f"cat: {missing}, {piped.returncode}, {piped.stderr!r}, {to_file}")
+    print("cat copies what it should" if right else f"cat: {missing}, {closed}, {folders}, {piped.returncode}, {piped.stderr!r}, {to_file}")
     return right
 
 

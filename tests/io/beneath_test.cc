@@ -1,49 +1,37 @@
 // SPDX-License-Identifier: MIT
 // Tests of opening beneath a directory, in both ways: by the kernel's openat2 and by walking.
+#include "failing_call.h"
 #include "temporary_directory.h"
-
-#include "fixtures.h"
 
 #include <troth/io/beneath_detail.h>
 #include <troth/io/file.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstddef>
-#include <functional>
 #include <string>
-#include <thread>
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifdef __linux__
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#endif
-
 using namespace troth;
 using namespace troth::test;
-using detail::Descriptor;
 
 namespace {
 
 /// What an open gives: 0, or the negative errno.
 int opens(const TemporaryDirectory& directory, std::string_view path, int flags, Symlinks symlinks) {
-  const Descriptor top(::open(directory.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const OwnedDescriptor top(::open(directory.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   REQUIRE(top.get() >= 0);
-  const Descriptor opened(detail::openBeneath(top.get(), path, flags, 0666, symlinks));
+  const OwnedDescriptor opened(detail::openBeneath(top.get(), path, flags, 0666, symlinks));
   if (opened.get() >= 0) CHECK((::fcntl(opened.get(), F_GETFD) & FD_CLOEXEC) != 0);
   return std::min(opened.get(), 0);
 }
 
 int walks(const TemporaryDirectory& directory, std::string_view path, int flags) {
-  const Descriptor top(::open(directory.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const OwnedDescriptor top(::open(directory.inside().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   REQUIRE(top.get() >= 0);
-  const Descriptor opened(detail::openByWalking(top.get(), path, flags, 0666));
+  const OwnedDescriptor opened(detail::openByWalking(top.get(), path, flags, 0666));
   if (opened.get() >= 0) CHECK((::fcntl(opened.get(), F_GETFD) & FD_CLOEXEC) != 0);
   return std::min(opened.get(), 0);
 }
@@ -105,42 +93,63 @@ TEST_CASE("links are refused on the way and at the end, by the kernel when asked
   }
 }
 
-#ifdef __linux__
-
-namespace {
-
-/// Calls `call` on a thread for which openat2 fails with `error`.
-void withoutOpenat2(int error, const std::function<void()>& call) {
-  std::thread([&] {
-    sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog program{std::size(filter), filter};
-    REQUIRE(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
-      MESSAGE("this system has no seccomp: not tested");
-      return;
+TEST_CASE("where the kernel can refuse links, it and the walk give the same, whatever is opened and how") {
+  TemporaryDirectory directory;
+  plantLinks(directory);
+  directory.link("nowhere", "dangling");
+  REQUIRE(::mkfifo(directory.inside("fifo").c_str(), 0600) == 0);
+  std::string longest; // of "." again and again
+  while (longest.size() < Path::MAX_SIZE) longest += longest.empty() ? "." : "/.";
+  for (const std::string& path :
+       {std::string("."), std::string("sub"), std::string("sub/file"), std::string("sub/file/x"), std::string("sub/none"),
+        std::string("none/file"), std::string("fifo"), std::string("fifo/x"), std::string("dangling"),
+        std::string("dangling/x"), std::string("link-to-file/x"), std::string("link-to-sub"), std::string("loop/x"),
+        std::string("link-absolute"), std::string(255, 'n'), std::string(256, 'n'), "sub/" + std::string(256, 'n'),
+        longest, std::string(Path::MAX_SIZE + 1, 'x')}) {
+    for (const int flags : {O_RDONLY | O_NONBLOCK, O_RDWR | O_NONBLOCK, O_RDONLY | O_DIRECTORY,
+                            O_WRONLY | O_APPEND | O_NONBLOCK, O_RDWR | O_CREAT | O_NONBLOCK,
+                            O_RDWR | O_CREAT | O_EXCL | O_NONBLOCK, O_RDWR | O_CREAT | O_TRUNC | O_NONBLOCK,
+                            detail::PLACE, detail::PLACE_OF_DIRECTORY}) {
+      CAPTURE(path);
+      CAPTURE(flags);
+      const auto removeMade = [&] {
+        ::unlink(directory.inside("sub/none").c_str());
+        ::unlink(directory.inside(std::string(255, 'n')).c_str());
+      };
+      const int byKernel = opens(directory, path, flags, Symlinks::REFUSE);
+      removeMade();
+      const int byWalking = walks(directory, path, flags);
+      removeMade();
+      CHECK(byKernel == byWalking);
     }
-    call();
-  }).join();
+  }
 }
 
-} // namespace
+#ifdef __linux__
 
 TEST_CASE("where openat2 is missing or not allowed, the walk takes its place") {
   TemporaryDirectory directory;
   plantLinks(directory);
-  for (const int error : {ENOSYS, EPERM}) {
+  for (const unsigned error : {unsigned(ENOSYS), unsigned(EPERM)}) {
     CAPTURE(error);
-    withoutOpenat2(error, [&] {
+    withFailing({SYS_openat2, error}, [&] {
       CHECK(opens(directory, "sub/file", O_RDONLY, Symlinks::FOLLOW_INSIDE) == 0);
       CHECK(opens(directory, "link-to-sub/file", O_RDONLY, Symlinks::FOLLOW_INSIDE) == -ELOOP); // all are refused
       CHECK(opens(directory, "link-out", O_RDONLY, Symlinks::FOLLOW_INSIDE) == -ELOOP);
       CHECK(opens(directory, "link-to-parent/secret", O_RDONLY, Symlinks::REFUSE) == -ELOOP);
     });
+  }
+}
+
+TEST_CASE("magic links of the kernel are refused, wherever they lead") {
+  const OwnedDescriptor top(::open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (const std::string& path : {"fd/" + std::to_string(top.get()), std::string("cwd"), std::string("root/etc"),
+                                  std::string("exe")}) {
+    CAPTURE(path);
+    const OwnedDescriptor opened(detail::openBeneath(top.get(), path, O_RDONLY, 0, Symlinks::FOLLOW_INSIDE));
+    CHECK(opened.get() == -ELOOP);
+    const OwnedDescriptor walked(detail::openByWalking(top.get(), path, O_RDONLY, 0));
+    CHECK(walked.get() == -ELOOP);
   }
 }
 

@@ -161,7 +161,29 @@ TEST_CASE_FIXTURE(IoTest, "a device that can be waited for is") {
   CHECK(count == 7);
 }
 
+TEST_CASE_FIXTURE(IoTest, "an owned descriptor is taken, and closed if no stream can be made of it") {
+  RawPair pipe = rawPipe();
+  const int in = pipe.in.get();
+  const int out = pipe.out.get();
+  CHECK(contains(thrownBy([&] { (void)newIoStream(io, std::move(pipe.in)); }).description(), "one way"));
+  CHECK(!isOpen(in));
+  const auto input = newInputStream(io, std::move(pipe.out));
+  CHECK(isOpen(out));
+  CHECK(readText(*input, scope).empty());
+  CHECK(contains(thrownBy([&] { (void)newOutputStream(io, OwnedDescriptor()); }).description(), "descriptor -1"));
+}
+
 // --------------------------------------------------------------------------------------------- errors
+
+TEST_CASE_FIXTURE(IoTest, "a device of which no stream can be made does not become non-blocking") {
+  OwnedDescriptor event(eventfd(0, EFD_CLOEXEC));
+  {
+    DescriptorLimit limit;
+    const Exception e = thrownBy([&] { (void)newIoStream(io, event.get(), Ownership::BORROW); });
+    CHECK((e.code() == std::errc::too_many_files_open));
+  }
+  CHECK(!isNonBlocking(event.get()));
+}
 
 TEST_CASE_FIXTURE(IoTest, "what is no stream is refused, with the descriptor's number and the reason") {
   RawPair pipe = rawPipe();
@@ -374,11 +396,16 @@ TEST_CASE_FIXTURE(IoTest, "a read that a thread has begun gives its bytes to the
 TEST_CASE_FIXTURE(IoTest, "a read that no thread has begun is withdrawn") {
   OwnedDescriptor file = fileOf("abc");
   auto stream = newInputStream(io, file.get(), Ownership::BORROW);
+  {
+    BusyThreadPool busy(io);
+    const Promise<Chunk> read = stream->tryReadChunk();
+  }
+  { BusyThreadPool nothingIsQueued(io); }
+  CHECK(lseek(file.get(), 0, SEEK_CUR) == 0);
   BusyThreadPool busy(io);
   { const Promise<Chunk> read = stream->tryReadChunk(); }
   Promise<Chunk> next = stream->tryReadChunk();
   REQUIRE(!next.poll(scope));
-  CHECK(lseek(file.get(), 0, SEEK_CUR) == 0);
   busy.release();
   CHECK(std::move(next).wait(scope).text() == "abc");
 }
@@ -386,6 +413,12 @@ TEST_CASE_FIXTURE(IoTest, "a read that no thread has begun is withdrawn") {
 TEST_CASE_FIXTURE(IoTest, "a write that no thread has begun is withdrawn, and the next one goes on") {
   OwnedDescriptor file = fileOf("");
   auto stream = newOutputStream(io, file.get(), Ownership::BORROW);
+  {
+    BusyThreadPool busy(io);
+    const Promise<void> write = stream->write("never");
+  }
+  { BusyThreadPool nothingIsQueued(io); }
+  CHECK(contentOf(file.get()).empty());
   BusyThreadPool busy(io);
   { const Promise<void> write = stream->write("never"); }
   Promise<void> next = stream->write("next");
@@ -393,6 +426,24 @@ TEST_CASE_FIXTURE(IoTest, "a write that no thread has begun is withdrawn, and th
   busy.release();
   std::move(next).wait(scope);
   CHECK(contentOf(file.get()) == "next");
+}
+
+TEST_CASE_FIXTURE(IoTest, "what no thread has begun when its stream is destroyed is withdrawn, too") {
+  OwnedDescriptor source = fileOf("abc");
+  OwnedDescriptor target = fileOf("");
+  auto input = newInputStream(io, source.get(), Ownership::BORROW);
+  auto output = newOutputStream(io, target.get(), Ownership::BORROW);
+  {
+    BusyThreadPool busy(io);
+    const Promise<Chunk> read = input->tryReadChunk();
+    const Promise<void> write = output->write("never");
+    input.reset();
+    output.reset();
+    busy.release();
+    { BusyThreadPool nothingIsQueued(io); }
+  }
+  CHECK(lseek(source.get(), 0, SEEK_CUR) == 0);
+  CHECK(contentOf(target.get()).empty());
 }
 
 TEST_CASE_FIXTURE(IoTest, "a write that a thread has begun owns its bytes, and the next one comes after it") {
@@ -482,6 +533,25 @@ TEST_CASE_FIXTURE(IoTest, "standard input and output may be pipes, which stay bl
   error.reset();
   CHECK(isOpen(STDIN_FILENO));
   CHECK(isOpen(STDERR_FILENO));
+}
+
+TEST_CASE("a standard descriptor that is closed is given to nothing else, and cannot be used") {
+  for (const int number : {STDIN_FILENO, STDOUT_FILENO}) {
+    CAPTURE(number);
+    const RawPair pipe = rawPipe();
+    const Standard standard(number, pipe.in.get());
+    ::close(number);
+    AsyncIoContext io = setupAsyncIo();
+    const Exception e = thrownBy([&] {
+      if (number == STDIN_FILENO)
+        (void)standardInput(io);
+      else
+        (void)standardOutput(io);
+    });
+    CHECK((e.kind() == Exception::Kind::FAILED));
+    CHECK(contains(e.description(), number == STDIN_FILENO ? "descriptor 0 is open for writing only"
+                                                           : "descriptor 1 is open for reading only"));
+  }
 }
 
 TEST_CASE_FIXTURE(IoTest, "standard input and output may be files, /dev/null and sockets") {
