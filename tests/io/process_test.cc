@@ -783,7 +783,7 @@ TEST_CASE_FIXTURE(IoTest, "a run ends with its process although another one hold
   PlainPipe pipe;
   const std::string ours = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(pipe.ends[0]);
   // What runs on has the input as descriptor 3, and ends with our pipe.
-  const std::string script = "exec 3<&0; { exec 2>&-; read x < " + ours + "; } >&- & exit 6";
+  const std::string script = "exec 3<&0 4<" + ours + "; { read x <&4; } >&- 2>&- & exit 6";
   const ProcessOutput output = runProcess(io, shell(script), numberedBytes(1 << 20)).wait(scope);
   CHECK(output.status.code == 6);
 }
