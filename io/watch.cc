@@ -56,7 +56,7 @@ private:
   }
 
   void add(FileChange::Kind kind, std::string_view name) {
-    if (!changes_.empty() && !dropped_ && changes_.back().kind == kind && changes_.back().name == name) return;
+    if (!changes_.empty() && changes_.back().kind == kind && changes_.back().name == name) return;
     if (changes_.size() == FileWatch::MOST_KEPT) dropped_ = true;
     if (!dropped_) changes_.push_back({kind, std::string(name)});
   }
