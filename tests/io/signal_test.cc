@@ -108,6 +108,7 @@ TEST_CASE_FIXTURE(IoTest, "a watch that is destroyed rejects the wait that is pe
   Promise<int> next = watch->next();
   REQUIRE(!next.poll(scope));
   watch.reset();
+  CHECK(hasDefaultAction(SIGUSR1)); // whoever still has the promise
   const Exception e = failureOf(std::move(next), scope);
   CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK(contains(e.description(), "SignalWatch::next"));

@@ -238,6 +238,7 @@ TEST_CASE_FIXTURE(IoTest, "a watch that is destroyed rejects the wait that is pe
   Promise<Changes> next = watch->nextChanges();
   REQUIRE(!next.poll(scope));
   watch.reset();
+  CHECK(activeHandles(*this, "fs_event") == 0); // whoever still has the promise
   const Exception e = failureOf(std::move(next), scope);
   CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK(contains(e.description(), "FileWatch::nextChanges"));
