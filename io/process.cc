@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Processes on uv_process_t.
 //
-// libuv reaps a child, in its handler of SIGCHLD, only while the child's handle is open. So a handle whose Process has
-// gone is not closed: with its Child it moves to the Orphans of the loop, until the child has ended or the loop is
-// destroyed.
+// libuv reaps a child, in its handler of SIGCHLD, only while the child's handle is open. So the handle belongs to the
+// loop, among its Children, until the child has ended or the loop is destroyed; a Process refers to it.
 //
 // Pipes are made here and their far ends given to libuv as descriptors. libuv's own UV_CREATE_PIPE makes pairs of
 // sockets, which a child cannot open by /dev/stdin.
@@ -23,6 +22,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fcntl.h>
 #include <list>
 #include <pthread.h>
 #include <sys/wait.h>
@@ -37,7 +37,7 @@ namespace {
 #ifdef CLOSE_RANGE_CLOEXEC
 thread_local bool insideSpawn = false;
 
-// Runs in the child, between uv_spawn's fork and exec.
+// Runs in the child, between uv_spawn's fork and exec. (Not if libuv comes to use vfork: the tests of R15 would tell.)
 void keepDescriptorsFromChild() noexcept {
   if (insideSpawn) ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 }
@@ -65,6 +65,13 @@ void requireNoNul(const std::string& text, std::string_view what, std::source_lo
     throw uvException(UV_EINVAL, fmt::format("{}: {:?} has a NUL character in it", what, text), where);
 }
 
+/// Throws FAILED if `entry` says nothing about a variable.
+void requireVariable(const std::string& entry, std::string_view what, std::source_location where) {
+  const std::size_t sign = entry.find('=');
+  if (sign == 0 || sign == std::string::npos)
+    throw uvException(UV_EINVAL, fmt::format("{}: {:?} in its environment is not NAME=value", what, entry), where);
+}
+
 /// Texts as C has them, for the time of a call.
 std::vector<char*> asCArray(const std::vector<std::string>& texts, std::string_view what, std::source_location where) {
   std::vector<char*> pointers;
@@ -76,13 +83,28 @@ std::vector<char*> asCArray(const std::vector<std::string>& texts, std::string_v
   return pointers;
 }
 
+/// While it lives, 0, 1 and 2 are open, if need be to /dev/null: no other descriptor gets such a number. libuv takes it
+/// for a standard stream, which it does not close, and in the child the standard streams would replace it.
+class StandardNumbers {
+public:
+  StandardNumbers(std::string_view what, std::source_location where) {
+    for (int number = 0; number <= STDERR_FILENO; ++number) {
+      if (fcntl(number, F_GETFD) >= 0) continue;
+      OwnedDescriptor& filler = fillers_[static_cast<std::size_t>(number)];
+      filler = OwnedDescriptor(open("/dev/null", O_RDWR | O_CLOEXEC));
+      if (!filler) throw uvException(uv_translate_sys_error(errno), what, where);
+    }
+  }
+
+private:
+  std::array<OwnedDescriptor, STDERR_FILENO + 1> fillers_;
+};
+
 /// One call of spawn().
 class Spawning {
 public:
   Spawning(uv_loop_t* loop, const ProcessOptions& options, std::source_location where)
-      : loop_(loop), options_(options), what_(fmt::format("spawn {:?}", options.program)), where_(where) {
-    if (!options.workingDirectory.empty()) what_ += fmt::format(" in {:?}", options.workingDirectory);
-  }
+      : loop_(loop), options_(options), what_(describe(options)), where_(where), standardNumbers_(what_, where) {}
 
   /// Says where the child's stream `number` leads. Returns the other end if that is a pipe, else null.
   std::unique_ptr<AsyncIoStream> connect(unsigned number, ChildStdio choice);
@@ -95,22 +117,47 @@ private:
   const ProcessOptions& options_;
   std::string what_;
   std::source_location where_;
+  StandardNumbers standardNumbers_;
   std::array<uv_stdio_container_t, 3> stdio_{};
   std::array<OwnedDescriptor, 3> childsEnds_;
+
+  static std::string describe(const ProcessOptions& options);
+  std::unique_ptr<AsyncIoStream> connectPipe(unsigned number);
 };
+
+std::string Spawning::describe(const ProcessOptions& options) {
+  const std::string program = fmt::format("spawn {:?}", options.program);
+  if (options.workingDirectory.empty()) return program;
+  return fmt::format("{} in {:?}", program, options.workingDirectory);
+}
 
 std::unique_ptr<AsyncIoStream> Spawning::connect(unsigned number, ChildStdio choice) {
   uv_stdio_container_t& container = stdio_[number];
-  container.flags = choice.kind() == ChildStdio::Kind::NOTHING ? UV_IGNORE : UV_INHERIT_FD;
-  container.data.fd = choice.kind() == ChildStdio::Kind::INHERIT ? static_cast<int>(number) : choice.fd();
-  if (choice.kind() != ChildStdio::Kind::PIPE) return nullptr;
+  container.flags = UV_INHERIT_FD;
+  switch (choice.kind()) {
+  case ChildStdio::Kind::INHERIT:
+    container.data.fd = static_cast<int>(number);
+    break;
+  case ChildStdio::Kind::NOTHING:
+    container.flags = UV_IGNORE;
+    break;
+  case ChildStdio::Kind::PIPE:
+    return connectPipe(number);
+  case ChildStdio::Kind::DESCRIPTOR:
+    if (fcntl(choice.fd(), F_GETFD) < 0)
+      throw uvException(UV_EBADF, fmt::format("{}: descriptor {}", what_, choice.fd()), where_);
+    container.data.fd = choice.fd();
+  }
+  return nullptr;
+}
 
+std::unique_ptr<AsyncIoStream> Spawning::connectPipe(unsigned number) {
   std::array<uv_file, 2> ends;
-  const bool childReads = number == 0;
-  uvCheck(uv_pipe(ends.data(), childReads ? 0 : UV_NONBLOCK_PIPE, childReads ? UV_NONBLOCK_PIPE : 0), what_, where_);
+  uvCheck(uv_pipe(ends.data(), 0, 0), what_, where_); // uv_pipe_open makes our end non-blocking
+  const bool childReads = number == STDIN_FILENO;
   childsEnds_[number] = OwnedDescriptor(ends[childReads ? 0 : 1]);
   OwnedDescriptor ours(ends[childReads ? 1 : 0]);
-  container.data.fd = childsEnds_[number].get();
+  stdio_[number].data.fd = childsEnds_[number].get();
 
   UvHandle<uv_pipe_t> handle(what_, [this](uv_pipe_t* pipe) { return uv_pipe_init(loop_, pipe, 0); });
   uvCheck(uv_pipe_open(handle.get(), ours.get()), what_, where_);
@@ -124,7 +171,10 @@ UvHandle<uv_process_t> Spawning::run(void* data, uv_exit_cb onExit) {
   std::vector<char*> arguments = asCArray(options_.arguments, what_, where_);
   arguments.insert(arguments.begin(), const_cast<char*>(options_.program.c_str()));
   std::vector<char*> environment;
-  if (options_.environment) environment = asCArray(*options_.environment, what_, where_);
+  if (options_.environment) {
+    environment = asCArray(*options_.environment, what_, where_);
+    for (const std::string& entry : *options_.environment) requireVariable(entry, what_, where_);
+  }
 
   uv_process_options_t request{};
   request.exit_cb = onExit;
@@ -150,40 +200,32 @@ UvHandle<uv_process_t> Spawning::run(void* data, uv_exit_cb onExit) {
 
 class UvProcess;
 struct Child;
+using ChildList = std::list<Child>;
 
-/// The children whose Process has gone, of one loop.
-struct Orphans {
-  std::list<Child> children;
-
-  Orphans() = default;
-  Orphans(const Orphans&) = delete;
-  Orphans& operator=(const Orphans&) = delete;
-  ~Orphans();
-};
-
-constexpr EventLoopLocal<Orphans> ORPHANS;
-
-/// What libuv's callback finds: an element of its UvProcess's list of one, or of the orphans'.
+/// A child that was not reaped yet; what libuv's callback finds.
 struct Child {
-  Child(UvProcess& process, Orphans& loopsOrphans) noexcept : owner(&process), orphans(loopsOrphans) {}
-
   UvProcess* owner; // null once it has gone
-  Orphans& orphans;
-  std::list<Child>::iterator place;
+  ChildList& home;  // the loop's
+  ChildList::iterator place{};
   bool killed = false;
-  UvHandle<uv_process_t> handle;
+  UvHandle<uv_process_t> handle{};
 
   void onExit(ExitStatus status) noexcept;
 };
 
-Orphans::~Orphans() {
-  for (Child& child : children) {
-    const int pid = child.handle->pid;
-    child.handle.close(); // libuv forgets the child
-    while (::waitpid(pid, nullptr, child.killed ? 0 : WNOHANG) < 0 && errno == EINTR) {
-    }
-  }
-}
+/// The children of one loop.
+struct Children {
+  ChildList list;
+
+  Children() = default;
+  Children(const Children&) = delete;
+  Children& operator=(const Children&) = delete;
+  ~Children();
+};
+
+constexpr EventLoopLocal<Children> CHILDREN;
+
+int signalChild(Child& child, int signal) noexcept { return uv_process_kill(child.handle.get(), signal); }
 
 class ExitWaiter final : public detail::ValueWaiter<ExitStatus> {
 public:
@@ -196,7 +238,10 @@ public:
   UvProcess(AsyncIo& io, const ProcessOptions& options, std::source_location where);
   ~UvProcess() override;
 
+  /// The child was reaped.
   void ended(ExitStatus status) noexcept;
+  /// Does to the child what was chosen for the end of this, and knows it no more.
+  void abandonChild() noexcept;
 
   int pid() const noexcept override { return pid_; }
   std::unique_ptr<AsyncOutputStream> takeStandardInput(std::source_location where) override {
@@ -215,7 +260,8 @@ public:
     return detail::PromiseAccess::wrap<ExitStatus>(waiter);
   }
   void kill(int signal, std::source_location where) override {
-    if (isRunning()) uvCheck(signalChild(signal), fmt::format("sending signal {} to process {}", signal, pid_), where);
+    if (isRunning())
+      uvCheck(signalChild(*child_, signal), fmt::format("sending signal {} to process {}", signal, pid_), where);
   }
 
 private:
@@ -226,20 +272,26 @@ private:
   detail::WaiterList waiters_;
   int pid_ = 0;
   ExitStatus status_;
-  std::list<Child> child_; // one, or none when it has ended
+  Child* child_ = nullptr; // null when it has ended
 
-  bool isRunning() const noexcept { return !child_.empty(); }
-  int signalChild(int signal) noexcept { return uv_process_kill(child_.front().handle.get(), signal); }
-  void orphan() noexcept;
+  bool isRunning() const noexcept { return child_ != nullptr; }
   static std::unique_ptr<AsyncIoStream> take(std::unique_ptr<AsyncIoStream>& stream, const char* operation,
                                              std::source_location where);
 };
 
 void Child::onExit(ExitStatus status) noexcept {
-  if (owner != nullptr)
-    owner->ended(status);
-  else
-    orphans.children.erase(place);
+  if (owner != nullptr) owner->ended(status);
+  home.erase(place);
+}
+
+Children::~Children() {
+  for (Child& child : list) {
+    if (child.owner != nullptr) child.owner->abandonChild(); // a Process that outlives its loop
+    const int pid = child.handle->pid;
+    child.handle.close(); // libuv forgets the child
+    while (::waitpid(pid, nullptr, child.killed ? 0 : WNOHANG) < 0 && errno == EINTR) {
+    }
+  }
 }
 
 UvProcess::UvProcess(AsyncIo& io, const ProcessOptions& options, std::source_location where)
@@ -248,33 +300,33 @@ UvProcess::UvProcess(AsyncIo& io, const ProcessOptions& options, std::source_loc
   standardInput_ = spawning.connect(0, options.standardInput);
   standardOutput_ = spawning.connect(1, options.standardOutput);
   standardError_ = spawning.connect(2, options.standardError);
-  std::list<Child> child;
-  Child& only = child.emplace_back(*this, ORPHANS.get(where));
-  only.place = child.begin();
-  only.handle = spawning.run(&only, [](uv_process_t* process, std::int64_t code, int signal) {
+  ChildList& home = CHILDREN.get(where).list;
+  ChildList child; // of one, that nothing is left of if it cannot be started
+  child_ = &child.emplace_back(Child{this, home});
+  child_->place = child.begin();
+  child_->handle = spawning.run(child_, [](uv_process_t* process, std::int64_t code, int signal) {
     if (auto* ended = static_cast<Child*>(process->data)) ended->onExit({static_cast<int>(code), signal});
   });
-  pid_ = only.handle->pid;
-  child_ = std::move(child);
+  pid_ = child_->handle->pid;
+  home.splice(home.end(), child);
 }
 
 UvProcess::~UvProcess() {
-  if (isRunning()) orphan();
+  if (isRunning()) abandonChild();
   waiters_.disconnectAll("the Process was destroyed while its end was waited for");
 }
 
-void UvProcess::orphan() noexcept {
-  Child& child = child_.front();
+void UvProcess::abandonChild() noexcept {
+  Child& child = *std::exchange(child_, nullptr);
   child.owner = nullptr;
-  if (whenDestroyed_ == WhenDestroyed::KILL) child.killed = signalChild(SIGKILL) == 0;
-  if (whenDestroyed_ == WhenDestroyed::TERMINATE) signalChild(SIGTERM);
+  if (whenDestroyed_ == WhenDestroyed::KILL) child.killed = signalChild(child, SIGKILL) == 0;
+  if (whenDestroyed_ == WhenDestroyed::TERMINATE) signalChild(child, SIGTERM);
   if (whenDestroyed_ == WhenDestroyed::LEAVE) uv_unref(child.handle.base());
-  child.orphans.children.splice(child.orphans.children.end(), child_);
 }
 
 void UvProcess::ended(ExitStatus status) noexcept {
   status_ = status;
-  child_.clear();
+  child_ = nullptr;
   while (!waiters_.isEmpty()) static_cast<ExitWaiter&>(waiters_.front()).fulfill(status);
 }
 
@@ -296,16 +348,23 @@ Promise<void> feed(std::unique_ptr<AsyncOutputStream> stream, std::string input,
   stream.reset();
 }
 
-Promise<ProcessOutput> talkTo(std::unique_ptr<Process> process, std::string input, std::uint64_t limit,
-                              std::source_location where) {
-  const std::unique_ptr<AsyncInputStream> output = process->takeStandardOutput(where);
-  const std::unique_ptr<AsyncInputStream> error = process->takeStandardError(where);
-  Promise<void> feeding = feed(process->takeStandardInput(where), std::move(input), where);
+Promise<ProcessOutput> collect(Process& process, std::uint64_t limit, std::source_location where) {
+  const std::unique_ptr<AsyncInputStream> output = process.takeStandardOutput(where);
+  const std::unique_ptr<AsyncInputStream> error = process.takeStandardError(where);
   Promise<std::string> outputText = output->readAllText(limit, where);
   Promise<std::string> errorText = error->readAllText(limit, where);
-  auto texts = co_await joinPromisesFailFast(std::move(outputText), std::move(errorText), std::move(feeding));
-  const ExitStatus status = co_await process->onExit(where);
-  co_return ProcessOutput{status, std::move(std::get<0>(texts)), std::move(std::get<1>(texts))};
+  auto [out, err, status] =
+      co_await joinPromisesFailFast(std::move(outputText), std::move(errorText), process.onExit(where));
+  co_return ProcessOutput{status, std::move(out), std::move(err)};
+}
+
+Promise<ProcessOutput> talkTo(std::unique_ptr<Process> process, std::string input, std::uint64_t limit,
+                              std::source_location where) {
+  // Nobody waits for the input: a child of the process may hold its other end, and not read it.
+  Promise<ProcessOutput> feeding = feed(process->takeStandardInput(where), std::move(input), where).then([] {
+    return Promise<ProcessOutput>(NEVER_DONE);
+  });
+  return collect(*process, limit, where).exclusiveJoin(std::move(feeding), where).attach(std::move(process));
 }
 
 } // namespace

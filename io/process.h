@@ -22,14 +22,15 @@ class ChildStdio {
 public:
   enum class Kind : std::uint8_t { INHERIT, NOTHING, PIPE, DESCRIPTOR };
 
-  /// To where this process's own leads.
+  /// To where this process's own leads; if that is closed, as nothing().
   static constexpr ChildStdio inherit() noexcept { return {Kind::INHERIT, -1}; }
   /// To /dev/null: nothing to read, and what is written is gone.
   static constexpr ChildStdio nothing() noexcept { return {Kind::NOTHING, -1}; }
   /// Through a pipe to a stream that the Process has. It is a pipe, not a pair of sockets (libuv's way), because that
   /// is what programs expect: they may open /dev/stdin, which fails for a socket.
   static constexpr ChildStdio pipe() noexcept { return {Kind::PIPE, -1}; }
-  /// To where descriptor `fd` leads, which stays the caller's and is needed during spawn() only.
+  /// To where descriptor `fd` leads, which stays the caller's and is needed during spawn() only. spawn() throws FAILED,
+  /// naming it, if it is not open.
   static constexpr ChildStdio descriptor(int fd) noexcept { return {Kind::DESCRIPTOR, fd}; }
 
   constexpr Kind kind() const noexcept { return kind_; }
@@ -51,11 +52,13 @@ enum class WhenDestroyed : std::uint8_t {
 
 /// What to run, and how.
 struct ProcessOptions {
-  /// The program: a path if it has a slash in it, else looked up in the PATH of the child's environment.
+  /// The program: a path if it has a slash in it, as seen from `workingDirectory`; else looked up in the PATH of the
+  /// child's environment.
   std::string program;
   /// The arguments, without the program's own name. No shell sees them.
   std::vector<std::string> arguments{};
-  /// The whole environment, each entry being "NAME=value"; if not given, this process's own.
+  /// The whole environment, each entry being "NAME=value" (else spawn() throws FAILED, quoting it); if not given, this
+  /// process's own.
   std::optional<std::vector<std::string>> environment{};
   /// Where the child runs; if empty, where this process does.
   std::string workingDirectory{};
@@ -88,8 +91,8 @@ struct ExitStatus {
 ///
 /// Only the child itself is signalled, not what it has started in turn.
 ///
-/// Belongs to one thread. libuv catches SIGCHLD while a child runs, and gives it its default action afterwards; nobody
-/// else in the program may wait for the child (waitpid).
+/// Belongs to one thread. libuv catches SIGCHLD while a child runs, and gives it its default action afterwards; some
+/// thread must let it through, and nobody else in the program may wait for the child (waitpid).
 class Process {
 public:
   virtual ~Process() = default;
@@ -117,14 +120,15 @@ public:
   virtual Promise<ExitStatus> onExit(std::source_location where = std::source_location::current()) = 0;
 
   /// Sends the child a signal. Does nothing if it has ended, so no other process is ever hit. Throws FAILED for a
-  /// number that is no signal, and if the system does not allow it.
+  /// number that is no signal (but 0, with which nothing is sent), and if the system does not allow it.
   virtual void kill(int signal, std::source_location where = std::source_location::current()) = 0;
 };
 
 /// Starts a process. It runs when this returns: the program was found and could be executed.
 ///
-/// The child has default signal dispositions and an empty mask, and of descriptors nothing but 0, 1 and 2: on Linux
-/// (from 5.11) also those of the program are closed that were opened without O_CLOEXEC; elsewhere they are inherited.
+/// The child has default signal dispositions (but a real-time signal that is ignored stays so) and an empty mask, and
+/// of descriptors nothing but 0, 1 and 2: on Linux (from 5.11) also those of the program are closed that were opened
+/// without O_CLOEXEC; elsewhere they are inherited.
 /// inherit() and descriptor() make what they lead to blocking (O_NONBLOCK is shared with the parent).
 ///
 /// Throws FAILED, with the program quoted, if it cannot be run; OVERLOADED without descriptors, memory or processes.
@@ -141,7 +145,8 @@ struct ProcessOutput {
 /// Runs a process to its end: gives it `input`, and collects at most `limit` bytes of each output. The three standard
 /// streams are pipes, whatever `options` says.
 ///
-/// Completes:    when it has ended, and both outputs, which it may have handed on to others; or on error.
+/// Completes:    when it has ended, and both outputs, which it may have handed on to others; or on error. What nobody
+///               has read of `input` by then is dropped.
 /// Result:       its status, of whatever kind, and what it wrote. That it did not read all of `input` is no error.
 /// Errors:       those of spawn(); FAILED if it writes more than `limit`.
 /// Cancellation: partial, lost: the process is killed (or what `options.whenDestroyed` says), and so it is on error.

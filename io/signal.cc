@@ -9,11 +9,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <csignal>
 #include <vector>
 
 namespace troth {
 inline namespace v0 {
 namespace {
+
+/// Throws FAILED for what the system raises when an instruction fails: it is tried again when the handler returns.
+void requireNoFault(int signal, std::source_location where) {
+  constexpr std::array<int, 4> FAULTS = {SIGBUS, SIGFPE, SIGILL, SIGSEGV};
+  if (std::find(FAULTS.begin(), FAULTS.end(), signal) == FAULTS.end()) return;
+  detail::throwMisuse(fmt::format("watching signal {}: it tells of a fault, which would come again and again", signal),
+                      where);
+}
 
 class SignalCollector final : public detail::Collector<int> {
 public:
@@ -22,6 +32,7 @@ public:
   void watch(uv_loop_t* loop, std::span<const int> signals, std::source_location where) {
     came_.reserve(signals.size()); // the callbacks allocate nothing
     for (const int signal : signals) {
+      requireNoFault(signal, where);
       UvHandle<uv_signal_t>& handle =
           handles_.emplace_back("uv_signal_init", [loop](uv_signal_t* h) { return uv_signal_init(loop, h); });
       handle.setData(this);

@@ -14,6 +14,19 @@ inline namespace v0 {
 
 class AsyncIo;
 
+namespace detail {
+
+/// A signal's number, and where it was written.
+struct SignalNumber {
+  int number;
+  std::source_location where;
+
+  // Not explicit: so `where` is the place of the call that has a number for an argument.
+  SignalNumber(int n, std::source_location w = std::source_location::current()) noexcept : number(n), where(w) {}
+};
+
+} // namespace detail
+
 /// Catches some signals for as long as it lives: SIGHUP to read the configuration again, SIGWINCH, SIGCHLD.
 ///
 /// A signal that comes while nobody waits is remembered, each number once, as the kernel does. Several watches, and
@@ -37,15 +50,16 @@ public:
 };
 
 /// Watches `signals`, of which there must be one at least. From this call on none of them has its default action.
-/// Throws FAILED, naming it, for a signal that cannot be caught; OVERLOADED without descriptors or memory.
+/// Throws FAILED, naming it, for a signal that cannot be caught, and for SIGBUS, SIGFPE, SIGILL and SIGSEGV, with which
+/// a fault would come again and again; OVERLOADED without memory.
 std::unique_ptr<SignalWatch> newSignalWatch(AsyncIo& io, std::span<const int> signals,
                                             std::source_location where = std::source_location::current());
 
 /// The same for signals in a list: `newSignalWatch(io, SIGHUP, SIGWINCH)`.
 template <std::same_as<int>... More>
-std::unique_ptr<SignalWatch> newSignalWatch(AsyncIo& io, int signal, More... more) {
-  const int signals[] = {signal, more...};
-  return newSignalWatch(io, std::span<const int>(signals));
+std::unique_ptr<SignalWatch> newSignalWatch(AsyncIo& io, detail::SignalNumber signal, More... more) {
+  const int signals[] = {signal.number, more...};
+  return newSignalWatch(io, std::span<const int>(signals), signal.where);
 }
 
 } // namespace v0

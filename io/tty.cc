@@ -3,6 +3,7 @@
 #include <troth/io/tty.h>
 
 #include <troth/io/async_io.h>
+#include <troth/io/forwarding_detail.h>
 #include <troth/io/uv_descriptor_detail.h>
 #include <troth/io/uv_stream.h>
 #include <troth/runtime/uv/uv_event_port.h>
@@ -11,9 +12,9 @@ namespace troth {
 inline namespace v0 {
 namespace {
 
-class UvTty final : public Tty {
+class UvTty final : public detail::ForwardingStream<Tty, std::unique_ptr<AsyncIoStream>> {
 public:
-  explicit UvTty(UvHandle<uv_tty_t> handle) : tty_(handle.get()), stream_(newUvStream(std::move(handle).toStream())) {}
+  explicit UvTty(UvHandle<uv_tty_t>&& handle) : UvTty(handle.get(), std::move(handle)) {}
   ~UvTty() override { uv_tty_set_mode(tty_, UV_TTY_MODE_NORMAL); }
 
   void setMode(Mode mode, std::source_location where) override {
@@ -25,28 +26,11 @@ public:
     return size;
   }
 
-  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
-    return stream_->tryRead(buffer, minBytes, where);
-  }
-  Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
-    return stream_->tryReadChunk(maxBytes, where);
-  }
-  Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
-    return stream_->write(bytes, where);
-  }
-  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
-    return stream_->write(pieces, where);
-  }
-  Promise<void> whenWriteDisconnected(std::source_location where) override {
-    return stream_->whenWriteDisconnected(where);
-  }
-  void shutdownWrite(std::source_location where) override { stream_->shutdownWrite(where); }
-  void abortRead(std::source_location where) override { stream_->abortRead(where); }
-  std::optional<int> descriptor() const override { return stream_->descriptor(); }
-
 private:
   uv_tty_t* tty_; // the stream's
-  std::unique_ptr<AsyncIoStream> stream_;
+
+  UvTty(uv_tty_t* tty, UvHandle<uv_tty_t>&& handle)
+      : ForwardingStream(newUvStream(std::move(handle).toStream())), tty_(tty) {}
 };
 
 } // namespace

@@ -11,13 +11,13 @@ namespace troth {
 inline namespace v0 {
 
 /// A terminal. Reading gives what is typed, by lines or, in raw mode, by keys; writing shows it. If the terminal was
-/// opened for one direction only, the other one fails.
+/// opened for one direction only, the other one fails. When it is hung up reading ends, and writing is DISCONNECTED.
 ///
 /// shutdownWrite() only refuses further writes: a terminal has nobody to tell.
 class Tty : public AsyncIoStream {
 public:
   enum class Mode {
-    /// As the terminal was when the stream was made: usually whole lines, with echo, and Ctrl-C interrupts.
+    /// As the terminal was before this stream set RAW: usually whole lines, with echo, and Ctrl-C interrupts.
     NORMAL,
     /// Every key at once, without echo, and without signals from keys.
     RAW
@@ -28,11 +28,12 @@ public:
     int rows;
   };
 
-  /// Sets the mode, after what was written has been shown. The destructor sets it back to NORMAL; whoever is killed by
-  /// a signal leaves the terminal as it is. Throws the system's error.
+  /// Sets the mode, after what was written has been shown. The destructor sets it back to NORMAL; whoever leaves by
+  /// exit(), or is killed by a signal, leaves the terminal as it is. Throws the system's error.
   virtual void setMode(Mode mode, std::source_location where = std::source_location::current()) = 0;
 
-  /// How large the terminal is at present, in characters; SIGWINCH tells of changes. Throws the system's error.
+  /// How large the terminal is at present, in characters; 0 if it does not know. SIGWINCH tells of changes. Throws the
+  /// system's error.
   virtual WindowSize windowSize(std::source_location where = std::source_location::current()) const = 0;
 };
 

@@ -19,6 +19,7 @@
 // until its callback. The handle belongs to the stream alone: closing it (`close`) ends every operation.
 #include <troth/io/uv_stream.h>
 
+#include <troth/io/forwarding_detail.h>
 #include <troth/io/given_back_detail.h>
 #include <troth/io/read_op_detail.h>
 #include <troth/io/uv_disconnect_watch_detail.h>
@@ -111,7 +112,7 @@ public:
   Promise<void> whenWriteDisconnected(std::source_location where);
   void shutdownWrite(std::source_location where);
   void onShutdown(int status) noexcept;
-  void abortRead() noexcept;
+  void abortRead(std::source_location) noexcept;
   std::optional<int> descriptor() const noexcept;
 
   /// The stream is destroyed: what is pending ends.
@@ -333,6 +334,8 @@ Promise<Chunk> UvStreamState::tryReadUnusualChunk(std::size_t maxBytes, std::sou
 // ------------------------------------------------------------------------------------------- writing
 
 Exception UvStreamState::writeException(std::source_location where) const {
+  if (writeError_ == UV_EIO && handle_->type == UV_TTY)
+    return Exception(Exception::Kind::DISCONNECTED, "write: the terminal was hung up", uvErrorCode(UV_EIO), where);
   return uvException(writeError_, "write", where);
 }
 
@@ -506,7 +509,7 @@ void UvStreamState::onShutdown(int status) noexcept {
 }
 
 // A local peer's next write fails; a TCP peer is not told: what it sends is thrown away (shutdown(2), Linux).
-void UvStreamState::abortRead() noexcept {
+void UvStreamState::abortRead(std::source_location) noexcept {
   if (const std::optional<int> fd = descriptor()) ::shutdown(*fd, SHUT_RD);
   aborted_ = true;
   givenBack_.clear();
@@ -531,32 +534,11 @@ void UvStreamState::close() noexcept {
 }
 
 /// The stream itself: only the ownership of its state.
-class UvStream final : public AsyncIoStream, public detail::Pooled {
+class UvStream final : public detail::ForwardingStream<AsyncIoStream, Ref<UvStreamState>>, public detail::Pooled {
 public:
-  explicit UvStream(UvHandle<uv_stream_t> handle) : state_(*new UvStreamState(std::move(handle))) {}
-  ~UvStream() override { state_->close(); }
-
-  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
-    return state_->tryRead(buffer, minBytes, where);
-  }
-  Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
-    return state_->tryReadChunk(maxBytes, where);
-  }
-  Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
-    return state_->write(bytes, where);
-  }
-  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
-    return state_->write(pieces, where);
-  }
-  Promise<void> whenWriteDisconnected(std::source_location where) override {
-    return state_->whenWriteDisconnected(where);
-  }
-  void shutdownWrite(std::source_location where) override { state_->shutdownWrite(where); }
-  void abortRead(std::source_location) override { state_->abortRead(); }
-  std::optional<int> descriptor() const override { return state_->descriptor(); }
-
-private:
-  Ref<UvStreamState> state_;
+  explicit UvStream(UvHandle<uv_stream_t> handle)
+      : ForwardingStream(Ref<UvStreamState>(*new UvStreamState(std::move(handle)))) {}
+  ~UvStream() override { target_->close(); }
 };
 
 } // namespace

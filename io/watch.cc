@@ -8,6 +8,9 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <system_error>
+
 namespace troth {
 inline namespace v0 {
 namespace {
@@ -19,6 +22,8 @@ public:
   ChangeCollector() noexcept : Collector("FileWatch::nextChanges") {}
 
   void watch(uv_loop_t* loop, const std::string& path, std::source_location where) {
+    std::error_code ignored;
+    if (!std::filesystem::is_directory(path, ignored)) ownName_ = path.substr(path.rfind('/') + 1);
     handle_ =
         UvHandle<uv_fs_event_t>("uv_fs_event_init", [loop](uv_fs_event_t* h) { return uv_fs_event_init(loop, h); });
     handle_.setData(this);
@@ -34,11 +39,13 @@ public:
 
 private:
   UvHandle<uv_fs_event_t> handle_;
+  std::string ownName_; // of a file; libuv gives the one that the first of several watches knew
   Changes changes_;
   bool dropped_ = false; // changes that came after those
 
   void onChange(std::string_view name, int events, int status) noexcept {
     try {
+      if (!ownName_.empty()) name = ownName_;
       if (status < 0) dropped_ = true; // what the system could not tell
       if ((events & UV_RENAME) != 0) add(FileChange::Kind::RENAMED, name);
       if ((events & UV_CHANGE) != 0) add(FileChange::Kind::CHANGED, name);
@@ -49,7 +56,7 @@ private:
   }
 
   void add(FileChange::Kind kind, std::string_view name) {
-    if (!changes_.empty() && !dropped_ && changes_.back().kind == kind && changes_.back().name == name) return;
+    if (!changes_.empty() && changes_.back().kind == kind && changes_.back().name == name) return;
     if (changes_.size() == FileWatch::MOST_KEPT) dropped_ = true;
     if (!dropped_) changes_.push_back({kind, std::string(name)});
   }

@@ -40,6 +40,9 @@ struct FileChange {
 /// tells so; of a file that takes its place, which is how many editors save, this watch knows nothing: watch the
 /// directory instead.
 ///
+/// The system keeps so many changes for a loop that does not run (Linux: `fs.inotify.max_queued_events`, 16384); of
+/// those beyond that libuv tells nothing.
+///
 /// Belongs to one thread. Destroying it rejects a pending nextChanges() with DISCONNECTED. A watch keeps a host's loop
 /// alive.
 class FileWatch {

@@ -47,6 +47,18 @@ def spawn_is_interrupted(program: str) -> bool:
     return True
 
 
+def spawn_ends_unheard(program: str) -> bool:
+    """Nobody reads what it prints any more, as with `spawn yes | head -1`."""
+    process = subprocess.Popen([program, "yes"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    if process.wait(timeout=60) != 1 or "standard output" not in errors:
+        print(f"spawn: status {process.returncode} without a reader, printed:\n{errors}")
+        return False
+    return True
+
+
 def spawn(program: str) -> bool:
     right = (
         spawn_ends(program, ["sh", "-c", "echo one; echo two >&2; printf 'no newline'; exit 3"], 3,
@@ -55,6 +67,7 @@ def spawn(program: str) -> bool:
         and spawn_ends(program, ["no-such-program"], 1, set(), 'spawn: spawn "no-such-program": no such file')
         and spawn_ends(program, [], 1, set(), "say which command")
         and spawn_is_interrupted(program)
+        and spawn_ends_unheard(program)
     )
     if right:
         print("spawn does what it should")

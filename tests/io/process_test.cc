@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Tests of child processes: their streams, descriptors, ends, and what becomes of them on cancellation.
 #include "peer.h"
+#include "raw_descriptors.h"
+#include "temporary_directory.h"
 
 #include <troth/io/process.h>
 #include <troth/io/signal.h>
@@ -84,6 +86,26 @@ bool goes(IoTest& test, int pid) {
   return true;
 }
 
+/// While it lives, the standard descriptors are not open.
+class NoStandardDescriptors {
+public:
+  NoStandardDescriptors() {
+    for (int number = 0; number <= STDERR_FILENO; ++number) {
+      kept_[number] = OwnedDescriptor(fcntl(number, F_DUPFD_CLOEXEC, 100));
+      REQUIRE(kept_[number]);
+    }
+    for (int number = 0; number <= STDERR_FILENO; ++number) ::close(number);
+  }
+  NoStandardDescriptors(const NoStandardDescriptors&) = delete;
+  NoStandardDescriptors& operator=(const NoStandardDescriptors&) = delete;
+  ~NoStandardDescriptors() {
+    for (int number = 0; number <= STDERR_FILENO; ++number) ::dup2(kept_[number].get(), number);
+  }
+
+private:
+  OwnedDescriptor kept_[STDERR_FILENO + 1];
+};
+
 /// A pipe for POSIX calls. With `flags` 0 it is inherited over exec unless somebody prevents it.
 struct PlainPipe {
   int ends[2];
@@ -132,6 +154,15 @@ TEST_CASE_FIXTURE(IoTest, "a process that a signal has ended says which") {
   CHECK(!status.isSuccess());
   CHECK(status.toString() == "killed by SIGTERM (15)");
   CHECK(ExitStatus{0, 60}.toString() == "killed by signal 60");
+}
+
+TEST_CASE_FIXTURE(IoTest, "the end of a process and a watch for SIGCHLD do not disturb each other") {
+  auto watch = newSignalWatch(io, SIGCHLD);
+  CHECK(spawn(io, {"true"})->onExit().wait(scope).isSuccess());
+  CHECK(watch->next().wait(scope) == SIGCHLD);
+  auto process = spawn(io, {"false"});
+  watch.reset();
+  CHECK(process->onExit().wait(scope).code == 1);
 }
 
 TEST_CASE_FIXTURE(IoTest, "many processes at once end each for itself") {
@@ -272,6 +303,35 @@ TEST_CASE_FIXTURE(IoTest, "output and errors may change places") {
   CHECK(std::string_view(text, static_cast<std::size_t>(::read(two.ends[0], text, sizeof text))) == "out\n");
 }
 
+TEST_CASE_FIXTURE(IoTest, "pipes are pipes, and are closed in the end, also if the standard descriptors are free to be used") {
+  ProcessOptions options{"cat"};
+  options.standardInput = options.standardOutput = ChildStdio::pipe();
+  std::unique_ptr<Process> process;
+  {
+    const NoStandardDescriptors none;
+    process = spawn(io, options);
+    for (int number = 0; number <= STDERR_FILENO; ++number)
+      if (isOpen(number)) throw std::logic_error("a descriptor was left in the place of a standard one");
+  }
+  auto input = process->takeStandardInput();
+  auto output = process->takeStandardOutput();
+  input->write("text").wait(scope);
+  input.reset();
+  CHECK(readAll(*output, scope) == "text");
+  CHECK(process->onExit().wait(scope).isSuccess());
+}
+
+TEST_CASE_FIXTURE(IoTest, "inherit() of what is not open leads to nothing") {
+  ProcessOptions options{"readlink", {"/proc/self/fd/0", "/proc/self/fd/2"}};
+  options.standardOutput = ChildStdio::pipe();
+  std::unique_ptr<Process> process;
+  {
+    const NoStandardDescriptors none;
+    process = spawn(io, options);
+  }
+  CHECK(readAll(*process->takeStandardOutput(), scope) == "/dev/null\n/dev/null\n");
+}
+
 TEST_CASE_FIXTURE(IoTest, "a stream that is no pipe, or was taken already, cannot be taken") {
   ProcessOptions options{"true"};
   options.standardOutput = ChildStdio::pipe();
@@ -303,6 +363,20 @@ TEST_CASE_FIXTURE(IoTest, "the environment is inherited, or is exactly what is g
   options.environment.emplace();
   CHECK(runProcess(io, options).wait(scope).standardOutput.empty());
   ::unsetenv("TROTH_PROCESS_TEST");
+}
+
+TEST_CASE_FIXTURE(IoTest, "a program is looked up in the child's PATH, or is a path as seen from where the child runs") {
+  const TemporaryDirectory directory;
+  directory.write("troth-test-program", "#!/bin/sh\necho found\n");
+  std::filesystem::permissions(directory.inside("troth-test-program"), std::filesystem::perms::owner_all);
+  ProcessOptions options{"troth-test-program"};
+  options.environment = {"PATH=/nowhere:" + directory.inside()};
+  CHECK(runProcess(io, options).wait(scope).standardOutput == "found\n");
+  options.environment.reset();
+  CHECK((failureOf(runProcess(io, options), scope).code() == std::errc::no_such_file_or_directory));
+  options.program = "./troth-test-program";
+  options.workingDirectory = directory.inside();
+  CHECK(runProcess(io, options).wait(scope).standardOutput == "found\n");
 }
 
 TEST_CASE_FIXTURE(IoTest, "the child runs in the directory that it is given, or in ours") {
@@ -341,6 +415,17 @@ TEST_CASE_FIXTURE(IoTest, "a child inherits no descriptor but its standard strea
   CHECK(readAll(*process->takeStandardError(), scope) == "0\n1\n2\n");
   // The flags of our own are what they were.
   CHECK(fcntl(careless.ends[0], F_GETFD) == 0);
+}
+
+TEST_CASE_FIXTURE(IoTest, "a process that the program forks by itself keeps its descriptors, also after a spawn") {
+  const PlainPipe careless(0);
+  CHECK(spawn(io, {"true"})->onExit().wait(scope).isSuccess());
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) ::_exit(fcntl(careless.ends[0], F_GETFD) == 0 ? 0 : 1);
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
 }
 
 TEST_CASE_FIXTURE(IoTest, "the end of a pipe is seen although other children were started while it was open (R15)") {
@@ -394,11 +479,33 @@ TEST_CASE_FIXTURE(IoTest, "texts with a NUL character in them are refused, since
   }
 }
 
-TEST_CASE_FIXTURE(IoTest, "a descriptor that is none is refused") {
-  ProcessOptions options{"true"};
-  options.standardInput = ChildStdio::descriptor(999);
-  const Exception e = thrownBy([&] { spawn(io, options); });
+TEST_CASE_FIXTURE(IoTest, "a descriptor that is none is refused, and named") {
+  for (const int fd : {999, -1, -2}) {
+    ProcessOptions options{"true"};
+    options.standardOutput = ChildStdio::descriptor(fd);
+    const Exception e = thrownBy([&] { spawn(io, options); });
+    CHECK((e.kind() == Exception::Kind::FAILED));
+    CHECK((e.code() == std::errc::bad_file_descriptor));
+    CHECK(contains(e.description(), "spawn \"true\": descriptor " + std::to_string(fd)));
+    CHECK(madeIn(e, "process_test.cc"));
+  }
+}
+
+TEST_CASE_FIXTURE(IoTest, "an environment that has anything but variables in it is refused") {
+  for (const std::string entry : {"", "NAME", "=value"}) {
+    ProcessOptions options{"true"};
+    options.environment = {"A=", entry};
+    const Exception e = thrownBy([&] { spawn(io, options); });
+    CHECK((e.kind() == Exception::Kind::FAILED));
+    CHECK(contains(e.description(), "spawn \"true\": \"" + entry + "\" in its environment"));
+    CHECK(madeIn(e, "process_test.cc"));
+  }
+}
+
+TEST_CASE_FIXTURE(IoTest, "arguments that are too long for the system are refused") {
+  const Exception e = thrownBy([&] { spawn(io, {"true", {std::string(1 << 20, 'x')}}); });
   CHECK((e.kind() == Exception::Kind::FAILED));
+  CHECK((e.code() == std::errc::argument_list_too_long));
   CHECK(contains(e.description(), "spawn \"true\""));
 }
 
@@ -481,6 +588,7 @@ TEST_CASE_FIXTURE(IoTest, "TERMINATE lets the child catch its end") {
   CHECK(readSome(*output, scope) == "ready\n");
   const int pid = process->pid();
   process.reset();
+  input.reset(); // the shell may get the signal just before it begins to read, and would tell afterwards only
   CHECK(readAll(*output, scope) == "bye\n");
   CHECK(goes(*this, pid));
 }
@@ -542,6 +650,53 @@ TEST_CASE("a context may go while children run that were left, or do not obey") 
     pipe.closeEnd(1);
     CHECK(::waitpid(pid, nullptr, 0) == pid);
   }
+}
+
+TEST_CASE("a Process that outlives its context has lost its child, as if it had gone before") {
+  const NothingLeft nothingLeft;
+  uv_loop_t loop;
+  REQUIRE(uv_loop_init(&loop) == 0);
+  std::unique_ptr<Process> process;
+  {
+    HostedAsyncIoContext hosted = setupAsyncIo(&loop);
+    process = spawn(hosted, {"tail", {"-f", "/dev/null"}});
+  }
+  CHECK(!exists(process->pid()));
+  process->kill(SIGTERM); // does nothing
+  process.reset();
+  CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
+TEST_CASE("a host's own processes are its own: both are told of theirs, and of no other") {
+  const NothingLeft nothingLeft;
+  uv_loop_t loop;
+  REQUIRE(uv_loop_init(&loop) == 0);
+  std::int64_t hostsStatus = -1;
+  char name[] = "false";
+  char* arguments[] = {name, nullptr};
+  uv_process_options_t request{};
+  request.file = name;
+  request.args = arguments;
+  request.exit_cb = [](uv_process_t* process, std::int64_t status, int) {
+    *static_cast<std::int64_t*>(process->data) = status;
+    uv_close(reinterpret_cast<uv_handle_t*>(process), nullptr);
+  };
+  uv_process_t hosts;
+  hosts.data = &hostsStatus;
+  {
+    HostedAsyncIoContext hosted = setupAsyncIo(&loop);
+    auto process = spawn(hosted, {"true"});
+    REQUIRE(uv_spawn(&loop, &hosts, &request) == 0);
+    bool succeeded = false;
+    Promise<void> end =
+        process->onExit().then([&](ExitStatus status) { succeeded = status.isSuccess(); }).eagerlyEvaluate(nullptr);
+    CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+    CHECK(succeeded);
+    CHECK(hostsStatus == 1);
+  }
+  CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+  CHECK(uv_loop_close(&loop) == 0);
 }
 
 TEST_CASE("a promise that was given to the loop kills its process with the loop") {
@@ -622,6 +777,21 @@ TEST_CASE_FIXTURE(IoTest, "a run moves much in all three directions at the same 
 
 TEST_CASE_FIXTURE(IoTest, "a run of a process that does not read its input succeeds") {
   CHECK(runProcess(io, shell("exit 0"), numberedBytes(1 << 20)).wait(scope).status.isSuccess());
+}
+
+TEST_CASE_FIXTURE(IoTest, "a run ends with its process although another one holds its input, and reads nothing") {
+  PlainPipe pipe;
+  const std::string ours = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(pipe.ends[0]);
+  // What runs on has the input as descriptor 3, and ends with our pipe.
+  const std::string script = "exec 3<&0 4<" + ours + "; { read x <&4; } >&- 2>&- & exit 6";
+  const ProcessOutput output = runProcess(io, shell(script), numberedBytes(1 << 20)).wait(scope);
+  CHECK(output.status.code == 6);
+}
+
+TEST_CASE_FIXTURE(IoTest, "a run ends when those have closed the outputs to whom the process has handed them on") {
+  const ProcessOutput output = runProcess(io, shell("exec 3<&0; { read x <&3; echo $x; } & exit 2"), "late\n").wait(scope);
+  CHECK(output.status.code == 2);
+  CHECK(output.standardOutput == "late\n");
 }
 
 TEST_CASE_FIXTURE(IoTest, "a run that writes more than the limit fails, naming the program, and is killed") {

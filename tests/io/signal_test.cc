@@ -4,6 +4,8 @@
 
 #include <troth/io/signal.h>
 
+#include <uv.h>
+
 #include <unistd.h>
 
 #include <csignal>
@@ -106,6 +108,7 @@ TEST_CASE_FIXTURE(IoTest, "a watch that is destroyed rejects the wait that is pe
   Promise<int> next = watch->next();
   REQUIRE(!next.poll(scope));
   watch.reset();
+  CHECK(hasDefaultAction(SIGUSR1)); // whoever still has the promise
   const Exception e = failureOf(std::move(next), scope);
   CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK(contains(e.description(), "SignalWatch::next"));
@@ -163,9 +166,39 @@ TEST_CASE_FIXTURE(IoTest, "a signal that cannot be caught is refused with its nu
     const Exception e = thrownBy([&] { newSignalWatch(io, SIGUSR1, number); });
     CHECK((e.kind() == Exception::Kind::FAILED));
     CHECK(contains(e.description(), "watching signal " + std::to_string(number)));
+    CHECK(madeIn(e, "signal_test.cc"));
     CHECK(hasDefaultAction(SIGUSR1));
   }
   CHECK((thrownBy([&] { newSignalWatch(io, std::span<const int>()); }).kind() == Exception::Kind::FAILED));
+}
+
+TEST_CASE_FIXTURE(IoTest, "a signal that tells of a fault is refused: the fault would come again and again") {
+  for (const int number : {SIGBUS, SIGFPE, SIGILL, SIGSEGV}) {
+    struct sigaction before {};
+    struct sigaction after {};
+    REQUIRE(sigaction(number, nullptr, &before) == 0);
+    const Exception e = thrownBy([&] { newSignalWatch(io, number); });
+    CHECK((e.kind() == Exception::Kind::FAILED));
+    CHECK(contains(e.description(), "watching signal " + std::to_string(number)));
+    CHECK(madeIn(e, "signal_test.cc"));
+    REQUIRE(sigaction(number, nullptr, &after) == 0);
+    CHECK((before.sa_sigaction == after.sa_sigaction));
+  }
+}
+
+TEST_CASE("a watch keeps a host's loop alive, until it goes") {
+  const NothingLeft nothingLeft;
+  uv_loop_t loop;
+  REQUIRE(uv_loop_init(&loop) == 0);
+  {
+    HostedAsyncIoContext hosted = setupAsyncIo(&loop);
+    auto watch = newSignalWatch(hosted, SIGUSR1);
+    CHECK(uv_run(&loop, UV_RUN_NOWAIT) != 0);
+    watch.reset();
+    CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+  }
+  CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+  CHECK(uv_loop_close(&loop) == 0);
 }
 
 TEST_CASE_FIXTURE(IoTest, "a number that is given twice counts once") {

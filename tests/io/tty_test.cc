@@ -43,11 +43,15 @@ void typeThrough(const PseudoTerminal& pty, std::string_view keys) {
   REQUIRE(::poll(&terminal, 1, 10'000) == 1);
 }
 
-std::string shown(const PseudoTerminal& pty) {
-  char text[256];
-  const ssize_t count = ::read(pty.emulator.get(), text, sizeof text);
-  REQUIRE(count > 0);
-  return std::string(text, static_cast<std::size_t>(count));
+/// Waits until the emulator has been told to show `text`. The kernel carries it over in its own time and parts.
+void awaitShown(const PseudoTerminal& pty, std::string_view text) {
+  std::string all;
+  while (!contains(all, text)) {
+    char part[256];
+    const ssize_t count = ::read(pty.emulator.get(), part, sizeof part);
+    REQUIRE(count > 0);
+    all.append(part, static_cast<std::size_t>(count));
+  }
 }
 
 bool hasFlag(int fd, tcflag_t flag) {
@@ -65,10 +69,9 @@ TEST_CASE_FIXTURE(IoTest, "a terminal gives lines, and shows what is written") {
   type(pty, "a li");
   REQUIRE(!read.poll(scope));
   CHECK(takeAfter(read, scope, [&] { typeThrough(pty, "ne\n"); }).text() == "a line\n");
-  CHECK(contains(shown(pty), "a li")); // the echo
+  awaitShown(pty, "a line"); // the echo
   tty->write("answer").wait(scope);
-  std::string all;
-  while (!contains(all, "answer")) all += shown(pty);
+  awaitShown(pty, "answer");
 }
 
 TEST_CASE_FIXTURE(IoTest, "in raw mode a terminal gives keys at once, without echo") {
@@ -99,9 +102,40 @@ TEST_CASE_FIXTURE(IoTest, "a terminal has its mode back when the stream has gone
   CHECK(dynamic_cast<Tty*>(stream.get()) != nullptr);
 }
 
+TEST_CASE_FIXTURE(IoTest, "the normal mode is what the terminal had before raw mode, whoever has set it and when") {
+  PseudoTerminal pty = newPseudoTerminal();
+  auto tty = newTty(io, pty.terminal.get(), Ownership::BORROW);
+  termios settings{};
+  REQUIRE(tcgetattr(pty.terminal.get(), &settings) == 0);
+  settings.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+  REQUIRE(tcsetattr(pty.terminal.get(), TCSANOW, &settings) == 0);
+  tty->setMode(Tty::Mode::NORMAL);
+  CHECK(!hasFlag(pty.terminal.get(), ECHO));
+  tty->setMode(Tty::Mode::RAW);
+  CHECK(!hasFlag(pty.terminal.get(), ICANON));
+  tty.reset();
+  CHECK(hasFlag(pty.terminal.get(), ICANON));
+  CHECK(!hasFlag(pty.terminal.get(), ECHO));
+}
+
+TEST_CASE_FIXTURE(IoTest, "a terminal that is open for one direction fails in the other") {
+  PseudoTerminal pty = newPseudoTerminal();
+  const OwnedDescriptor readable(open(ptsname(pty.emulator.get()), O_RDONLY | O_NOCTTY | O_CLOEXEC));
+  const OwnedDescriptor writable(open(ptsname(pty.emulator.get()), O_WRONLY | O_NOCTTY | O_CLOEXEC));
+  auto reader = newTty(io, readable.get(), Ownership::BORROW);
+  auto writer = newTty(io, writable.get(), Ownership::BORROW);
+  failureOf(reader->write("text"), scope);
+  failureOf(writer->tryReadChunk(), scope);
+  writer->write("shown").wait(scope);
+  awaitShown(pty, "shown");
+  Promise<Chunk> read = reader->tryReadChunk();
+  CHECK(takeAfter(read, scope, [&] { typeThrough(pty, "x\n"); }).text() == "x\n");
+}
+
 TEST_CASE_FIXTURE(IoTest, "a terminal tells its size") {
   PseudoTerminal pty = newPseudoTerminal();
   auto tty = newTty(io, pty.terminal.get(), Ownership::BORROW);
+  CHECK(tty->windowSize().columns == 0);
   const winsize size{.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
   REQUIRE(ioctl(pty.emulator.get(), TIOCSWINSZ, &size) == 0);
   CHECK(tty->windowSize().columns == 80);
@@ -132,7 +166,7 @@ TEST_CASE_FIXTURE(IoTest, "standard input and output may be a terminal, which th
   type(pty, "q");
   CHECK(input->tryReadChunk().wait(scope).text() == "q");
   error->write("shown").wait(scope);
-  CHECK(shown(pty) == "shown");
+  awaitShown(pty, "shown");
   input.reset();
   error.reset();
   CHECK(hasFlag(pty.terminal.get(), ICANON));
@@ -162,8 +196,7 @@ TEST_CASE_FIXTURE(IoTest, "a terminal that cannot be opened anew is a stream all
   std::move(both).wait(scope);
   CHECK(buffer == "ab");
   tty->write("answer").wait(scope);
-  std::string all;
-  while (!contains(all, "answer")) all += shown(pty);
+  awaitShown(pty, "answer");
   DescriptorLimit none;
   CHECK((thrownBy([&] { (void)newTty(io, pty.terminal.get(), Ownership::BORROW); }).kind() == Exception::Kind::OVERLOADED));
 }
@@ -190,7 +223,8 @@ TEST_CASE_FIXTURE(IoTest, "what is not a terminal is refused, also the emulator'
   auto emulator = newIoStream(io, pty.emulator.get(), Ownership::BORROW);
   emulator->write("typed\n").wait(scope);
   CHECK(tty->tryReadChunk().wait(scope).text() == "typed\n");
-  CHECK(contains(emulator->tryReadChunk().wait(scope).text(), "typed"));
+  std::string echo;
+  while (!contains(echo, "typed")) echo += emulator->tryReadChunk().wait(scope).text();
 }
 
 TEST_CASE_FIXTURE(IoTest, "after shutdownWrite a terminal refuses to be written, and goes on to be read") {
@@ -210,6 +244,22 @@ TEST_CASE_FIXTURE(IoTest, "a terminal whose emulator has gone is disconnected fo
   REQUIRE(!gone.poll(scope));
   pty.emulator.close();
   std::move(gone).wait(scope);
+}
+
+TEST_CASE_FIXTURE(IoTest, "a terminal whose emulator has gone has ended for reading, is disconnected for writing, and has no mode") {
+  PseudoTerminal pty = newPseudoTerminal();
+  auto tty = newTty(io, pty.terminal.get(), Ownership::BORROW);
+  tty->setMode(Tty::Mode::RAW);
+  Promise<Chunk> read = tty->tryReadChunk();
+  REQUIRE(!read.poll(scope));
+  pty.emulator.close();
+  CHECK(std::move(read).wait(scope).empty());
+  const Exception e = failureOf(tty->write("x"), scope);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
+  CHECK(contains(e.description(), "hung up"));
+  CHECK(madeIn(e, "tty_test.cc"));
+  CHECK(contains(thrownBy([&] { tty->setMode(Tty::Mode::NORMAL); }).description(), "setMode"));
+  CHECK(contains(thrownBy([&] { (void)tty->windowSize(); }).description(), "windowSize"));
 }
 
 TEST_CASE_FIXTURE(IoTest, "reading a terminal can be cancelled, and the stream may go first (R9)") {

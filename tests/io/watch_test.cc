@@ -8,6 +8,7 @@
 #include <sys/inotify.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -96,6 +97,62 @@ TEST_CASE_FIXTURE(IoTest, "a file is watched by itself, under its name without t
   CHECK(countOf(end, "file") == static_cast<std::ptrdiff_t>(end.size()));
 }
 
+TEST_CASE_FIXTURE(IoTest, "a file that two watches know by different names has for each of them its own") {
+  const Folder folder;
+  folder.write("file");
+  std::filesystem::create_hard_link(folder / "file", folder / "same");
+  auto one = newFileWatch(io, folder / "file");
+  auto two = newFileWatch(io, folder / "same");
+  folder.write("file");
+  CHECK(one->nextChanges().wait(scope) == Changes{{Kind::CHANGED, "file"}});
+  CHECK(two->nextChanges().wait(scope) == Changes{{Kind::CHANGED, "same"}});
+}
+
+TEST_CASE_FIXTURE(IoTest, "a file that is replaced is watched no more, in its directory its name is") {
+  const Folder folder;
+  folder.write("file");
+  folder.write("new");
+  auto file = newFileWatch(io, folder / "file");
+  auto directory = newFileWatch(io, folder.path());
+  std::filesystem::rename(folder / "new", folder / "file");
+  changesUntil(*file, {Kind::RENAMED, "file"}, scope);
+  CHECK(directory->nextChanges().wait(scope) == Changes{{Kind::RENAMED, "new"}, {Kind::RENAMED, "file"}});
+  scope.poll();
+  Promise<Changes> ofFile = file->nextChanges();
+  Promise<Changes> ofDirectory = directory->nextChanges();
+  CHECK(takeAfter(ofDirectory, scope, [&] { folder.write("file"); }) == Changes{{Kind::CHANGED, "file"}});
+  CHECK(!ofFile.poll(scope));
+}
+
+TEST_CASE_FIXTURE(IoTest, "a directory that is renamed or deleted tells so under its own name, and is watched on") {
+  const Folder folder;
+  std::filesystem::create_directory(folder / "directory");
+  auto watch = newFileWatch(io, folder / "directory");
+  Promise<Changes> next = watch->nextChanges();
+  CHECK(takeAfter(next, scope, [&] { std::filesystem::rename(folder / "directory", folder / "moved"); }) ==
+        Changes{{Kind::RENAMED, "directory"}});
+  next = watch->nextChanges();
+  CHECK(takeAfter(next, scope, [&] { folder.write("moved/file", ""); }) == Changes{{Kind::RENAMED, "file"}});
+  std::filesystem::remove_all(folder / "moved");
+  changesUntil(*watch, {Kind::RENAMED, "directory"}, scope);
+}
+
+TEST_CASE("a watch keeps a host's loop alive, until it goes") {
+  const NothingLeft nothingLeft;
+  const Folder folder;
+  uv_loop_t loop;
+  REQUIRE(uv_loop_init(&loop) == 0);
+  {
+    HostedAsyncIoContext hosted = setupAsyncIo(&loop);
+    auto watch = newFileWatch(hosted, folder.path());
+    CHECK(uv_run(&loop, UV_RUN_NOWAIT) != 0);
+    watch.reset();
+    CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+  }
+  CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
 TEST_CASE_FIXTURE(IoTest, "directories below are not watched, but that they change is told") {
   const Folder folder;
   std::filesystem::create_directory(folder / "below");
@@ -181,6 +238,7 @@ TEST_CASE_FIXTURE(IoTest, "a watch that is destroyed rejects the wait that is pe
   Promise<Changes> next = watch->nextChanges();
   REQUIRE(!next.poll(scope));
   watch.reset();
+  CHECK(activeHandles(*this, "fs_event") == 0); // whoever still has the promise
   const Exception e = failureOf(std::move(next), scope);
   CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK(contains(e.description(), "FileWatch::nextChanges"));
