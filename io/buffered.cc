@@ -3,6 +3,7 @@
 #include <troth/io/buffered.h>
 
 #include <troth/io/operation_detail.h>
+#include <troth/io/stream_watch_detail.h>
 
 #include <fmt/format.h>
 
@@ -125,7 +126,7 @@ BufferedInputStream::BufferedInputStream(AsyncInputStream& inner, std::size_t ca
 
 BufferedInputStream::BufferedInputStream(std::unique_ptr<AsyncInputStream> inner, std::size_t capacity,
                                          std::source_location where)
-    : BufferedInputStream(*inner, capacity, where) {
+    : BufferedInputStream(detail::requireStream(inner, "BufferedInputStream", where), capacity, where) {
   owned_ = std::move(inner);
 }
 
@@ -222,6 +223,7 @@ Promise<std::uint64_t> BufferedInputStream::State::pump(std::shared_ptr<State> s
                                                         AsyncOutputStream& output, std::uint64_t amount,
                                                         std::source_location where) {
   const detail::Busy untilDone = std::move(busy);
+  const detail::StreamWatch outputWatch(output);
   const auto held = static_cast<std::size_t>(std::min<std::uint64_t>(state->size(), amount));
   if (held > 0) {
     co_await output.write(state->bytes().first(held), where);
@@ -229,6 +231,7 @@ Promise<std::uint64_t> BufferedInputStream::State::pump(std::shared_ptr<State> s
   }
   if (held == amount) co_return amount;
   if (state->inner == nullptr) throw state->reading.disconnected(where);
+  outputWatch.require(where);
   co_return held + co_await state->inner->pumpTo(output, amount - held, where);
 }
 
@@ -257,15 +260,14 @@ struct BufferedOutputStream::State {
   detail::Direction writing{detail::Direction::Kind::WRITE};
 
   /// Sends what was gathered, and then the pieces.
-  static Promise<void> send(std::shared_ptr<State> state, detail::Busy busy,
-                            std::vector<std::span<const std::byte>> pieces, std::source_location where);
+  static Promise<void> send(std::shared_ptr<State> state, detail::Busy busy, detail::PieceList pieces,
+                            std::source_location where);
   /// With what every operation fails, if so.
   std::optional<Exception> failure(std::source_location where) const;
 };
 
 Promise<void> BufferedOutputStream::State::send(std::shared_ptr<State> state, detail::Busy busy,
-                                                std::vector<std::span<const std::byte>> pieces,
-                                                std::source_location where) {
+                                                detail::PieceList pieces, std::source_location where) {
   const detail::Busy untilDone = std::move(busy);
   if (!state->gathered.empty()) pieces.insert(pieces.begin(), state->gathered);
   state->isSending = true;
@@ -292,7 +294,7 @@ BufferedOutputStream::BufferedOutputStream(AsyncOutputStream& inner, std::size_t
 
 BufferedOutputStream::BufferedOutputStream(std::unique_ptr<AsyncOutputStream> inner, std::size_t capacity,
                                            std::source_location where)
-    : BufferedOutputStream(*inner, capacity, where) {
+    : BufferedOutputStream(detail::requireStream(inner, "BufferedOutputStream", where), capacity, where) {
   owned_ = std::move(inner);
 }
 

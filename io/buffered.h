@@ -39,7 +39,7 @@ public:
   /// `capacity` is 1 or more. `inner` outlives this.
   explicit BufferedInputStream(AsyncInputStream& inner, std::size_t capacity = DEFAULT_CAPACITY,
                                std::source_location where = std::source_location::current());
-  /// Owns `inner`.
+  /// Owns `inner`, which is not null.
   explicit BufferedInputStream(std::unique_ptr<AsyncInputStream> inner, std::size_t capacity = DEFAULT_CAPACITY,
                                std::source_location where = std::source_location::current());
   ~BufferedInputStream() override;
@@ -122,7 +122,7 @@ public:
   /// `capacity` is 1 or more. `inner` outlives this.
   explicit BufferedOutputStream(AsyncOutputStream& inner, std::size_t capacity = DEFAULT_CAPACITY,
                                 std::source_location where = std::source_location::current());
-  /// Owns `inner`.
+  /// Owns `inner`, which is not null.
   explicit BufferedOutputStream(std::unique_ptr<AsyncOutputStream> inner, std::size_t capacity = DEFAULT_CAPACITY,
                                 std::source_location where = std::source_location::current());
   ~BufferedOutputStream() override;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Counting what is read from a stream, exactly, and swallowing what is written to one.
+// Counting what is read from a stream, exactly, and throwing away what is written to one.
 #include <troth/io/limited.h>
 
 #include <troth/io/operation_detail.h>
@@ -151,8 +151,8 @@ public:
   }
   std::optional<Promise<std::uint64_t>> tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
                                                     std::source_location where) override {
-    requireOpen(where);
-    return swallow(input, amount, where);
+    requireOpen(where); // now, not when there is something to write
+    return pumpByBuffer(input, *this, amount, where);
   }
   void shutdownWrite(std::source_location) override { isShutDown_ = true; }
 
@@ -167,22 +167,13 @@ private:
   void requireOpen(std::source_location where) const {
     if (isShutDown_) detail::throwMisuse("write: the stream was shut down for writing", where);
   }
-  static Promise<std::uint64_t> swallow(AsyncInputStream& input, std::uint64_t amount, std::source_location where) {
-    std::uint64_t done = 0;
-    while (done < amount) {
-      const Chunk chunk = co_await input.tryReadChunk(
-          static_cast<std::size_t>(std::min<std::uint64_t>(amount - done, Chunk::CAPACITY)), where);
-      if (chunk.empty()) break;
-      done += chunk.size();
-    }
-    co_return done;
-  }
 };
 
 } // namespace
 
-std::unique_ptr<AsyncInputStream> newLimitedInputStream(std::unique_ptr<AsyncInputStream> inner, std::uint64_t length) {
-  AsyncInputStream& stream = *inner;
+std::unique_ptr<AsyncInputStream> newLimitedInputStream(std::unique_ptr<AsyncInputStream> inner, std::uint64_t length,
+                                                        std::source_location where) {
+  AsyncInputStream& stream = detail::requireStream(inner, "newLimitedInputStream", where);
   return std::make_unique<LimitedInputStream>(stream, std::move(inner), length);
 }
 

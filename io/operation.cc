@@ -34,8 +34,28 @@ void requireNotBusy(const Direction& direction, std::string_view function, std::
               where);
 }
 
-std::vector<std::span<const std::byte>> copyPieces(std::span<const std::span<const std::byte>> pieces) {
-  std::vector<std::span<const std::byte>> copy;
+namespace {
+
+class Sleeper final : public ValueWaiter<Void> {
+public:
+  using ValueWaiter::ValueWaiter;
+  const char* name() const noexcept override { return "stream"; }
+};
+
+} // namespace
+
+Promise<void> Sleepers::sleep(std::source_location where) {
+  auto* sleeper = new Sleeper(where);
+  list_.add(*sleeper);
+  return PromiseAccess::wrap<void>(sleeper);
+}
+
+void Sleepers::wake() noexcept {
+  while (!list_.isEmpty()) static_cast<Sleeper&>(list_.front()).fulfill({});
+}
+
+PieceList copyPieces(std::span<const std::span<const std::byte>> pieces) {
+  PieceList copy;
   copy.reserve(pieces.size());
   for (const std::span<const std::byte> piece : pieces)
     if (!piece.empty()) copy.push_back(piece);

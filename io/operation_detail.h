@@ -2,6 +2,7 @@
 // What the operations of streams that are made of other streams have in common: one at a time, ended with the stream.
 #pragma once
 
+#include <troth/io/pieces_detail.h>
 #include <troth/io/read_size_detail.h>
 #include <troth/runtime/promise.h>
 #include <troth/runtime/waiter_detail.h>
@@ -11,6 +12,7 @@
 #include <memory>
 #include <source_location>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -90,8 +92,28 @@ private:
 /// Throws FAILED if the direction is busy.
 void requireNotBusy(const Direction& direction, std::string_view function, std::source_location where);
 
+/// What `stream` points to. Throws FAILED if that is nothing; `function` is the one that it was given to.
+template <typename Stream>
+Stream& requireStream(const std::unique_ptr<Stream>& stream, std::string_view function, std::source_location where) {
+  if (stream == nullptr) throwMisuse(std::string(function) + ": the stream is null", where);
+  return *stream;
+}
+
+/// Promises that wait until something happens to a stream, all for the same.
+class Sleepers {
+public:
+  Promise<void> sleep(std::source_location where);
+  /// It has happened: all go on, in their order.
+  void wake() noexcept;
+  /// It will not happen.
+  void failAll(const Exception& exception) noexcept { list_.failAll(exception); }
+
+private:
+  WaiterList list_;
+};
+
 /// The pieces that are not empty, as an array that outlives the call.
-std::vector<std::span<const std::byte>> copyPieces(std::span<const std::span<const std::byte>> pieces);
+PieceList copyPieces(std::span<const std::span<const std::byte>> pieces);
 std::size_t totalSize(std::span<const std::span<const std::byte>> pieces) noexcept;
 
 } // namespace detail

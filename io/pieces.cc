@@ -23,8 +23,8 @@ Pieces::Pieces(std::span<const std::span<const std::byte>> pieces, std::uint64_t
   std::reverse(more_.begin(), more_.end());
 }
 
-std::vector<std::span<const std::byte>> Pieces::first(std::uint64_t most) const {
-  std::vector<std::span<const std::byte>> pieces;
+PieceList Pieces::first(std::uint64_t most) const {
+  PieceList pieces;
   forEach([&](std::span<const std::byte> piece) {
     if (most == 0) return false;
     pieces.push_back(piece.first(static_cast<std::size_t>(std::min<std::uint64_t>(piece.size(), most))));

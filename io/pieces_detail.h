@@ -2,6 +2,8 @@
 // Pieces: what is left of a write, in the caller's memory.
 #pragma once
 
+#include <troth/runtime/pool_detail.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -10,6 +12,24 @@
 namespace troth {
 inline namespace v0 {
 namespace detail {
+
+/// For containers whose memory comes from the pool.
+template <typename T>
+struct PoolAllocator {
+  using value_type = T;
+
+  PoolAllocator() noexcept = default;
+  template <typename U>
+  PoolAllocator(const PoolAllocator<U>&) noexcept {}
+
+  static T* allocate(std::size_t count) { return static_cast<T*>(detail::allocate(count * sizeof(T))); }
+  static void deallocate(T* memory, std::size_t count) noexcept { detail::deallocate(memory, count * sizeof(T)); }
+
+  friend bool operator==(PoolAllocator, PoolAllocator) noexcept { return true; }
+};
+
+/// An array of pieces of memory.
+using PieceList = std::vector<std::span<const std::byte>, PoolAllocator<std::span<const std::byte>>>;
 
 /// The pieces of the caller's memory that are still to be written. A single one needs no memory.
 class Pieces {
@@ -32,7 +52,7 @@ public:
   }
 
   /// The first `most` bytes, in their pieces. Throws std::bad_alloc.
-  std::vector<std::span<const std::byte>> first(std::uint64_t most) const;
+  PieceList first(std::uint64_t most) const;
 
   /// Takes the first `count` bytes away, of which there are so many.
   void drop(std::uint64_t count) noexcept;
@@ -41,8 +61,8 @@ public:
   std::size_t moveTo(std::span<std::byte> target) noexcept;
 
 private:
-  std::span<const std::byte> first_;             // never empty unless all is
-  std::vector<std::span<const std::byte>> more_; // the others, the last one first; none is empty
+  std::span<const std::byte> first_; // never empty unless all is
+  PieceList more_;                   // the others, the last one first; none is empty
 };
 
 } // namespace detail

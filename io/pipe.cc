@@ -12,16 +12,17 @@
 //
 // The last three take time: a coroutine (transfer) does them, one after the other, as long as both sides have somebody.
 // It belongs to the state. Whoever is cancelled in the middle destroys it first, and so no stream works on memory, or
-// for somebody, that has gone.
+// for somebody, that has gone. Before all that it gives a pump what cancelled reads gave back: no writer waits for
+// these bytes, and none that goes takes them along.
 #include <troth/io/pipe.h>
 
 #include <troth/io/given_back_detail.h>
 #include <troth/io/limited.h>
+#include <troth/io/operation_detail.h>
 #include <troth/io/read_op_detail.h>
 #include <troth/io/stream_watch_detail.h>
 #include <troth/io/write_op_detail.h>
 #include <troth/runtime/pool_detail.h>
-#include <troth/runtime/sync.h>
 
 #include <algorithm>
 #include <array>
@@ -93,7 +94,10 @@ public:
   Promise<std::uint64_t> pumpFrom(AsyncInputStream& input, std::uint64_t amount, std::source_location where);
   void shutdownWrite(std::source_location where);
   void closeWrite() noexcept;
-  Promise<void> whenWriteDisconnected(std::source_location where) { return disconnected_.wait(where); }
+  Promise<void> whenWriteDisconnected(std::source_location where) {
+    if (aborted_ != nullptr) return READY_NOW;
+    return disconnecting_.sleep(where);
+  }
 
 private:
   friend class detail::ReadOp<PipeState>;
@@ -104,13 +108,15 @@ private:
   bool writeEnded_ = false;       // nothing more will be written
   bool truncated_ = false;        // … and something was cut off
   bool transferring_ = false;     // transfer_ is at work
+  bool isStarting_ = false;       // … and has not suspended yet, so that transfer_ is not its promise
+  bool isGivingBack_ = false;     // … on bytes that were given back, which no writer waits for
   const char* aborted_ = nullptr; // why nothing will be read any more
   detail::GivenBack givenBack_;
   detail::ReadOp<PipeState> readOp_;
   WriteOp* writer_ = nullptr;
   PumpOp* source_ = nullptr; // a pump from a stream to this pipe
   PumpOp* sink_ = nullptr;   // a pump from this pipe to a stream
-  AsyncEvent disconnected_;
+  detail::Sleepers disconnecting_;
   Promise<void> transfer_ = NEVER_DONE; // last, so it goes first
 
   void requireNoReader(const char* operation, std::source_location where) const;
@@ -127,7 +133,9 @@ private:
   void copy() noexcept;
   Promise<void> transfer();
   Promise<void> findEnd();
+  void beginFindEnd() noexcept;
   bool stopTransfer() noexcept;
+  bool stopTransferOfWriter() noexcept;
 
   void giveBack(std::span<const std::byte> bytes) noexcept {
     if (!givenBack_.putBack(bytes)) abortRead("there was no memory for the bytes that a cancelled read gave back");
@@ -215,13 +223,14 @@ void PipeState::abortRead(const char* why) noexcept {
   if (aborted_ != nullptr) return;
   aborted_ = why;
   givenBack_.clear();
-  const bool wasPumpingThrough = stopTransfer() && sink_ != nullptr;
+  const bool wasPumpingThrough = stopTransferOfWriter() && sink_ != nullptr;
+  stopTransfer();
   failReaders(why);
   if (source_ != nullptr && !wasPumpingThrough)
-    transfer_ = findEnd();
+    beginFindEnd();
   else
     failWriters(why);
-  disconnected_.set();
+  disconnecting_.wake();
 }
 
 // ------------------------------------------------------------------------------------------------ writing
@@ -249,7 +258,7 @@ Promise<std::uint64_t> PipeState::pumpFrom(AsyncInputStream& input, std::uint64_
   source_ = detail::NodeAccess::makeAlone<PumpOp>(*this, input, amount, where);
   Promise<std::uint64_t> promise = detail::PromiseAccess::wrap<std::uint64_t>(source_);
   if (aborted_ != nullptr)
-    transfer_ = findEnd();
+    beginFindEnd();
   else
     meet();
   return promise;
@@ -265,7 +274,7 @@ void PipeState::shutdownWrite(std::source_location where) {
 void PipeState::closeWrite() noexcept {
   truncated_ = writer_ != nullptr || source_ != nullptr;
   if (truncated_) {
-    stopTransfer();
+    stopTransferOfWriter();
     failWriters("the stream was destroyed while a write was pending");
   }
   writeEnded_ = true;
@@ -303,7 +312,14 @@ bool PipeState::mustTransfer() const noexcept {
 void PipeState::meet() noexcept {
   if (transferring_) return;
   if (writer_ != nullptr && readOp_.isPending()) copy();
-  if (mustTransfer()) transfer_ = transfer();
+  if (!mustTransfer()) return;
+  isStarting_ = true;
+  try {
+    transfer_ = transfer();
+  } catch (...) { // there was no memory for it
+    failAll(Exception::fromCurrent());
+  }
+  isStarting_ = false;
 }
 
 // From the writer's memory to the reader's.
@@ -326,8 +342,9 @@ Promise<void> PipeState::transfer() {
   {
     const AtWork atWork(transferring_);
     while (mustTransfer()) {
+      isGivingBack_ = sink_ != nullptr && !givenBack_.empty();
       try {
-        if (sink_ != nullptr && !givenBack_.empty()) {
+        if (isGivingBack_) {
           // Taken before it is written: if the pump is cancelled then, they are on their way.
           const std::span<const std::byte> bytes = givenBack_.bytes();
           const Chunk chunk = Chunk::copyOf(bytes.first(static_cast<std::size_t>(
@@ -343,7 +360,7 @@ Promise<void> PipeState::transfer() {
             count = std::min<std::uint64_t>(piece.size(), sink_->left());
             co_await sink_->output().write(piece.first(static_cast<std::size_t>(count)), sink_->where());
           } else {
-            const std::vector<std::span<const std::byte>> some = pieces.first(sink_->left());
+            const detail::PieceList some = pieces.first(sink_->left());
             for (const std::span<const std::byte>& piece : some) count += piece.size();
             co_await sink_->output().write(some, sink_->where());
           }
@@ -376,7 +393,11 @@ Promise<void> PipeState::transfer() {
         }
         if (sink_ != nullptr && sink_->left() == 0) std::exchange(sink_, nullptr)->complete();
       } catch (...) {
-        failAll(Exception::fromCurrent());
+        const Exception e = Exception::fromCurrent();
+        if (isGivingBack_)
+          failPump(sink_, e);
+        else
+          failAll(e);
       }
     }
   }
@@ -395,29 +416,43 @@ Promise<void> PipeState::findEnd() {
   }
 }
 
+void PipeState::beginFindEnd() noexcept {
+  try {
+    transfer_ = findEnd();
+  } catch (...) { // there was no memory for it
+    failPump(source_, Exception::fromCurrent());
+  }
+}
+
 // Stops what transfer() is waiting for, and returns whether there was something.
 bool PipeState::stopTransfer() noexcept {
+  if (isStarting_)
+    detail::fatal("a pump, a write or an end of a pipe was destroyed by the stream that it is pumped to");
   const bool stopped = transferring_;
   transfer_ = NEVER_DONE;
   return stopped;
 }
 
+// The same, but if no writer is concerned it goes on.
+bool PipeState::stopTransferOfWriter() noexcept { return !(transferring_ && isGivingBack_) && stopTransfer(); }
+
 void PipeState::writeCancelled(WriteOp&) noexcept {
   writer_ = nullptr;
-  stopTransfer();
+  stopTransferOfWriter();
 }
 
 // If it was a pump into a stream that was stopped, nobody knows how far it had come, so the other side fails with it.
 void PipeState::pumpCancelled(PumpOp* pump) noexcept {
-  const bool wasSink = pump == sink_;
-  const bool fails = stopTransfer() && sink_ != nullptr;
-  (wasSink ? sink_ : source_) = nullptr;
-  if (!fails) return;
   const char* why = "the pump at the other end of the pipe was cancelled";
-  if (wasSink)
-    failWriters(why);
-  else
-    failReaders(why);
+  const bool fails = stopTransferOfWriter() && sink_ != nullptr;
+  if (pump == source_) {
+    source_ = nullptr;
+    if (fails) failReaders(why);
+  } else {
+    stopTransfer();
+    sink_ = nullptr;
+    if (fails) failWriters(why);
+  }
 }
 
 // ---------------------------------------------------------------------------------------------- the ends

@@ -36,7 +36,7 @@ struct TwoWayPipe {
 /// too.
 ///
 /// Both ends belong to one thread, and to each its own direction. Each may be destroyed first. An operation allocates
-/// nothing from the heap, but for the pieces of a write of several that has to wait.
+/// nothing from the heap; what a cancelled read gives back is kept there.
 ///
 /// With `expectedLength` the reader knows what will come (tryGetLength): reading ends after so many bytes, and fails
 /// with DISCONNECTED if the stream ends before.

@@ -3,6 +3,7 @@
 #include <troth/io/promised_stream.h>
 
 #include <troth/io/operation_detail.h>
+#include <troth/io/stream_watch_detail.h>
 
 #include <optional>
 #include <type_traits>
@@ -12,13 +13,6 @@
 namespace troth {
 inline namespace v0 {
 namespace {
-
-/// Fulfilled when there is a stream, or none to be expected.
-class StreamWaiter final : public detail::ValueWaiter<detail::Void> {
-public:
-  using ValueWaiter::ValueWaiter;
-  const char* name() const noexcept override { return "promised stream"; }
-};
 
 // Operations wait in two lists, one for each direction, because abortRead() ends the one and not the other. When the
 // promise is ready, all are woken, in their order, and look what there is: a stream, a failure, or neither any more,
@@ -31,8 +25,8 @@ struct PromisedState {
   bool isAborted = false;  // the same
   detail::Direction reading{detail::Direction::Kind::READ};
   detail::Direction writing{detail::Direction::Kind::WRITE};
-  detail::WaiterList readers;
-  detail::WaiterList writers;
+  detail::Sleepers readers;
+  detail::Sleepers writers;
   Promise<void> task = NEVER_DONE;
 
   void start(Promise<std::unique_ptr<Stream>> promise, std::source_location where) {
@@ -48,12 +42,6 @@ struct PromisedState {
     task = NEVER_DONE;
     stream = nullptr;
     wake();
-  }
-
-  Promise<void> join(detail::WaiterList& list, std::source_location where) {
-    auto* waiter = new StreamWaiter(where);
-    list.add(*waiter);
-    return detail::PromiseAccess::wrap<void>(waiter);
   }
 
   /// The stream, for an operation that has waited. Throws if there is none.
@@ -78,8 +66,8 @@ private:
     stream = std::move(result);
   }
   void wake() noexcept {
-    for (detail::WaiterList* list : {&readers, &writers})
-      while (!list->isEmpty()) static_cast<StreamWaiter&>(list->front()).fulfill({});
+    readers.wake();
+    writers.wake();
   }
 };
 
@@ -107,17 +95,25 @@ protected:
     return pass(state_->writing, state_->writers, function, where, std::move(operation));
   }
 
+  /// A watch of the other stream of a pump, if the pump has to wait.
+  template <typename Other>
+  std::unique_ptr<detail::StreamWatch> watched(Other& other) const {
+    if (state_->stream != nullptr) return nullptr;
+    return std::make_unique<detail::StreamWatch>(other);
+  }
+
 private:
   template <typename Operation>
-  std::invoke_result_t<Operation, Stream&> pass(detail::Direction& direction, detail::WaiterList& list,
+  std::invoke_result_t<Operation, Stream&> pass(detail::Direction& direction, detail::Sleepers& list,
                                                 const char* function, std::source_location where, Operation operation) {
     detail::Busy busy(std::shared_ptr<detail::Direction>(state_, &direction), function, where);
     if (state_->stream != nullptr) return operation(*state_->stream);
     if (state_->failure) return {Exception(*state_->failure), where};
-    return state_->join(list, where)
-        .then([state = state_, busy = std::move(busy), &direction, where,
-               operation = std::move(operation)] { return operation(state->get(direction, where)); },
-              detail::PropagateException(), where);
+    return list.sleep(where).then(
+        [state = state_, busy = std::move(busy), &direction, where, operation = std::move(operation)] {
+          return operation(state->get(direction, where));
+        },
+        detail::PropagateException(), where);
   }
 };
 
@@ -141,9 +137,11 @@ public:
   }
   Promise<std::uint64_t> pumpTo(AsyncOutputStream& output, std::uint64_t amount, std::source_location where) override {
     if (isGivenUp()) return {state_->aborted(where), where};
-    return this->passRead("pumpTo", where, [&output, amount, where](AsyncInputStream& stream) {
-      return stream.pumpTo(output, amount, where);
-    });
+    return this->passRead("pumpTo", where,
+                          [&output, watch = this->watched(output), amount, where](AsyncInputStream& stream) {
+                            if (watch != nullptr) watch->require(where);
+                            return stream.pumpTo(output, amount, where);
+                          });
   }
   std::optional<std::uint64_t> tryGetLength() const override {
     if (state_->stream == nullptr) return std::nullopt;
@@ -181,20 +179,21 @@ public:
   std::optional<Promise<std::uint64_t>> tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
                                                     std::source_location where) override {
     requireOpen(where);
-    return this->passWrite("tryPumpFrom", where, [&input, amount, where](AsyncOutputStream& stream) {
-      return input.pumpTo(stream, amount, where);
-    });
+    return this->passWrite("tryPumpFrom", where,
+                           [&input, watch = this->watched(input), amount, where](AsyncOutputStream& stream) {
+                             if (watch != nullptr) watch->require(where);
+                             return input.pumpTo(stream, amount, where);
+                           });
   }
   Promise<void> whenWriteDisconnected(std::source_location where) override {
     if (state_->stream != nullptr) return state_->stream->whenWriteDisconnected(where);
     if (state_->failure) return READY_NOW;
-    return state_->join(state_->writers, where)
-        .then(
-            [state = state_, where]() -> Promise<void> {
-              if (state->stream == nullptr) return READY_NOW;
-              return state->stream->whenWriteDisconnected(where);
-            },
-            detail::PropagateException(), where);
+    return state_->writers.sleep(where).then(
+        [state = state_, where]() -> Promise<void> {
+          if (state->stream == nullptr) return READY_NOW;
+          return state->stream->whenWriteDisconnected(where);
+        },
+        detail::PropagateException(), where);
   }
 
 protected:

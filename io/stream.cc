@@ -41,13 +41,16 @@ void WatchedStream::tellWatches() noexcept {
 
 namespace {
 
+/// The most that is allocated because a stream says that it is so long: that may be no more than a peer's word.
+constexpr std::uint64_t MOST_RESERVED = 1 << 20;
+
 /// Collects what a stream gives until it ends. `Bytes` is a std::string or a vector of bytes.
 template <typename Bytes>
 Promise<Bytes> readAll(AsyncInputStream& input, std::uint64_t limit, std::source_location where) {
   const detail::StreamWatch watch(input);
   Bytes all;
   if (const std::optional<std::uint64_t> length = input.tryGetLength(); length && *length <= limit)
-    all.reserve(static_cast<std::size_t>(*length));
+    all.reserve(static_cast<std::size_t>(std::min(*length, MOST_RESERVED)));
   for (;;) {
     // One byte more than there may be shows that there are too many.
     const std::uint64_t left = limit - all.size();
@@ -90,8 +93,15 @@ Promise<Chunk> AsyncInputStream::tryReadChunk(std::size_t maxBytes, std::source_
   const std::span<std::byte> buffer(block.get(), size);
   // The continuation runs when the chunk is taken: until then the bytes are tryRead's, which gives them back.
   return tryRead(buffer, 1, where)
-      .then([block = std::move(block)](std::size_t count) { return Chunk::copyOf(std::span(block.get(), count)); },
-            detail::PropagateException(), where);
+      .then(
+          [block = std::move(block)](std::size_t count) mutable {
+            try {
+              return Chunk::copyOf(std::span(block.get(), count));
+            } catch (const std::bad_alloc&) { // the bytes have been read, and must not be lost
+              return Chunk::adopt(block.release(), count, block.get_deleter().size);
+            }
+          },
+          detail::PropagateException(), where);
 }
 
 Promise<std::vector<std::byte>> AsyncInputStream::readAllBytes(std::uint64_t limit, std::source_location where) {

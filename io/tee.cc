@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The tee: a window of the stream's bytes, from where the slowest branch stands to where the fastest does.
 //
-// Bytes have numbers, from 0 on. `chunks_` holds those from `begin_` to `end_`; each branch has the number of the byte
-// that it reads next. While a branch waits at `end_` and the window is below its limit, a coroutine (pull) reads from
-// the input; if nobody waits any more it is cancelled, and the input keeps its bytes.
+// Bytes have numbers, from 0 on. `pieces_` holds those to `end_`, from where the slowest branch stands or a little
+// before, since chunks go as a whole; each branch has the number of the byte that it reads next. While a branch waits
+// at `end_` and the window is below its limit, a coroutine (pull) reads from the input; if nobody waits any more it is
+// cancelled, and the input keeps its bytes.
 #include <troth/io/tee.h>
 
 #include <troth/io/given_back_detail.h>
+#include <troth/io/operation_detail.h>
 #include <troth/io/read_op_detail.h>
 #include <troth/runtime/pool_detail.h>
 
@@ -35,24 +37,33 @@ public:
   /// The bytes from number `position` on that are at hand: those of one chunk.
   std::span<const std::byte> bytesFrom(std::uint64_t position) const noexcept;
   std::uint64_t end() const noexcept { return end_; }
+  std::size_t limit() const noexcept { return limit_; }
   bool isOver() const noexcept { return over_; }
   const std::optional<Exception>& error() const noexcept { return error_; }
   std::optional<std::uint64_t> inputLength() const { return over_ ? 0 : input_->tryGetLength(); }
 
 private:
+  struct Piece {
+    Chunk chunk;
+    std::uint64_t end; // the number of the byte behind it
+  };
+
   std::unique_ptr<AsyncInputStream> input_;
   std::size_t limit_;
   std::vector<Branch*> branches_;
-  std::deque<Chunk> chunks_;
-  std::uint64_t begin_ = 0;
+  std::deque<Piece, detail::PoolAllocator<Piece>> pieces_;
+  std::uint64_t slowest_ = 0; // where the slowest branch stands
   std::uint64_t end_ = 0;
   bool over_ = false; // the input has ended, or failed
   bool pulling_ = false;
   std::optional<Exception> error_;
   Promise<void> pull_ = NEVER_DONE; // last, so it goes first
 
+  std::size_t room() const noexcept { return limit_ - static_cast<std::size_t>(end_ - slowest_); }
   bool isWanted() const noexcept;
+  void serveAll() noexcept;
   void dropRead() noexcept;
+  void failed() noexcept;
   Promise<void> pull();
 };
 
@@ -82,10 +93,12 @@ public:
     if (length) *length += tee_->end() - position_ + givenBack_.bytes().size();
     return length;
   }
-  /// Another branch, which stands where this one does.
+  /// Whether another branch can stand where this one does: a read that has begun may have got further.
+  bool canFork(std::size_t limit) const noexcept { return readOp_.isFree() && limit == tee_->limit(); }
   Ref<Branch> fork() const {
     Ref<Branch> branch(*new Branch(*tee_, position_));
     branch->givenBack_ = givenBack_;
+    branch->lost_ = lost_;
     return branch;
   }
   void close() noexcept;
@@ -164,35 +177,44 @@ void TeeState::remove(Branch& branch) noexcept {
 }
 
 std::span<const std::byte> TeeState::bytesFrom(std::uint64_t position) const noexcept {
-  std::uint64_t begin = begin_;
-  for (const Chunk& chunk : chunks_) {
-    if (position < begin + chunk.size()) return chunk.bytes().subspan(static_cast<std::size_t>(position - begin));
-    begin += chunk.size();
-  }
-  return {};
+  const Piece& piece = *std::ranges::upper_bound(pieces_, position, {}, &Piece::end);
+  return piece.chunk.bytes().last(static_cast<std::size_t>(piece.end - position));
 }
 
 // Whether a branch waits, and there may be more in the window.
 bool TeeState::isWanted() const noexcept {
-  return !over_ && end_ - begin_ < limit_ && std::ranges::any_of(branches_, &Branch::isWaiting);
+  return !over_ && room() > 0 && std::ranges::any_of(branches_, &Branch::isWaiting);
+}
+
+void TeeState::serveAll() noexcept {
+  for (Branch* branch : branches_) branch->serve();
 }
 
 void TeeState::dropRead() noexcept {
-  std::uint64_t slowest = end_;
-  for (const Branch* branch : branches_) slowest = std::min(slowest, branch->position());
-  while (!chunks_.empty() && begin_ + chunks_.front().size() <= slowest) {
-    begin_ += chunks_.front().size();
-    chunks_.pop_front();
-  }
+  slowest_ = end_;
+  for (const Branch* branch : branches_) slowest_ = std::min(slowest_, branch->position());
+  while (!pieces_.empty() && pieces_.front().end <= slowest_) pieces_.pop_front();
+}
+
+// By the exception that is being handled.
+void TeeState::failed() noexcept {
+  over_ = true;
+  error_ = Exception::fromCurrent();
 }
 
 void TeeState::changed() noexcept {
   dropRead();
   if (isWanted() == pulling_) return;
-  if (pulling_)
+  if (pulling_) {
     pull_ = NEVER_DONE;
-  else
+    return;
+  }
+  try {
     pull_ = pull();
+  } catch (...) { // there was no memory for it
+    failed();
+    serveAll();
+  }
 }
 
 Promise<void> TeeState::pull() {
@@ -204,20 +226,18 @@ Promise<void> TeeState::pull() {
   const Pulling pulling(pulling_);
   while (isWanted()) {
     try {
-      const auto room = static_cast<std::size_t>(limit_ - (end_ - begin_));
-      Chunk chunk = co_await input_->tryReadChunk(std::min(room, Chunk::CAPACITY));
+      Chunk chunk = co_await input_->tryReadChunk(std::min(room(), Chunk::CAPACITY));
       if (chunk.empty()) {
         over_ = true;
       } else {
-        const std::size_t size = chunk.size();
-        chunks_.push_back(std::move(chunk));
-        end_ += size;
+        const std::uint64_t end = end_ + chunk.size();
+        pieces_.push_back({std::move(chunk), end});
+        end_ = end;
       }
     } catch (...) {
-      over_ = true;
-      error_ = Exception::fromCurrent();
+      failed();
     }
-    for (Branch* branch : branches_) branch->serve();
+    serveAll();
     dropRead();
   }
 }
@@ -235,7 +255,8 @@ public:
     return branch_->tryReadChunk(maxBytes, where);
   }
   std::optional<std::uint64_t> tryGetLength() const override { return branch_->length(); }
-  std::unique_ptr<AsyncInputStream> tryTee(std::size_t) override {
+  std::unique_ptr<AsyncInputStream> tryTee(std::size_t limit) override {
+    if (!branch_->canFork(limit)) return nullptr;
     return std::make_unique<BranchStream>(branch_->fork());
   }
 
@@ -247,7 +268,8 @@ private:
 
 Tee newTee(std::unique_ptr<AsyncInputStream> input, std::size_t limit, std::source_location where) {
   if (limit == 0) detail::throwMisuse("newTee: the limit is 0, so no branch could ever read", where);
-  if (std::unique_ptr<AsyncInputStream> second = input->tryTee(limit)) return {{std::move(input), std::move(second)}};
+  AsyncInputStream& first = detail::requireStream(input, "newTee", where);
+  if (std::unique_ptr<AsyncInputStream> second = first.tryTee(limit)) return {{std::move(input), std::move(second)}};
   const Ref<TeeState> tee(*new TeeState(std::move(input), limit));
   const auto newBranch = [&] { return std::make_unique<BranchStream>(Ref<Branch>(*new Branch(*tee, 0))); };
   return {{newBranch(), newBranch()}};

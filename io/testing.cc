@@ -3,7 +3,6 @@
 #include <troth/io/testing.h>
 
 #include <troth/io/operation_detail.h>
-#include <troth/runtime/sync.h>
 #include <troth/runtime/task_set.h>
 
 #include <fmt/format.h>
@@ -63,7 +62,7 @@ void requirePositive(std::size_t most, const char* function, std::source_locatio
 // ------------------------------------------------------------------------------------------- the script
 
 // The script is at the first of `steps_`. Steps that need nothing are done at once (`play`): what they give goes to
-// `incoming_`. An operation that has to wait does so for `changed_`, which is set whenever something has happened,
+// `incoming_`. An operation that has to wait does so in `waiting_`, which is woken whenever something has happened,
 // and then looks again.
 struct ScriptedStream::State final : private TaskSet::ErrorHandler {
   struct Step {
@@ -108,11 +107,7 @@ struct ScriptedStream::State final : private TaskSet::ErrorHandler {
   void abort();
   void close();
   /// The operations that wait look again.
-  void change() {
-    if (!hasBegun_) return;
-    changed_.set();
-    changed_.reset();
-  }
+  void change() noexcept { waiting_.wake(); }
 
   bool isShutDown() const noexcept { return isShutDown_; }
   std::string unused() const;
@@ -120,8 +115,8 @@ struct ScriptedStream::State final : private TaskSet::ErrorHandler {
   static Promise<void> untilReadable(std::shared_ptr<State> state, std::size_t minBytes, std::source_location where);
   std::size_t take(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where);
 
-  static Promise<void> writeAll(std::shared_ptr<State> state, detail::Busy busy,
-                                std::vector<std::span<const std::byte>> pieces, std::source_location where);
+  static Promise<void> writeAll(std::shared_ptr<State> state, detail::Busy busy, detail::PieceList pieces,
+                                std::source_location where);
   static Promise<void> untilWriteFailed(std::shared_ptr<State> state, std::source_location where);
 
 private:
@@ -138,7 +133,8 @@ private:
   bool isClosed_ = false;
   std::optional<Exception> writeError_;  // every write fails with it
   std::optional<Exception> scriptError_; // a timer has gone
-  AsyncEvent changed_;
+  std::string difference_;               // how a write differed from the script, if one did
+  detail::Sleepers waiting_;
   TaskSet delays_{*this};
 
   void play();
@@ -155,6 +151,8 @@ private:
   bool isWritable(std::source_location where);
   std::size_t accept(std::span<const std::byte> bytes, std::source_location where);
   [[noreturn]] void failWrite(Exception error);
+  [[noreturn]] void refuse(std::uint64_t offset, std::string_view expected, std::string_view got,
+                           std::source_location where);
 };
 
 void ScriptedStream::State::play() {
@@ -177,7 +175,7 @@ bool ScriptedStream::State::isDone(Step& step) {
     return isEndGiven_ = true;
   case Step::Kind::DELAY:
   case Step::Kind::DELAY_TURNS:
-    if (!std::exchange(step.hasBegun, true)) startDelay(step);
+    if (!step.hasBegun) startDelay(step);
     return false;
   }
   detail::fatal("a step of an unknown kind");
@@ -189,6 +187,7 @@ void ScriptedStream::State::startDelay(Step& step) {
     steps_.pop_front();
     play();
   }));
+  step.hasBegun = true;
 }
 
 Promise<void> ScriptedStream::State::passTurns(std::size_t turns) {
@@ -209,6 +208,7 @@ void ScriptedStream::State::close() {
 std::string ScriptedStream::State::unused() const {
   std::string text;
   const auto line = [&text](std::string what) { text += (text.empty() ? "" : "; ") + std::move(what); };
+  if (!difference_.empty()) line(difference_);
   for (const Bytes& bytes : incoming_) line(fmt::format("{} were given and not read", excerpt(bytes.rest())));
   if (isEndGiven_ && !isEndRead_) line("the end of the stream was given and not read");
   for (const Step& step : steps_) {
@@ -262,7 +262,7 @@ bool ScriptedStream::State::isReadable(std::size_t minBytes, std::source_locatio
 
 Promise<void> ScriptedStream::State::untilReadable(std::shared_ptr<State> state, std::size_t minBytes,
                                                    std::source_location where) {
-  for (co_await yield();; co_await state->changed_.wait(where)) {
+  for (co_await yield();; co_await state->waiting_.sleep(where)) {
     if (state->isClosed_) throw state->reading.disconnected(where);
     if (state->isReadable(minBytes, where)) co_return;
   }
@@ -320,6 +320,13 @@ bool ScriptedStream::State::isWritable(std::source_location where) {
   return steps_.empty() || !steps_.front().hasBegun; // a delay is going on
 }
 
+// Fails the write, which differs from the script, and each later one.
+void ScriptedStream::State::refuse(std::uint64_t offset, std::string_view expected, std::string_view got,
+                                   std::source_location where) {
+  difference_ = fmt::format("after {} bytes the script expects {}, but got {}", offset, expected, excerpt(got));
+  failWrite(Exception(Exception::Kind::FAILED, "write: " + difference_, {}, where));
+}
+
 // Compares what is written with what the step expects. Returns how much of it the step takes.
 std::size_t ScriptedStream::State::accept(std::span<const std::byte> bytes, std::source_location where) {
   if (mostWritten != 0) bytes = bytes.first(std::min(bytes.size(), mostWritten));
@@ -328,34 +335,26 @@ std::size_t ScriptedStream::State::accept(std::span<const std::byte> bytes, std:
         static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), writeFailure->offset - writtenBytes_)));
   const std::string_view got = asText(bytes);
   if (steps_.empty() || steps_.front().kind != Step::Kind::EXPECT_WRITE)
-    failWrite(Exception(Exception::Kind::FAILED,
-                        fmt::format("write: after {} bytes the script expects {}, but got {}", writtenBytes_,
-                                    steps_.empty() ? "no more" : "shutdownWrite()", excerpt(got)),
-                        {}, where));
+    refuse(writtenBytes_, steps_.empty() ? "no more" : "shutdownWrite()", got, where);
   const std::string_view expected = steps_.front().bytes.rest();
   const std::size_t size = std::min(expected.size(), got.size());
   const auto same = static_cast<std::size_t>(
       std::mismatch(got.begin(), got.begin() + static_cast<std::ptrdiff_t>(size), expected.begin()).first -
       got.begin());
-  if (same < size)
-    failWrite(Exception(Exception::Kind::FAILED,
-                        fmt::format("write: after {} bytes the script expects {}, but got {}", writtenBytes_ + same,
-                                    excerpt(expected.substr(same)), excerpt(got.substr(same))),
-                        {}, where));
+  if (same < size) refuse(writtenBytes_ + same, excerpt(expected.substr(same)), got.substr(same), where);
   writtenBytes_ += size;
   steps_.front().bytes.used += size;
   play();
   return size;
 }
 
-Promise<void> ScriptedStream::State::writeAll(std::shared_ptr<State> state, detail::Busy busy,
-                                              std::vector<std::span<const std::byte>> pieces,
+Promise<void> ScriptedStream::State::writeAll(std::shared_ptr<State> state, detail::Busy busy, detail::PieceList pieces,
                                               std::source_location where) {
   const detail::Busy untilDone = std::move(busy);
   for (std::span<const std::byte> piece : pieces) {
     while (!piece.empty()) {
       if (state->mostWritten != 0) co_await yield();
-      while (!state->isWritable(where)) co_await state->changed_.wait(where);
+      while (!state->isWritable(where)) co_await state->waiting_.sleep(where);
       piece = piece.subspan(state->accept(piece, where));
     }
   }
@@ -378,7 +377,7 @@ void ScriptedStream::shutdownWrite(std::source_location where) {
 }
 
 Promise<void> ScriptedStream::State::untilWriteFailed(std::shared_ptr<State> state, std::source_location where) {
-  while (!state->writeError_ && !state->isClosed_) co_await state->changed_.wait(where);
+  while (!state->writeError_ && !state->isClosed_) co_await state->waiting_.sleep(where);
 }
 
 Promise<void> ScriptedStream::whenWriteDisconnected(std::source_location where) {
@@ -535,8 +534,8 @@ private:
   using State = ShortState<AsyncIoStream>;
   std::shared_ptr<State> state_;
 
-  static Promise<void> writeAll(std::shared_ptr<State> state, detail::Busy busy,
-                                std::vector<std::span<const std::byte>> pieces, std::source_location where) {
+  static Promise<void> writeAll(std::shared_ptr<State> state, detail::Busy busy, detail::PieceList pieces,
+                                std::source_location where) {
     const detail::Busy untilDone = std::move(busy);
     for (std::span<const std::byte> piece : pieces) {
       while (!piece.empty()) {

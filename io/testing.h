@@ -73,10 +73,10 @@ public:
 
   // --- What has become of it.
 
-  /// Whether all of the script was used: everything given was read, ends and errors included, and everything
-  /// expected came.
+  /// Whether all went as the script says: everything given was read, ends and errors included, everything expected
+  /// came, and no write differed, even if nobody looked at its error.
   bool isFinished() const;
-  /// Throws FAILED if not, and tells what was not used.
+  /// Throws FAILED if not, and tells what differed and what was not used.
   void checkFinished(std::source_location where = std::source_location::current()) const;
 
   // --- The stream. For the contracts see AsyncIoStream.

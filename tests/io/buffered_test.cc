@@ -365,6 +365,27 @@ TEST_CASE_FIXTURE(LoopTest, "both streams may go when a part of a line has just 
   CHECK((failureOf(std::move(line), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
+TEST_CASE_FIXTURE(LoopTest, "the output of a pump may go when what was buffered has just been written (R9)") {
+  /// Writes when the test says so.
+  struct ManualOutput final : AsyncOutputStream {
+    std::unique_ptr<PromiseFulfiller<void>> writing;
+    Promise<void> write(std::span<const std::byte>, std::source_location) override {
+      auto pair = newPromiseAndFulfiller<void>();
+      writing = std::move(pair.fulfiller);
+      return std::move(pair.promise);
+    }
+    Promise<void> write(std::span<const std::span<const std::byte>>, std::source_location) override { return NEVER_DONE; }
+  };
+  BufferedInputStream stream(given("line\nabc"));
+  CHECK(*stream.readLine().wait(scope) == "line");
+  auto output = std::make_unique<ManualOutput>();
+  Promise<std::uint64_t> pump = stream.pumpTo(*output);
+  REQUIRE(!pump.poll(scope));
+  output->writing->fulfill();
+  output.reset();
+  CHECK((failureOf(std::move(pump), scope).kind() == Exception::Kind::DISCONNECTED));
+}
+
 TEST_CASE_FIXTURE(LoopTest, "a line that is ready when the streams go is still there to be taken") {
   std::unique_ptr<ScriptedStream> script = given("abc\n");
   auto stream = std::make_unique<BufferedInputStream>(*script);
@@ -378,6 +399,9 @@ TEST_CASE_FIXTURE(LoopTest, "a line that is ready when the streams go is still t
 TEST_CASE_FIXTURE(LoopTest, "misuse of a buffered reader throws FAILED and says what was wrong") {
   ScriptedStream script;
   CHECK(contains(thrownBy([&] { BufferedInputStream none(script, 0); }).description(), "a buffer of 0 bytes"));
+  const Exception null = thrownBy([] { BufferedInputStream none(nullptr); });
+  CHECK(contains(null.description(), "BufferedInputStream: the stream is null"));
+  CHECK(madeIn(null, "buffered_test.cc"));
   BufferedInputStream stream(script, 4);
   std::string buffer(8, '.');
   CHECK(contains(thrownBy([&] { static_cast<void>(stream.readUntil("")); }).description(), "the delimiter is empty"));
@@ -554,6 +578,7 @@ TEST_CASE_FIXTURE(LoopTest, "misuse of a buffered writer throws FAILED and says 
   Recording inner;
   inner.isSlow = true;
   CHECK(contains(thrownBy([&] { BufferedOutputStream none(inner, 0); }).description(), "a buffer of 0 bytes"));
+  CHECK(contains(thrownBy([] { BufferedOutputStream none(nullptr); }).description(), "the stream is null"));
   BufferedOutputStream stream(inner, 4);
   Promise<void> write = stream.write("abcde");
   CHECK(contains(thrownBy([&] { static_cast<void>(stream.write("x")); }).description(), "write: another write"));

@@ -212,6 +212,9 @@ TEST_CASE_FIXTURE(LoopTest, "misuse of a limited stream throws FAILED and says w
   CHECK(contains(thrownBy([&] { static_cast<void>(stream->pumpTo(*output)); }).description(), "another read"));
   inner.giveRead("abc");
   CHECK(std::move(read).wait(scope) == 3);
+  const Exception null = thrownBy([] { static_cast<void>(newLimitedInputStream(nullptr, 5)); });
+  CHECK(contains(null.description(), "newLimitedInputStream: the stream is null"));
+  CHECK(madeIn(null, "limited_test.cc"));
 }
 
 TEST_CASE("a limited stream may be cancelled anywhere") {
@@ -251,6 +254,46 @@ TEST_CASE_FIXTURE(LoopTest, "a pump to the null stream consumes the input, and o
   CHECK(input.isFinished());
   CHECK(stream->pumpTo(input).wait(scope) == 0);
   CHECK(stream->pumpTo(*stream).wait(scope) == 0);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a pump to the null stream whose streams are destroyed under it is DISCONNECTED (R9)") {
+  for (const bool input : {true, false}) {
+    for (unsigned turns = 0; turns < 6; ++turns) {
+      CAPTURE(input);
+      CAPTURE(turns);
+      auto script = std::make_unique<ScriptedStream>();
+      script->giveRead("abc").delayTurns(2).giveRead("def");
+      std::unique_ptr<AsyncIoStream> stream = newNullStream();
+      Promise<std::uint64_t> pump = script->pumpTo(*stream);
+      loop.run(turns);
+      if (input) {
+        script.reset();
+      } else {
+        stream.reset();
+        script->giveRead("ghi");
+      }
+      CHECK((failureOf(std::move(pump), scope).kind() == Exception::Kind::DISCONNECTED));
+    }
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "an input may go when bytes for the null stream have just come") {
+  /// Gives one byte when the test says so.
+  struct Manual final : AsyncInputStream {
+    std::unique_ptr<PromiseFulfiller<std::size_t>> reading;
+    Promise<std::size_t> tryRead(std::span<std::byte>, std::size_t, std::source_location) override {
+      auto pair = newPromiseAndFulfiller<std::size_t>();
+      reading = std::move(pair.fulfiller);
+      return std::move(pair.promise);
+    }
+  };
+  auto input = std::make_unique<Manual>();
+  const std::unique_ptr<AsyncIoStream> stream = newNullStream();
+  Promise<std::uint64_t> pump = input->pumpTo(*stream);
+  REQUIRE(!pump.poll(scope));
+  input->reading->fulfill(1);
+  input.reset();
+  CHECK((failureOf(std::move(pump), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
 TEST_CASE_FIXTURE(LoopTest, "the null stream keeps to the contract of streams") {

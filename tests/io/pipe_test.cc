@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Tests of the pipe in memory: everything that may meet in it, and everybody who may go in the middle.
+#include "../runtime/helpers.h"
 #include "peer.h"
 
 #include <troth/io/pipe.h>
 #include <troth/runtime/join.h>
 
 #include <array>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -398,6 +400,208 @@ TEST_CASE_FIXTURE(PipeTest, "of two pumps that have met, each fails if the other
   }
 }
 
+namespace {
+
+/// A pipe with bytes that a cancelled read gave back, and a pump that is passing them on to `second`, where nobody reads.
+struct GivingBackTest : PipeTest {
+  GivingBackTest() {
+    std::string buffer(8, '.');
+    {
+      Promise<std::size_t> read = pipe.input->tryRead(bufferOf(buffer), 8);
+      pipe.output->write("abcde").wait(scope);
+    }
+    pump = pipe.input->pumpTo(*second.output);
+    expectPending(pump);
+  }
+
+  Promise<std::uint64_t> pump = NEVER_DONE;
+};
+
+} // namespace
+
+TEST_CASE_FIXTURE(GivingBackTest, "a write that is cancelled takes nothing along of what was given back (R5)") {
+  {
+    Promise<void> write = pipe.output->write("gone");
+    expectPending(write);
+  }
+  expectPending(pump);
+  expectRead(*second.input, "abcde");
+  pipe.output = nullptr;
+  expectCount(pump, 5);
+}
+
+TEST_CASE_FIXTURE(GivingBackTest, "a pump to a pipe that is cancelled takes nothing along of what was given back (R5)") {
+  OneWayPipe third = newOneWayPipe();
+  {
+    std::optional<Promise<std::uint64_t>> from = pipe.output->tryPumpFrom(*third.input, ALL_BYTES);
+    expectPending(*from);
+  }
+  expectPending(pump);
+  expectRead(*second.input, "abcde");
+  Promise<void> write = third.output->write("kept");
+  expectRead(*third.input, "kept");
+  pipe.output = nullptr;
+  expectCount(pump, 5);
+}
+
+TEST_CASE_FIXTURE(GivingBackTest, "a pump that is cancelled while it passes on what was given back fails no writer (R5)") {
+  SUBCASE("a write") {
+    Promise<void> write = pipe.output->write("fgh");
+    expectPending(write);
+    pump = NEVER_DONE;
+    expectPending(write);
+    expectRead(*pipe.input, "fgh");
+    expectDone(write);
+  }
+  SUBCASE("a pump") {
+    OneWayPipe third = newOneWayPipe();
+    std::optional<Promise<std::uint64_t>> from = pipe.output->tryPumpFrom(*third.input, ALL_BYTES);
+    pump = NEVER_DONE;
+    expectPending(*from);
+    Promise<void> write = third.output->write("fgh");
+    expectRead(*pipe.input, "fgh");
+    expectDone(write);
+  }
+}
+
+TEST_CASE_FIXTURE(GivingBackTest, "an error of the output to which what was given back goes fails no writer") {
+  Promise<void> write = pipe.output->write("fgh");
+  expectPending(write);
+  second.input = nullptr;
+  CHECK(isDisconnected(expectFailed(pump)));
+  expectPending(write);
+  expectRead(*pipe.input, "fgh");
+  expectDone(write);
+}
+
+TEST_CASE_FIXTURE(GivingBackTest, "a write that is cut off fails the reader after what was given back") {
+  Promise<void> write = pipe.output->write("fgh");
+  expectPending(write);
+  pipe.output = nullptr;
+  CHECK(isDisconnected(expectFailed(write)));
+  expectPending(pump);
+  expectRead(*second.input, "abcde");
+  CHECK(isDisconnected(expectFailed(pump)));
+}
+
+TEST_CASE_FIXTURE(GivingBackTest, "a pump that has not begun goes on to look for its end when the reading end goes") {
+  OneWayPipe third = newOneWayPipe();
+  std::optional<Promise<std::uint64_t>> from = pipe.output->tryPumpFrom(*third.input, ALL_BYTES);
+  pipe.input = nullptr;
+  CHECK(isDisconnected(expectFailed(pump)));
+  expectPending(*from);
+  third.output = nullptr;
+  expectCount(*from, 0);
+}
+
+TEST_CASE_FIXTURE(GivingBackTest, "what was given back and more than a chunk is passed on whole") {
+  pump = NEVER_DONE;
+  second = newOneWayPipe();
+  const std::string much = numberedBytes(200'000);
+  std::string buffer(much.size() + 1, '.');
+  {
+    Promise<std::size_t> read = pipe.input->tryRead(bufferOf(buffer), buffer.size());
+    pipe.output->write(much).wait(scope);
+  }
+  pump = pipe.input->pumpTo(*second.output, much.size());
+  std::string got(much.size(), '.');
+  second.input->read(bufferOf(got)).wait(scope);
+  CHECK((got == much));
+  expectCount(pump, much.size());
+}
+
+TEST_CASE_FIXTURE(PipeTest, "pumps in a circle, or of a pipe into itself, fail as soon as bytes come") {
+  SUBCASE("into itself") {
+    Promise<std::uint64_t> pump = pipe.input->pumpTo(*pipe.output);
+    Promise<void> write = pipe.output->write("abc");
+    CHECK((expectFailed(write).kind() == Kind::FAILED));
+    CHECK((expectFailed(pump).kind() == Kind::FAILED));
+  }
+  SUBCASE("from itself") {
+    Promise<std::uint64_t> pump = *pipe.output->tryPumpFrom(*pipe.input, ALL_BYTES);
+    Promise<Chunk> read = pipe.input->tryReadChunk();
+    CHECK((expectFailed(read).kind() == Kind::FAILED));
+    CHECK((expectFailed(pump).kind() == Kind::FAILED));
+  }
+  SUBCASE("a circle") {
+    Promise<std::uint64_t> there = pipe.input->pumpTo(*second.output);
+    Promise<std::uint64_t> back = second.input->pumpTo(*pipe.output);
+    Promise<void> write = pipe.output->write("abc");
+    CHECK((expectFailed(write).kind() == Kind::FAILED));
+    CHECK((expectFailed(there).kind() == Kind::FAILED));
+    CHECK((expectFailed(back).kind() == Kind::FAILED));
+  }
+  Promise<void> write = pipe.output->write("def"); // the pipe goes on
+  expectRead(*pipe.input, "def");
+  expectDone(write);
+}
+
+TEST_CASE_FIXTURE(PipeTest, "an echo of an end to itself ends with the end, whichever side pumps") {
+  TwoWayPipe echo = newTwoWayPipe();
+  auto& [end, peer] = echo.ends;
+  Promise<std::uint64_t> pump = NEVER_DONE;
+  SUBCASE("to") { pump = end->pumpTo(*end); }
+  SUBCASE("from") { pump = *end->tryPumpFrom(*end, ALL_BYTES); }
+  Promise<void> write = peer->write("hello");
+  expectRead(*peer, "hello");
+  expectDone(write);
+  write = peer->write("cut off");
+  expectPending(write);
+  end = nullptr;
+  CHECK(isDisconnected(expectFailed(pump)));
+  CHECK(isDisconnected(expectFailed(write)));
+}
+
+namespace {
+
+/// Calls a function in the middle of each write.
+class Calling final : public AsyncOutputStream {
+public:
+  std::function<void()> call;
+
+  Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
+    return write(std::span(&bytes, 1), where);
+  }
+  Promise<void> write(std::span<const std::span<const std::byte>>, std::source_location) override {
+    call();
+    return READY_NOW;
+  }
+};
+
+} // namespace
+
+TEST_CASE("what a pump works for must not be destroyed by the stream that it writes to: that aborts, and says so") {
+  const std::vector<std::function<void(PipeTest&, std::optional<Promise<std::uint64_t>>&)>> crimes = {
+      [](PipeTest&, auto& pump) { pump.reset(); },
+      [](PipeTest& test, auto&) { test.pipe.input.reset(); },
+      [](PipeTest& test, auto&) { test.pipe.output.reset(); },
+  };
+  for (const auto& crime : crimes) {
+    const ChildEnd end = runInChild([&] {
+      PipeTest test;
+      Calling output;
+      std::optional<Promise<std::uint64_t>> pump = test.pipe.input->pumpTo(output);
+      output.call = [&] { crime(test, pump); };
+      Promise<void> write = test.pipe.output->write("abc");
+    });
+    CHECK(end.aborted);
+    CHECK(contains(end.errors, "was destroyed by the stream that it is pumped to"));
+  }
+}
+
+TEST_CASE_FIXTURE(PipeTest, "a stream that a pump writes to may use the pipe, and let go of what is not concerned") {
+  Calling output;
+  Promise<std::uint64_t> pump = pipe.input->pumpTo(output);
+  Promise<void> disconnected = pipe.output->whenWriteDisconnected();
+  output.call = [&] {
+    CHECK((thrownBy([&] { (void)pipe.output->write("x"); }).kind() == Kind::FAILED));
+    CHECK((thrownBy([&] { (void)pipe.input->tryReadChunk(); }).kind() == Kind::FAILED));
+    disconnected = NEVER_DONE;
+  };
+  pipe.output->write("abc").wait(scope);
+  expectPending(pump);
+}
+
 // ------------------------------------------------------------------------------------------ ends and errors
 
 TEST_CASE_FIXTURE(PipeTest, "writes fail once the reading end is destroyed, the pending one and the later ones") {
@@ -410,6 +614,21 @@ TEST_CASE_FIXTURE(PipeTest, "writes fail once the reading end is destroyed, the 
   CHECK(isDisconnected(failureOf(pipe.output->write("def"), scope)));
   expectDone(disconnected);
   pipe.output->whenWriteDisconnected().wait(scope);
+}
+
+TEST_CASE("a pipe may outlive the loop that it was used on, and be made before there is one") {
+  OneWayPipe pipe = newOneWayPipe();
+  {
+    LoopTest test;
+    std::string buffer(3, '.');
+    Promise<std::size_t> read = pipe.input->tryRead(bufferOf(buffer));
+    CHECK(!read.poll(test.scope));
+    Promise<void> disconnected = pipe.output->whenWriteDisconnected();
+    CHECK(!disconnected.poll(test.scope));
+    pipe.output->write("abc").wait(test.scope);
+    CHECK(std::move(read).wait(test.scope) == 3);
+  }
+  pipe.input = nullptr;
 }
 
 TEST_CASE_FIXTURE(PipeTest, "a pump to a pipe whose reading end is destroyed fails if it has something to write, and only then") {

@@ -230,6 +230,27 @@ TEST_CASE_FIXTURE(LoopTest, "a read of a promised stream that is cancelled or dr
   CHECK(promised.stream->readAllText(10).wait(scope) == "abc");
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a pump that waits for its stream is DISCONNECTED if the other one goes meanwhile (R9)") {
+  SUBCASE("its output") {
+    Promised<AsyncInputStream> promised;
+    std::unique_ptr<AsyncIoStream> output = newNullStream();
+    Promise<std::uint64_t> pump = promised.stream->pumpTo(*output);
+    CHECK(!pump.poll(scope));
+    output.reset();
+    promised.settle(newNullStream());
+    CHECK((failureOf(std::move(pump), scope).kind() == Exception::Kind::DISCONNECTED));
+  }
+  SUBCASE("its input") {
+    Promised<AsyncOutputStream> promised;
+    auto input = std::make_unique<ScriptedStream>();
+    Promise<std::uint64_t> pump = input->pumpTo(*promised.stream);
+    CHECK(!pump.poll(scope));
+    input.reset();
+    promised.settle(newNullStream());
+    CHECK((failureOf(std::move(pump), scope).kind() == Exception::Kind::DISCONNECTED));
+  }
+}
+
 TEST_CASE_FIXTURE(LoopTest, "destroying a promised stream cancels the promise and rejects what waits") {
   bool isCancelled = false;
   auto stream = newPromisedStream(coCapture([&]() -> Promise<std::unique_ptr<AsyncIoStream>> {

@@ -2,6 +2,7 @@
 // Tests of what the stream interfaces do by themselves: read() in terms of tryRead().
 #include "peer.h"
 
+#include <troth/io/limited.h>
 #include <troth/io/stream.h>
 
 #include <algorithm>
@@ -81,6 +82,14 @@ TEST_CASE_FIXTURE(LoopTest, "read into an empty buffer is done at once, even at 
   Scripted stream({});
   stream.read({}).wait(scope);
   CHECK(stream.lastMinBytes == 0); // the stream was not even asked
+}
+
+TEST_CASE_FIXTURE(LoopTest, "readAll does not allocate what a stream only says to have") {
+  const std::unique_ptr<AsyncInputStream> stream =
+      newLimitedInputStream(std::make_unique<Scripted>(std::deque<std::string>{"abc"}), std::uint64_t(1) << 63);
+  const Exception e = failureOf(stream->readAllText(ALL_BYTES), scope);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
+  CHECK(contains(e.description(), "3 of 9223372036854775808 bytes"));
 }
 
 TEST_CASE_FIXTURE(LoopTest, "read passes the stream's own error on") {

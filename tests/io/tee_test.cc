@@ -72,12 +72,50 @@ TEST_CASE_FIXTURE(TeeTest, "a read of more than the limit goes on as the other b
   std::string buffer(20, '.');
   Promise<std::size_t> read = a->tryRead(bufferOf(buffer), 20);
   CHECK(!read.poll(scope));
-  CHECK(readNow(*b, 12) == "0123456789ab");
+  CHECK(readNow(*b, 11) == "0123456789a");
   CHECK(!read.poll(scope));
-  CHECK(readNow(*b, 8) == "cdefghij");
+  CHECK(readNow(*b, 1) == "b");
   REQUIRE(read.poll(scope));
+  CHECK(readNow(*b, 8) == "cdefghij");
   CHECK(std::move(read).wait(scope) == 20);
   CHECK(buffer == "0123456789abcdefghij");
+}
+
+TEST_CASE_FIXTURE(TeeTest, "only what one branch has read and the other has not counts towards the limit") {
+  Promise<void> write = pipe.output->write("01234567");
+  CHECK(readNow(*a, 8) == "01234567");
+  CHECK(readNow(*b, 1) == "0"); // 7 are held: there is room for one more
+  Promise<Chunk> more = a->tryReadChunk();
+  CHECK(!more.poll(scope));
+  write = pipe.output->write("89");
+  REQUIRE(more.poll(scope));
+  CHECK(std::move(more).wait(scope).text() == "8");
+  CHECK(!write.poll(scope));
+  more = a->tryReadChunk();
+  CHECK(!more.poll(scope));
+  CHECK(readNow(*b, 7) == "1234567");
+  CHECK(readNow(*b, 2) == "89");
+  CHECK(std::move(more).wait(scope).text() == "9");
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a branch that lags by many small chunks catches up, whatever the sizes of its reads") {
+  for (const std::size_t step : {std::size_t(1), std::size_t(7), std::size_t(1000)}) {
+    CAPTURE(step);
+    OneWayPipe pipe = newOneWayPipe();
+    Tee tee = newTee(std::move(pipe.input), 2000);
+    const std::string text = numberedBytes(1000);
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      Promise<Chunk> read = tee.branches[0]->tryReadChunk();
+      pipe.output->write(std::string_view(text).substr(i, 1)).wait(scope);
+      CHECK(areNumbered(std::move(read).wait(scope).text(), i));
+    }
+    std::string got;
+    while (got.size() < text.size()) {
+      std::string buffer(step, '.');
+      got += buffer.substr(0, tee.branches[1]->tryRead(bufferOf(buffer)).wait(scope));
+    }
+    CHECK((got == text));
+  }
 }
 
 TEST_CASE_FIXTURE(TeeTest, "nobody waits for a branch that has gone") {
@@ -161,6 +199,48 @@ TEST_CASE_FIXTURE(TeeTest, "a branch has branches of its own, which begin where 
   CHECK(readNow(*more.branches[1], 1) == "f");
 }
 
+TEST_CASE_FIXTURE(TeeTest, "a branch is added to the tee only by a tee of the same limit, and while nothing is read") {
+  CHECK(a->tryTee(7) == nullptr);
+  CHECK(a->tryTee(9) == nullptr);
+  {
+    Promise<Chunk> read = a->tryReadChunk();
+    CHECK(a->tryTee(8) == nullptr);
+  }
+  Promise<void> write = pipe.output->write("0123456789abcdef");
+  {
+    Promise<Chunk> read = a->tryReadChunk(3);
+    CHECK(read.poll(scope));
+  }
+  CHECK(readNow(*a, 1) == "0");
+  const std::unique_ptr<AsyncInputStream> c = a->tryTee(8);
+  REQUIRE(c != nullptr);
+  CHECK(readNow(*c, 7) == "1234567"); // what was given back, too
+  CHECK(readNow(*a, 7) == "1234567");
+  Promise<Chunk> more = a->tryReadChunk();
+  CHECK(!more.poll(scope));
+  CHECK(readNow(*b, 8) == "01234567");
+  CHECK(std::move(more).wait(scope).text() == "89abcdef");
+  CHECK(readNow(*c, 8) == "89abcdef");
+}
+
+TEST_CASE_FIXTURE(TeeTest, "the limit of a tee of a branch is its own, be it smaller or larger") {
+  Promise<void> write = pipe.output->write("0123456789");
+  SUBCASE("smaller") {
+    Tee inner = newTee(std::move(a), 3);
+    CHECK(readNow(*inner.branches[0], 3) == "012");
+    Promise<Chunk> more = inner.branches[0]->tryReadChunk();
+    CHECK(!more.poll(scope));
+    CHECK(readNow(*inner.branches[1], 1) == "0");
+    CHECK(std::move(more).wait(scope).text() == "3");
+  }
+  SUBCASE("larger") {
+    b = nullptr;
+    Tee inner = newTee(std::move(a), 100);
+    CHECK(readNow(*inner.branches[0], 10) == "0123456789");
+    CHECK(readNow(*inner.branches[1], 10) == "0123456789");
+  }
+}
+
 TEST_CASE_FIXTURE(TeeTest, "misuse of a branch is refused, and a limit of 0") {
   Promise<Chunk> read = a->tryReadChunk();
   CHECK((thrownBy([&] { (void)a->tryReadChunk(); }).kind() == Kind::FAILED));
@@ -169,6 +249,9 @@ TEST_CASE_FIXTURE(TeeTest, "misuse of a branch is refused, and a limit of 0") {
   const Exception e = thrownBy([&] { (void)newTee(std::move(b), 0); });
   CHECK((e.kind() == Kind::FAILED));
   CHECK(madeIn(e, "tee_test.cc"));
+  const Exception null = thrownBy([&] { (void)newTee(nullptr, 5); });
+  CHECK(contains(null.description(), "newTee: the stream is null"));
+  CHECK(madeIn(null, "tee_test.cc"));
 }
 
 namespace {

@@ -90,6 +90,34 @@ TEST_CASE_FIXTURE(LoopTest, "what the script does not expect is told, shortened"
   CHECK(contains(failureOf(other.write("ab"), scope).description(), "expects shutdownWrite(), but got \"ab\""));
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a script with which a write differed is not finished, even if nobody saw the error") {
+  ScriptedStream stream;
+  stream.expectWrite("ab");
+  stream.write("ab").wait(scope);
+  CHECK(stream.isFinished());
+  { Promise<void> dropped = stream.write("more"); }
+  CHECK(!stream.isFinished());
+  CHECK(thrownBy([&] { stream.checkFinished(); }).description() ==
+        "the script is not finished: after 2 bytes the script expects no more, but got \"more\"");
+  ScriptedStream other;
+  other.expectWrite("abc");
+  { Promise<void> dropped = other.write("abx"); }
+  CHECK(thrownBy([&] { other.checkFinished(); }).description() ==
+        "the script is not finished: after 2 bytes the script expects \"c\", but got \"x\"; \"abc\" is still expected");
+}
+
+TEST_CASE("a scripted stream may outlive the loop that it was used on") {
+  ScriptedStream stream;
+  LoopTest test;
+  stream.giveRead("abc").expectWrite("x");
+  Promise<Chunk> read = stream.tryReadChunk();
+  CHECK(std::move(read).wait(test.scope).text() == "abc");
+  Promise<Chunk> waits = stream.tryReadChunk();
+  CHECK(!waits.poll(test.scope));
+  stream.write("x").wait(test.scope);
+  stream.checkFinished();
+}
+
 TEST_CASE_FIXTURE(LoopTest, "checkFinished tells all that was not used") {
   ScriptedStream stream;
   stream.giveRead("one").giveRead("two").giveEnd().expectWrite("abc").expectShutdown().giveRead("three").giveEnd()
