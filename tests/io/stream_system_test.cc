@@ -125,16 +125,16 @@ TEST_CASE("two threads, each with a loop of its own, talk over a socketpair") {
     question = stream->readAllText(100).wait(io.waitScope());
   });
   {
-    IoTest test;
-    const std::unique_ptr<AsyncIoStream> stream = newIoStream(test.io, sockets.out.get(), Ownership::BORROW);
+    AsyncIoContext io = setupAsyncIo();
+    const std::unique_ptr<AsyncIoStream> stream = newIoStream(io, sockets.out.get(), Ownership::BORROW);
     sockets.out.close();
     std::string buffer(3, '.');
-    stream->read(bufferOf(buffer)).wait(test.scope);
+    stream->read(bufferOf(buffer)).wait(io.waitScope());
     CHECK(buffer == "foo");
-    stream->write("bar").wait(test.scope);
+    stream->write("bar").wait(io.waitScope());
     SUBCASE("this one ends") {
       stream->shutdownWrite();
-      CHECK(stream->tryReadChunk().wait(test.scope).empty()); // the other one has gone
+      CHECK(stream->tryReadChunk().wait(io.waitScope()).empty()); // the other one has gone
     }
     SUBCASE("this one goes") {}
   }
