@@ -574,8 +574,8 @@ TEST_CASE("a pump whose own stream is destroyed under it is DISCONNECTED, at wha
     CAPTURE(turns);
     onEachWay([&](IoTest& test, Way way, const Traits&) { // from it
       OneWayPipe sink = newOneWayPipe();
-      Promise<void> send = sendNumbered(*way.output, 100, 7, 1).eagerlyEvaluate(nullptr);
-      Promise<void> receive = take(*sink.input, 30).eagerlyEvaluate(nullptr);
+      Promise<void> send = sendNumbered(*way.output, 200, 7, 1).eagerlyEvaluate(nullptr);
+      Promise<void> receive = take(*sink.input, 150).eagerlyEvaluate(nullptr);
       Promise<std::uint64_t> pump = way.input->pumpTo(*sink.output);
       test.io.eventLoop().run(turns);
       way.input = nullptr;
@@ -583,8 +583,8 @@ TEST_CASE("a pump whose own stream is destroyed under it is DISCONNECTED, at wha
     });
     onEachWay([&](IoTest& test, Way way, const Traits&) { // to it
       OneWayPipe source = newOneWayPipe();
-      Promise<void> send = sendNumbered(*source.output, 100, 7, 1).eagerlyEvaluate(nullptr);
-      Promise<void> receive = take(*way.input, 30).eagerlyEvaluate(nullptr);
+      Promise<void> send = sendNumbered(*source.output, 200, 7, 1).eagerlyEvaluate(nullptr);
+      Promise<void> receive = take(*way.input, 150).eagerlyEvaluate(nullptr);
       Promise<std::uint64_t> pump = source.input->pumpTo(*way.output);
       test.io.eventLoop().run(turns);
       way.output = nullptr;
@@ -603,8 +603,8 @@ TEST_CASE("a pump whose other stream is destroyed under it is DISCONNECTED, at w
         IoTest test;
         StreamPair pair = kind.make(test);
         OneWayPipe sink = newOneWayPipe();
-        Promise<void> send = sendNumbered(*pair.left, 100, 7, 1).eagerlyEvaluate(nullptr);
-        Promise<void> receive = take(*sink.input, 30).eagerlyEvaluate(nullptr);
+        Promise<void> send = sendNumbered(*pair.left, 200, 7, 1).eagerlyEvaluate(nullptr);
+        Promise<void> receive = take(*sink.input, 150).eagerlyEvaluate(nullptr);
         Promise<std::uint64_t> pump = pair.right->pumpTo(*sink.output);
         test.io.eventLoop().run(turns);
         sink.output = nullptr;
@@ -614,8 +614,8 @@ TEST_CASE("a pump whose other stream is destroyed under it is DISCONNECTED, at w
         IoTest test;
         StreamPair pair = kind.make(test);
         OneWayPipe source = newOneWayPipe();
-        Promise<void> send = sendNumbered(*source.output, 100, 7, 1).eagerlyEvaluate(nullptr);
-        Promise<void> receive = take(*pair.right, 30).eagerlyEvaluate(nullptr);
+        Promise<void> send = sendNumbered(*source.output, 200, 7, 1).eagerlyEvaluate(nullptr);
+        Promise<void> receive = take(*pair.right, 150).eagerlyEvaluate(nullptr);
         Promise<std::uint64_t> pump = source.input->pumpTo(*pair.left);
         test.io.eventLoop().run(turns);
         source.input = nullptr;
