@@ -8,7 +8,10 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <termios.h>
 #include <unistd.h>
+
+#include <cstdlib>
 
 namespace troth::test {
 
@@ -27,6 +30,29 @@ inline RawPair rawSocketpair(int type = SOCK_STREAM) {
   int ends[2];
   REQUIRE(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) == 0);
   return {OwnedDescriptor(ends[0]), OwnedDescriptor(ends[1])};
+}
+
+struct PseudoTerminal {
+  OwnedDescriptor emulator; // what a terminal emulator has
+  OwnedDescriptor terminal; // what a program has
+};
+
+inline PseudoTerminal newPseudoTerminal() {
+  OwnedDescriptor emulator(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+  REQUIRE(emulator);
+  REQUIRE(grantpt(emulator.get()) == 0);
+  REQUIRE(unlockpt(emulator.get()) == 0);
+  OwnedDescriptor terminal(open(ptsname(emulator.get()), O_RDWR | O_NOCTTY | O_CLOEXEC));
+  REQUIRE(terminal);
+  return {std::move(emulator), std::move(terminal)};
+}
+
+/// Lets every byte through as it is, both ways.
+inline void makeRaw(int terminal) {
+  termios settings{};
+  REQUIRE(tcgetattr(terminal, &settings) == 0);
+  cfmakeraw(&settings);
+  REQUIRE(tcsetattr(terminal, TCSANOW, &settings) == 0);
 }
 
 inline bool isOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }

@@ -9,28 +9,12 @@
 #include <sys/ioctl.h>
 #include <termios.h>
 
-#include <cstdlib>
 #include <string>
 
 using namespace troth;
 using namespace troth::test;
 
 namespace {
-
-struct PseudoTerminal {
-  OwnedDescriptor emulator; // what a terminal emulator has
-  OwnedDescriptor terminal; // what a program has
-};
-
-PseudoTerminal newPseudoTerminal() {
-  OwnedDescriptor emulator(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
-  REQUIRE(emulator);
-  REQUIRE(grantpt(emulator.get()) == 0);
-  REQUIRE(unlockpt(emulator.get()) == 0);
-  OwnedDescriptor terminal(open(ptsname(emulator.get()), O_RDWR | O_NOCTTY | O_CLOEXEC));
-  REQUIRE(terminal);
-  return {std::move(emulator), std::move(terminal)};
-}
 
 void type(const PseudoTerminal& pty, std::string_view keys) {
   REQUIRE(::write(pty.emulator.get(), keys.data(), keys.size()) == static_cast<ssize_t>(keys.size()));
