@@ -159,7 +159,7 @@ TEST_CASE("links to what is inside are followed, and others lead nowhere") {
   for (const std::string_view path : {"link-to-sub/file", "link-to-file", "sub/up-and-down"}) {
     CAPTURE(path);
     const int status = opens(directory, path, O_RDONLY, Symlinks::FOLLOW_INSIDE);
-    if (status == -ELOOP) {
+    if (::syscall(SYS_openat2, -1, nullptr, nullptr, 0) < 0 && errno != EINVAL) {
       MESSAGE("this system has no openat2: links are not followed at all");
       return;
     }
