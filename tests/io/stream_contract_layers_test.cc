@@ -70,9 +70,9 @@ constexpr std::size_t COUNT = 40;
 // ----------------------------------------------------------------------------------------- a byte at a time
 
 TEST_CASE("what comes a few bytes at a time is read in order, by any sizes, through every layer") {
-  for (const std::size_t step : {1, 3, 17}) {
+  for (const std::size_t step : std::vector<std::size_t>{1, 3, 17}) {
     CAPTURE(step);
-    for (const std::size_t most : {1, 10, 40}) {
+    for (const std::size_t most : std::vector<std::size_t>{1, 10, 40}) {
       CAPTURE(most);
       onEachInputLayer([&](ScriptedStream& script) { script.giveRead(numberedBytes(COUNT)).shortReads(step); },
                        [&](LoopTest& test, AsyncInputStream& input) {
@@ -83,9 +83,9 @@ TEST_CASE("what comes a few bytes at a time is read in order, by any sizes, thro
 }
 
 TEST_CASE("what is taken a few bytes at a time is written in order, in pieces of any size, through every layer") {
-  for (const std::size_t step : {1, 3, 17}) {
+  for (const std::size_t step : std::vector<std::size_t>{1, 3, 17}) {
     CAPTURE(step);
-    for (const std::size_t most : {1, 10, 40}) {
+    for (const std::size_t most : std::vector<std::size_t>{1, 10, 40}) {
       CAPTURE(most);
       onEachOutputLayer([&](ScriptedStream& script) { script.expectWrite(numberedBytes(COUNT)).shortWrites(step); },
                         [&](LoopTest& test, AsyncOutputStream& output) {
@@ -139,7 +139,7 @@ TEST_CASE("an error at byte k of what is read comes after k bytes, and again, th
 }
 
 TEST_CASE("a read that wants more than comes before an error fails, and leaves those bytes, in every layer") {
-  for (const std::size_t k : {0, 1, 5, 20, 39}) {
+  for (const std::size_t k : std::vector<std::size_t>{0, 1, 5, 20, 39}) {
     CAPTURE(k);
     onEachInputLayer([&](ScriptedStream& script) { script.giveRead(numberedBytes(COUNT)).failReadAt(k, noMore()); },
                      [&](LoopTest& test, AsyncInputStream& input) {

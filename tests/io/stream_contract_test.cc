@@ -7,10 +7,14 @@
 #include <troth/runtime/join.h>
 #include <troth/runtime/pool_detail.h>
 
-#include <csignal>
-#include <filesystem>
 #include <fcntl.h>
+#include <sys/socket.h>
+
+#include <csignal>
+#include <cstring>
+#include <filesystem>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -36,7 +40,7 @@ void checkMisuse(const std::function<void()>& call) { check(thrownBy(call), Kind
 // ------------------------------------------------------------------------------------------------ reading
 
 TEST_CASE("bytes arrive in their order, whatever the sizes of writes and reads (S1)") {
-  for (const std::size_t most : {1, 7, 1000, 100'000}) {
+  for (const std::size_t most : std::vector<std::size_t>{1, 7, 1000, 100'000}) {
     CAPTURE(most);
     const std::size_t count = std::min<std::size_t>(most * 50, 500'000);
     onEachWay(
@@ -52,7 +56,7 @@ TEST_CASE("bytes arrive in their order, whatever the sizes of writes and reads (
 }
 
 TEST_CASE("bytes arrive in both directions at once, and each direction ends on its own (S4)") {
-  for (const std::size_t most : {1, 7, 1000, 100'000}) {
+  for (const std::size_t most : std::vector<std::size_t>{1, 7, 1000, 100'000}) {
     CAPTURE(most);
     onEachPair([most](IoTest& test, StreamPair pair, const Traits& traits) {
       const std::size_t count = std::min<std::size_t>(most * 50, 500'000);
@@ -71,7 +75,7 @@ TEST_CASE("bytes arrive in both directions at once, and each direction ends on i
 
 TEST_CASE("what is there already is read by any sizes, a byte at a time or all at once, and then comes the end") {
   const std::string text = numberedBytes(1000);
-  for (const std::size_t most : {1, 7, 1000}) {
+  for (const std::size_t most : std::vector<std::size_t>{1, 7, 1000}) {
     CAPTURE(most);
     onEachSource(text, [&](IoTest& test, Source source) {
       receiveNumbered(*source.input, text.size(), most, 1).wait(test.scope);
@@ -235,10 +239,27 @@ TEST_CASE("readAllText and readAllBytes collect a stream, and refuse one byte mo
   });
 }
 
+TEST_CASE("what a stream says of its length is true, from its beginning to its end") {
+  onEachSource("abcdef", [](IoTest& test, Source source) {
+    std::string buffer(1, '.');
+    for (std::size_t left = 6;; --left) {
+      CAPTURE(left);
+      const std::optional<std::uint64_t> length = source.input->tryGetLength();
+      CHECK((!length || *length == left));
+      if (left == 0) break;
+      {
+        Promise<Chunk> dropped = source.input->tryReadChunk();
+        untilReady(test, dropped);
+      }
+      source.input->read(bufferOf(buffer)).wait(test.scope);
+    }
+  });
+}
+
 // ------------------------------------------------------------------------------------------------ writing
 
 TEST_CASE("what is written arrives, in pieces of any size, in order") {
-  for (const std::size_t most : {7, 100'000}) {
+  for (const std::size_t most : std::vector<std::size_t>{7, 100'000}) {
     CAPTURE(most);
     onEachSink([most](IoTest& test, Sink sink) {
       const std::size_t count = std::min<std::size_t>(most * 50, 300'000);
@@ -402,6 +423,21 @@ TEST_CASE("abortRead fails the pending read and all later ones, and leaves the o
   });
 }
 
+TEST_CASE("a socket's options and names are reached by the descriptor of its stream; in memory there is none") {
+  const TwoWayPipe pipe = newTwoWayPipe();
+  CHECK(!pipe.ends[0]->descriptor());
+  IoTest test;
+  const StreamPair tcp = newTcpStreamPair(test.io);
+  sockaddr_storage left{};
+  sockaddr_storage right{};
+  socklen_t size = sizeof left;
+  CHECK(getsockname(tcp.left->descriptor().value(), reinterpret_cast<sockaddr*>(&left), &size) == 0);
+  CHECK(getpeername(tcp.right->descriptor().value(), reinterpret_cast<sockaddr*>(&right), &size) == 0);
+  CHECK(std::memcmp(&left, &right, size) == 0);
+  const int on = 1;
+  CHECK(setsockopt(tcp.left->descriptor().value(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0);
+}
+
 TEST_CASE("the descriptors of a stream, and of what it does, are closed on exec (R15)") {
   const auto descriptors = [] {
     std::set<int> all;
@@ -508,7 +544,7 @@ void checkPump(IoTest& test, AsyncInputStream& input, AsyncOutputStream& output,
 
 TEST_CASE("a pump from any kind to any of the main ones copies everything, and leaves off at its amount") {
   constexpr std::size_t COUNT = 100'000;
-  for (const std::size_t to : {0, 1}) { // memory, and a socket
+  for (const std::size_t to : std::vector<std::size_t>{0, 1}) { // memory, and a socket
     const PairKind& sinkKind = pairKinds()[to];
     CAPTURE(sinkKind.name);
     onEachSource(numberedBytes(COUNT), [&](IoTest& test, Source source) {
@@ -525,7 +561,7 @@ TEST_CASE("a pump from any kind to any of the main ones copies everything, and l
 
 TEST_CASE("a pump from any of the main kinds to any one copies everything, and leaves off at its amount") {
   constexpr std::size_t COUNT = 100'000;
-  for (const std::size_t from : {0, 1}) {
+  for (const std::size_t from : std::vector<std::size_t>{0, 1}) {
     const PairKind& sourceKind = pairKinds()[from];
     CAPTURE(sourceKind.name);
     onEachSink([&](IoTest& test, Sink sink) {
@@ -569,59 +605,68 @@ Promise<void> take(AsyncInputStream& input, std::size_t count) {
 
 } // namespace
 
-TEST_CASE("a pump whose own stream is destroyed under it is DISCONNECTED, at whatever moment (R9)") {
+TEST_CASE("a pump whose streams are destroyed under it is DISCONNECTED, at whatever moment (R9)") {
+  enum class Goes { INPUT, OUTPUT };
+  for (const Goes goes : {Goes::INPUT, Goes::OUTPUT}) {
+    for (std::size_t turns = 0; turns < 12; ++turns) {
+      CAPTURE(static_cast<int>(goes));
+      CAPTURE(turns);
+      onEachWay([&](IoTest& test, Way way, const Traits&) { // from the kind
+        OneWayPipe sink = newOneWayPipe();
+        Promise<void> send = sendNumbered(*way.output, 200, 7, 1).eagerlyEvaluate(nullptr);
+        Promise<void> receive = take(*sink.input, 150).eagerlyEvaluate(nullptr);
+        Promise<std::uint64_t> pump = way.input->pumpTo(*sink.output);
+        test.io.eventLoop().run(turns);
+        goes == Goes::INPUT ? way.input.reset() : sink.output.reset();
+        CHECK((failureOf(std::move(pump), test.scope).kind() == Kind::DISCONNECTED));
+      });
+      onEachWay([&](IoTest& test, Way way, const Traits&) { // to the kind
+        OneWayPipe source = newOneWayPipe();
+        Promise<void> send = sendNumbered(*source.output, 200, 7, 1).eagerlyEvaluate(nullptr);
+        Promise<void> receive = take(*way.input, 150).eagerlyEvaluate(nullptr);
+        Promise<std::uint64_t> pump = source.input->pumpTo(*way.output);
+        test.io.eventLoop().run(turns);
+        goes == Goes::INPUT ? source.input.reset() : way.output.reset();
+        CHECK((failureOf(std::move(pump), test.scope).kind() == Kind::DISCONNECTED));
+      });
+    }
+  }
+}
+
+TEST_CASE("a pump of what is there already is DISCONNECTED when its output is destroyed, at whatever moment (R9)") {
+  for (const std::size_t number : std::vector<std::size_t>{0, 1}) { // memory, and a socket
+    const PairKind& sinkKind = pairKinds()[number];
+    CAPTURE(sinkKind.name);
+    for (const bool begun : {false, true}) { // a part may be in a buffer
+      CAPTURE(begun);
+      for (std::size_t turns = 0; turns < 12; ++turns) {
+        CAPTURE(turns);
+        onEachSource(numberedBytes(1 << 20), [&](IoTest& test, Source source) {
+          StreamPair sink = sinkKind.make(test);
+          std::string first(1, '.');
+          if (begun) source.input->read(bufferOf(first)).wait(test.scope);
+          Promise<void> receive = take(*sink.right, 150).eagerlyEvaluate(nullptr);
+          Promise<std::uint64_t> pump = source.input->pumpTo(*sink.left);
+          test.io.eventLoop().run(turns);
+          sink.left = nullptr;
+          CHECK((failureOf(std::move(pump), test.scope).kind() == Kind::DISCONNECTED));
+        });
+      }
+    }
+  }
+}
+
+TEST_CASE("a pump to the null stream whose input is destroyed under it is DISCONNECTED, at whatever moment (R9)") {
   for (std::size_t turns = 0; turns < 12; ++turns) {
     CAPTURE(turns);
-    onEachWay([&](IoTest& test, Way way, const Traits&) { // from it
-      OneWayPipe sink = newOneWayPipe();
+    onEachWay([&](IoTest& test, Way way, const Traits&) {
+      const std::unique_ptr<AsyncIoStream> sink = newNullStream();
       Promise<void> send = sendNumbered(*way.output, 200, 7, 1).eagerlyEvaluate(nullptr);
-      Promise<void> receive = take(*sink.input, 150).eagerlyEvaluate(nullptr);
-      Promise<std::uint64_t> pump = way.input->pumpTo(*sink.output);
+      Promise<std::uint64_t> pump = way.input->pumpTo(*sink);
       test.io.eventLoop().run(turns);
       way.input = nullptr;
       CHECK((failureOf(std::move(pump), test.scope).kind() == Kind::DISCONNECTED));
     });
-    onEachWay([&](IoTest& test, Way way, const Traits&) { // to it
-      OneWayPipe source = newOneWayPipe();
-      Promise<void> send = sendNumbered(*source.output, 200, 7, 1).eagerlyEvaluate(nullptr);
-      Promise<void> receive = take(*way.input, 150).eagerlyEvaluate(nullptr);
-      Promise<std::uint64_t> pump = source.input->pumpTo(*way.output);
-      test.io.eventLoop().run(turns);
-      way.output = nullptr;
-      CHECK((failureOf(std::move(pump), test.scope).kind() == Kind::DISCONNECTED));
-    });
-  }
-}
-
-TEST_CASE("a pump whose other stream is destroyed under it is DISCONNECTED, at whatever moment (R9)") {
-  for (const std::size_t number : {0, 1, 2}) {
-    const PairKind& kind = pairKinds()[number];
-    CAPTURE(kind.name);
-    for (std::size_t turns = 0; turns < 12; ++turns) {
-      CAPTURE(turns);
-      { // from the kind
-        IoTest test;
-        StreamPair pair = kind.make(test);
-        OneWayPipe sink = newOneWayPipe();
-        Promise<void> send = sendNumbered(*pair.left, 200, 7, 1).eagerlyEvaluate(nullptr);
-        Promise<void> receive = take(*sink.input, 150).eagerlyEvaluate(nullptr);
-        Promise<std::uint64_t> pump = pair.right->pumpTo(*sink.output);
-        test.io.eventLoop().run(turns);
-        sink.output = nullptr;
-        CHECK((failureOf(std::move(pump), test.scope).kind() == Kind::DISCONNECTED));
-      }
-      { // to it
-        IoTest test;
-        StreamPair pair = kind.make(test);
-        OneWayPipe source = newOneWayPipe();
-        Promise<void> send = sendNumbered(*source.output, 200, 7, 1).eagerlyEvaluate(nullptr);
-        Promise<void> receive = take(*pair.right, 150).eagerlyEvaluate(nullptr);
-        Promise<std::uint64_t> pump = source.input->pumpTo(*pair.left);
-        test.io.eventLoop().run(turns);
-        source.input = nullptr;
-        CHECK((failureOf(std::move(pump), test.scope).kind() == Kind::DISCONNECTED));
-      }
-    }
   }
 }
 

@@ -9,12 +9,15 @@
 #include <troth/io/descriptor.h>
 #include <troth/runtime/join.h>
 
+#include <pthread.h>
+#include <sys/time.h>
+
 #include <csignal>
 #include <functional>
-#include <pthread.h>
 #include <string>
-#include <sys/time.h>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 using namespace troth;
 using namespace troth::test;
@@ -84,6 +87,38 @@ TEST_CASE("signals that interrupt system calls are not seen by whoever reads and
     CHECK(areNumbered(sink.contents().wait(test.scope)));
   });
   CHECK(interruptions > 0);
+}
+
+TEST_CASE("50 MB through a socket with the smallest send buffer arrive intact (S1)") {
+  static constexpr std::size_t BLOCK = 251 * 4096; // numbered bytes begin anew after 251
+  static constexpr std::size_t BLOCKS = 49;
+  static const std::string block = numberedBytes(BLOCK);
+  struct Ends {
+    static Promise<void> send(AsyncIoStream& stream) {
+      for (std::size_t i = 0; i < BLOCKS; ++i) co_await stream.write(block);
+      stream.shutdownWrite();
+    }
+    static Promise<std::size_t> receive(AsyncIoStream& stream) {
+      for (std::size_t received = 0;;) {
+        const Chunk chunk = co_await stream.tryReadChunk();
+        if (chunk.empty()) co_return received;
+        REQUIRE((std::string_view(block).substr(received % 251, chunk.size()) == chunk.text()));
+        received += chunk.size();
+      }
+    }
+  };
+  for (const char* name : {"a Unix socket", "TCP"}) {
+    CAPTURE(name);
+    IoTest test;
+    StreamPair pair;
+    for (const PairKind& kind : pairKinds())
+      if (std::string_view(kind.name) == name) pair = kind.make(test);
+    const int least = 1;
+    REQUIRE(setsockopt(pair.left->descriptor().value(), SOL_SOCKET, SO_SNDBUF, &least, sizeof least) == 0);
+    Promise<void> send = Ends::send(*pair.left).eagerlyEvaluate(nullptr);
+    CHECK(Ends::receive(*pair.right).wait(test.scope) == BLOCK * BLOCKS);
+    std::move(send).wait(test.scope);
+  }
 }
 
 TEST_CASE("100 000 reads of what is there already (20 000 under a sanitizer) take a stack of 256 KiB (R4)") {
