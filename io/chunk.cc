@@ -6,7 +6,7 @@ namespace troth {
 inline namespace v0 {
 
 void Chunk::takeScratch(std::size_t size) noexcept {
-  if (size <= detail::POOL_CLASSES * detail::POOL_GRAIN) {
+  if (size <= detail::POOL_LARGEST) {
     try {
       *this = copyOf({detail::scratchBuffer(), size});
       return;

@@ -14,9 +14,13 @@ inline namespace v0 {
 namespace {
 
 struct LimitedState {
-  LimitedState(AsyncInputStream& stream, std::uint64_t size) noexcept : inner(&stream), length(size), left(size) {}
+  LimitedState(AsyncInputStream& stream, std::unique_ptr<AsyncInputStream> owner, std::uint64_t size) noexcept
+      : inner(&stream), owned(std::move(owner)), length(size), left(size) {
+    dropAtEnd();
+  }
 
   AsyncInputStream* inner; // null once the stream is gone
+  std::unique_ptr<AsyncInputStream> owned;
   std::uint64_t length;
   std::uint64_t left;
   bool isLost = false; // a pump was not finished: `left` is too much
@@ -25,9 +29,14 @@ struct LimitedState {
   /// `count` bytes were read, where the end of the inner stream would have given less than `least`.
   void count(std::uint64_t count, std::uint64_t least, std::source_location where) {
     left -= count;
+    dropAtEnd();
     if (count < least)
       throw Exception(Exception::Kind::DISCONNECTED,
                       fmt::format("read: the stream ended after {} of {} bytes", length - left, length), {}, where);
+  }
+  /// Whoever writes more than there may be is told by its reader's end.
+  void dropAtEnd() noexcept {
+    if (left == 0) owned.reset();
   }
 };
 
@@ -51,10 +60,11 @@ private:
 class LimitedInputStream final : public AsyncInputStream {
 public:
   LimitedInputStream(AsyncInputStream& inner, std::unique_ptr<AsyncInputStream> owned, std::uint64_t length)
-      : owned_(std::move(owned)), state_(std::make_shared<LimitedState>(inner, length)) {}
+      : state_(std::make_shared<LimitedState>(inner, std::move(owned), length)) {}
   ~LimitedInputStream() override {
     state_->inner = nullptr;
     state_->reading.disconnect();
+    state_->owned.reset();
   }
 
   Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
@@ -104,7 +114,6 @@ public:
   }
 
 private:
-  std::unique_ptr<AsyncInputStream> owned_;
   std::shared_ptr<LimitedState> state_;
 
   detail::Busy begin(const char* function, std::source_location where) {

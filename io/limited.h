@@ -16,8 +16,9 @@ inline namespace v0 {
 /// It ends after these bytes, and does not touch `inner` from then on. Should `inner` end before, a read that meets
 /// that end fails with DISCONNECTED ("the stream ended after 3 of 10 bytes"), so that a part is not taken for the
 /// whole. tryGetLength() is what is left. A read that is cancelled, or dropped before its result was taken, counts for
-/// nothing. After a pump that failed or was cancelled nobody knows how much is left: reading throws FAILED. Throws
-/// FAILED if `inner` is null.
+/// nothing. After a pump that failed or was cancelled nobody knows how much is left: reading throws FAILED.
+///
+/// `inner` is destroyed when these bytes have been taken: whoever writes more to it is told. Throws FAILED if it is null.
 std::unique_ptr<AsyncInputStream> newLimitedInputStream(std::unique_ptr<AsyncInputStream> inner, std::uint64_t length,
                                                         std::source_location where = std::source_location::current());
 

@@ -39,7 +39,7 @@ struct TwoWayPipe {
 /// nothing from the heap; what a cancelled read gives back is kept there.
 ///
 /// With `expectedLength` the reader knows what will come (tryGetLength): reading ends after so many bytes, and fails
-/// with DISCONNECTED if the stream ends before.
+/// with DISCONNECTED if the stream ends before; writing more fails with DISCONNECTED once these have been read.
 OneWayPipe newOneWayPipe(std::optional<std::uint64_t> expectedLength = std::nullopt);
 
 /// Two such pipes, one in each direction.

@@ -24,9 +24,13 @@ constinit thread_local PoolState poolState;
 
 namespace {
 
+/// How large the blocks of a class are.
+constexpr std::size_t blockOf(std::size_t index) noexcept { return (index + 1) * POOL_GRAIN - POOL_SHORT; }
+
+/// How large a block for `size` bytes is.
 std::size_t blockSize(std::size_t size) noexcept {
   if (TROTH_POOL_KEEPS == 0) return size; // exact, so that AddressSanitizer sees the first byte too far
-  return size == 0 ? POOL_GRAIN : (size + POOL_GRAIN - 1) / POOL_GRAIN * POOL_GRAIN;
+  return size > POOL_LARGEST ? size : blockOf(poolClass(size));
 }
 
 // Opens the lists on a thread's first slow path and empties them at its end. Thread-local objects that
@@ -38,7 +42,7 @@ struct Reaper {
     poolState.buffers.limit = TROTH_POOL_KEEPS * POOL_BUFFERS;
     for (std::size_t i = 0; i < POOL_CLASSES; ++i)
       poolState.lists[i].limit =
-          TROTH_POOL_KEEPS * static_cast<std::uint32_t>(POOL_BYTES_PER_CLASS / ((i + 1) * POOL_GRAIN));
+          TROTH_POOL_KEEPS * static_cast<std::uint32_t>(POOL_BYTES_PER_CLASS / blockOf(i));
   }
   ~Reaper() {
     for (PoolList& list : poolState.lists) list.limit = 0;

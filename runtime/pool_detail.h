@@ -14,9 +14,14 @@ namespace detail {
 // stay for ever. Buffers of BUFFER_SIZE, in which streams read, have a list of their own. A block freed on another
 // thread simply changes owner. Under AddressSanitizer all limits are zero and every block comes from the heap, so that
 // no error hides behind reuse.
-inline constexpr std::size_t POOL_GRAIN = 64;
-inline constexpr std::size_t POOL_CLASSES = 64; // blocks of 64, 128, … 4096 bytes
-inline constexpr std::size_t POOL_BYTES_PER_CLASS = 256 * 1024;
+//
+// Blocks are 8 bytes short of a multiple of 32: glibc's malloc adds 8 to what it is asked for and rounds up to 16, so
+// of these nothing is lost.
+inline constexpr std::size_t POOL_GRAIN = 32;
+inline constexpr std::size_t POOL_SHORT = 8;
+inline constexpr std::size_t POOL_CLASSES = 129; // blocks of 24, 56, … 4120 bytes
+inline constexpr std::size_t POOL_LARGEST = POOL_CLASSES * POOL_GRAIN - POOL_SHORT;
+inline constexpr std::size_t POOL_BYTES_PER_CLASS = 128 * 1024;
 inline constexpr std::size_t BUFFER_SIZE = 64 * 1024;
 inline constexpr std::uint32_t POOL_BUFFERS = 16; // 1 MiB
 
@@ -38,9 +43,12 @@ extern constinit thread_local PoolState poolState;
 void* allocateSlow(std::size_t size);
 void deallocateSlow(void* block, std::size_t size) noexcept;
 
+/// The class of blocks of at least `size` bytes; from POOL_CLASSES on there is none.
+constexpr std::size_t poolClass(std::size_t size) noexcept { return (size + POOL_SHORT - 1) / POOL_GRAIN; }
+
 /// A block that is at hand, or null: allocate() without its slow path.
 [[gnu::always_inline]] inline void* allocateFromList(std::size_t size) noexcept {
-  const std::size_t index = (size - 1) / POOL_GRAIN; // size 0 becomes huge: not from a list
+  const std::size_t index = poolClass(size);
   if (index >= POOL_CLASSES) [[unlikely]]
     return nullptr;
   PoolList& list = poolState.lists[index];
@@ -60,7 +68,7 @@ void deallocateSlow(void* block, std::size_t size) noexcept;
 
 /// Gives back what allocate(size) returned; `size` must be the same.
 [[gnu::always_inline]] inline void deallocate(void* block, std::size_t size) noexcept {
-  const std::size_t index = (size - 1) / POOL_GRAIN;
+  const std::size_t index = poolClass(size);
   if (index < POOL_CLASSES) [[likely]] {
     PoolList& list = poolState.lists[index];
     if (list.count < list.limit) [[likely]] {

@@ -846,3 +846,25 @@ TEST_CASE("writing, pumping through three pipes and reading can be cancelled at 
     CHECK(cancelSweep(body) > 10);
   }
 }
+
+TEST_CASE_FIXTURE(LoopTest, "who writes more than a pipe of a known length takes is told when it has been read") {
+  for (const bool pumped : {false, true}) {
+    CAPTURE(pumped);
+    OneWayPipe pipe = newOneWayPipe(6);
+    Promise<void> write = pipe.output->write("foobarbaz");
+    if (pumped) {
+      const std::unique_ptr<AsyncIoStream> nowhere = newNullStream();
+      CHECK(pipe.input->pumpTo(*nowhere).wait(scope) == 6);
+    } else {
+      CHECK(pipe.input->readAllText(10).wait(scope) == "foobar");
+    }
+    CHECK((failureOf(std::move(write), scope).kind() == Exception::Kind::DISCONNECTED));
+    CHECK(pipe.input->tryReadChunk().wait(scope).empty());
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "nothing can be written to a pipe of length 0") {
+  OneWayPipe pipe = newOneWayPipe(0);
+  CHECK((failureOf(pipe.output->write("a"), scope).kind() == Exception::Kind::DISCONNECTED));
+  CHECK(pipe.input->tryReadChunk().wait(scope).empty());
+}
