@@ -10,7 +10,6 @@
 #include <troth/io/async_io.h>
 #include <troth/io/uv_stream.h>
 #include <troth/net/address_detail.h>
-#include <troth/net/uv_socket_address_detail.h>
 #include <troth/runtime/quote_detail.h>
 #include <troth/runtime/uv/uv_event_port.h>
 
@@ -22,8 +21,6 @@
 namespace troth {
 inline namespace v0 {
 namespace {
-
-using detail::SocketAddress;
 
 // ----------------------------------------------------------------------------------------- look-ups
 
@@ -85,7 +82,7 @@ private:
       std::vector<SocketAddress> addresses;
       for (; answer != nullptr; answer = answer->ai_next)
         if (answer->ai_family == AF_INET || answer->ai_family == AF_INET6)
-          addresses.push_back(SocketAddress::from(*answer->ai_addr, port_));
+          addresses.push_back(SocketAddress::from(*answer->ai_addr, answer->ai_addrlen).withPort(port_));
       if (addresses.empty()) throw exceptionFor(UV_EAI_NODATA);
       fulfiller_.fulfill(std::move(addresses));
     });
@@ -205,36 +202,33 @@ public:
 
   Promise<std::unique_ptr<NetworkAddress>> parseAddress(std::string_view text, std::uint16_t defaultPort,
                                                         std::source_location where) override {
-    using Host = detail::ParsedAddress::Host;
     return evalNow([&]() -> Promise<std::unique_ptr<NetworkAddress>> {
       detail::ParsedAddress parsed = detail::parseAddressText(text, defaultPort, where);
-      std::vector<SocketAddress> addresses;
-      std::string name = detail::formatAddress(parsed.kind == Host::ANY ? "*" : parsed.host, parsed.port);
       switch (parsed.kind) {
-      case Host::IPV4:
-        addresses.push_back(SocketAddress::ipv4(parsed.host, parsed.port));
+      case detail::ParsedAddress::Kind::SOCKET:
+        return newAddress({*parsed.socket}, parsed.socket->toString(), false);
+      case detail::ParsedAddress::Kind::ANY: // the IPv6 wildcard takes IPv4 connections too
+        return newAddress({SocketAddress::any(SocketAddress::Family::IPV6, parsed.port),
+                           SocketAddress::any(SocketAddress::Family::IPV4, parsed.port)},
+                          detail::formatAddress("*", parsed.port), true);
+      case detail::ParsedAddress::Kind::NAME:
         break;
-      case Host::IPV6:
-        addresses.push_back(SocketAddress::ipv6(parsed.host, parsed.port));
-        break;
-      case Host::ANY: // the IPv6 wildcard takes IPv4 connections too
-        addresses.push_back(SocketAddress::ipv6("::", parsed.port));
-        addresses.push_back(SocketAddress::ipv4("0.0.0.0", parsed.port));
-        break;
-      case Host::NAME:
-        return newAdaptedPromise<std::vector<SocketAddress>, LookupAdapter>(loop_, parsed.host, parsed.port, where)
-            .then([loop = loop_,
-                   name = std::move(name)](std::vector<SocketAddress> found) -> std::unique_ptr<NetworkAddress> {
-              return std::make_unique<UvNetworkAddress>(loop, std::move(found), name, false);
-            });
       }
-      return std::unique_ptr<NetworkAddress>(
-          std::make_unique<UvNetworkAddress>(loop_, std::move(addresses), std::move(name), parsed.kind == Host::ANY));
+      return newAdaptedPromise<std::vector<SocketAddress>, LookupAdapter>(loop_, parsed.name, parsed.port, where)
+          .then([loop = loop_, name = detail::formatAddress(parsed.name, parsed.port)](
+                    std::vector<SocketAddress> found) -> std::unique_ptr<NetworkAddress> {
+            return std::make_unique<UvNetworkAddress>(loop, std::move(found), name, false);
+          });
     });
   }
 
 private:
   uv_loop_t* loop_;
+
+  std::unique_ptr<NetworkAddress> newAddress(std::vector<SocketAddress> addresses, std::string name,
+                                             bool isWildcard) const {
+    return std::make_unique<UvNetworkAddress>(loop_, std::move(addresses), std::move(name), isWildcard);
+  }
 };
 
 } // namespace

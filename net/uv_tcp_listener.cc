@@ -139,9 +139,9 @@ ListenerState::ListenerState(uv_loop_t* loop, const SocketAddress& address, cons
   handle_.setData(this);
   uvCheck(uv_tcp_bind(handle_.get(), address.get(), 0), operation, where);
   uvCheck(startListening(), operation, where);
-  address_ = SocketAddress::ofSocket(*handle_.get());
   uv_os_fd_t fd;
   uvCheck(uv_fileno(handle_.base(), &fd), operation, where);
+  address_ = SocketAddress::ofSocket(fd, where);
   socket_ = duplicate(fd);
   if (!socket_) throw uvException(uv_translate_sys_error(errno), operation, where);
   pause_ = UvHandle<uv_timer_t>(operation, [&](uv_timer_t* handle) { return uv_timer_init(loop, handle); });

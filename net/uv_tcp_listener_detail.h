@@ -3,7 +3,9 @@
 #pragma once
 
 #include <troth/net/network.h>
-#include <troth/net/uv_socket_address_detail.h>
+#include <troth/net/socket_address.h>
+
+#include <uv.h>
 
 #include <memory>
 #include <source_location>
