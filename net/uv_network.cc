@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The Network of this machine: look-ups by uv_getaddrinfo, connections and listeners on uv_tcp_t.
+// The Network of this machine: look-ups by uv_getaddrinfo, connections and listeners on uv_tcp_t and uv_pipe_t.
 //
 // What libuv cannot withdraw outlives its promise and frees itself: a look-up that the thread pool has begun
 // (Lookup), and the request of a connection attempt whose handle is being closed (ConnectRequest).
 #include <troth/net/network.h>
 
-#include <troth/net/uv_tcp_listener_detail.h>
+#include <troth/net/uv_listener_detail.h>
+#include <troth/net/uv_unix_socket_detail.h>
 
 #include <troth/io/async_io.h>
 #include <troth/io/uv_stream.h>
@@ -21,6 +22,8 @@
 namespace troth {
 inline namespace v0 {
 namespace {
+
+using Filter = std::shared_ptr<const detail::PeerFilter>; // null allows all
 
 // ----------------------------------------------------------------------------------------- look-ups
 
@@ -140,15 +143,26 @@ private:
   }
 };
 
+/// Connects to `address`, if it is allowed.
+Promise<std::unique_ptr<AsyncIoStream>> connectTo(uv_loop_t* loop, const SocketAddress& address, const Filter& filter,
+                                                  std::source_location where) {
+  if (filter != nullptr && !filter->allows(address))
+    throw Exception(Exception::Kind::FAILED,
+                    fmt::format("{}: restrictPeers() does not allow this address", address.toString()),
+                    std::make_error_code(std::errc::permission_denied), where);
+  if (address.isUnix()) return detail::connectUnixSocket(loop, address, where);
+  return newAdaptedPromise<std::unique_ptr<AsyncIoStream>, ConnectAdapter>(loop, address, where);
+}
+
 /// Tries one address after the other. Everything it needs it holds itself.
 Promise<std::unique_ptr<AsyncIoStream>> connectToOne(uv_loop_t* loop, std::vector<SocketAddress> addresses,
-                                                     std::string name, std::source_location where) {
+                                                     Filter filter, std::string name, std::source_location where) {
   std::string reasons;
   Exception::Kind kind = Exception::Kind::FAILED;
   std::error_code code;
   for (const SocketAddress& address : addresses) {
     try {
-      co_return co_await newAdaptedPromise<std::unique_ptr<AsyncIoStream>, ConnectAdapter>(loop, address, where);
+      co_return co_await connectTo(loop, address, filter, where);
     } catch (const Exception& e) {
       kind = e.kind();
       code = e.code();
@@ -163,21 +177,30 @@ Promise<std::unique_ptr<AsyncIoStream>> connectToOne(uv_loop_t* loop, std::vecto
 
 class UvNetworkAddress final : public NetworkAddress {
 public:
-  UvNetworkAddress(uv_loop_t* loop, std::vector<SocketAddress> addresses, std::string name, bool isWildcard)
-      : loop_(loop), addresses_(std::move(addresses)), name_(std::move(name)), isWildcard_(isWildcard) {}
+  UvNetworkAddress(uv_loop_t* loop, std::vector<SocketAddress> addresses, Filter filter, std::string name,
+                   bool isWildcard)
+      : loop_(loop),
+        addresses_(std::move(addresses)),
+        filter_(std::move(filter)),
+        name_(std::move(name)),
+        isWildcard_(isWildcard) {}
 
   Promise<std::unique_ptr<AsyncIoStream>> connect(std::source_location where) override {
     if (isWildcard_)
       detail::throwMisuse(fmt::format("cannot connect to {}: \"*\" is for listening; name one host", name_), where);
-    if (addresses_.front().port() == 0)
+    if (addresses_.front().port() == 0 && !addresses_.front().isUnix())
       detail::throwMisuse(fmt::format("cannot connect to {}: the address has no port", name_), where);
-    return connectToOne(loop_, addresses_, name_, where);
+    return connectToOne(loop_, addresses_, filter_, name_, where);
   }
 
   std::unique_ptr<ConnectionReceiver> listen(std::source_location where) override {
+    if (filter_ != nullptr && !filter_->allowsListening(addresses_.front()))
+      throw Exception(Exception::Kind::FAILED,
+                      fmt::format("cannot listen on {}: restrictPeers() allows no peer of such an address", name_),
+                      std::make_error_code(std::errc::permission_denied), where);
     for (std::size_t i = 0;; ++i) {
       try {
-        return detail::newTcpListener(loop_, addresses_[i], name_, where);
+        return detail::newListener(loop_, addresses_[i], name_, filter_, where);
       } catch (const Exception& e) {
         // An address family or address that this machine does not have: another one may do.
         const bool missing =
@@ -192,13 +215,14 @@ public:
 private:
   uv_loop_t* loop_;
   std::vector<SocketAddress> addresses_; // never empty
+  Filter filter_;
   std::string name_;
   bool isWildcard_;
 };
 
 class UvNetwork final : public Network {
 public:
-  explicit UvNetwork(uv_loop_t* loop) noexcept : loop_(loop) {}
+  UvNetwork(uv_loop_t* loop, Filter filter) noexcept : loop_(loop), filter_(std::move(filter)) {}
 
   Promise<std::unique_ptr<NetworkAddress>> parseAddress(std::string_view text, std::uint16_t defaultPort,
                                                         std::source_location where) override {
@@ -215,25 +239,33 @@ public:
         break;
       }
       return newAdaptedPromise<std::vector<SocketAddress>, LookupAdapter>(loop_, parsed.name, parsed.port, where)
-          .then([loop = loop_, name = detail::formatAddress(parsed.name, parsed.port)](
+          .then([loop = loop_, filter = filter_, name = detail::formatAddress(parsed.name, parsed.port)](
                     std::vector<SocketAddress> found) -> std::unique_ptr<NetworkAddress> {
-            return std::make_unique<UvNetworkAddress>(loop, std::move(found), name, false);
+            return std::make_unique<UvNetworkAddress>(loop, std::move(found), filter, name, false);
           });
     });
   }
 
+  std::unique_ptr<Network> restrictPeers(const std::vector<std::string>& allow, const std::vector<std::string>& deny,
+                                         std::source_location where) override {
+    return std::make_unique<UvNetwork>(loop_, std::make_shared<const detail::PeerFilter>(allow, deny, filter_, where));
+  }
+
 private:
   uv_loop_t* loop_;
+  Filter filter_;
 
   std::unique_ptr<NetworkAddress> newAddress(std::vector<SocketAddress> addresses, std::string name,
                                              bool isWildcard) const {
-    return std::make_unique<UvNetworkAddress>(loop_, std::move(addresses), std::move(name), isWildcard);
+    return std::make_unique<UvNetworkAddress>(loop_, std::move(addresses), filter_, std::move(name), isWildcard);
   }
 };
 
 } // namespace
 
-std::unique_ptr<Network> newNetwork(AsyncIo& io) { return std::make_unique<UvNetwork>(io.uvEventPort().uvLoop()); }
+std::unique_ptr<Network> newNetwork(AsyncIo& io) {
+  return std::make_unique<UvNetwork>(io.uvEventPort().uvLoop(), nullptr);
+}
 
 } // namespace v0
 } // namespace troth

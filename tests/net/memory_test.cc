@@ -10,6 +10,9 @@
 
 #include <cstdlib>
 #include <new>
+#include <string>
+
+#include <unistd.h>
 
 using namespace troth;
 using namespace troth::test;
@@ -54,6 +57,11 @@ void converse(IoTest& test, std::string_view host, std::size_t size) {
 TEST_CASE("when an allocation fails between listening and closing, that is reported, nothing is lost and the loop goes "
           "on (R6)") {
   CHECK((starveSweep([](IoTest& test) { converse(test, "127.0.0.1", 64); }) > 10 || SANITIZED));
+}
+
+TEST_CASE("the same over a Unix socket (R6)") {
+  const std::string address = "unix-abstract:troth-memory-test-" + std::to_string(::getpid());
+  CHECK((starveSweep([&](IoTest& test) { converse(test, address, 64); }) > 10 || SANITIZED));
 }
 
 TEST_CASE("when an allocation of a look-up fails, that is reported, nothing is lost and the loop goes on (R6)") {
