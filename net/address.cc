@@ -79,6 +79,8 @@ public:
       if (!address) fail("it looks like an IPv4 address but is not four numbers from 0 to 255");
       return socket(address->withPort(port));
     }
+    if (host == "unix" || host == "unix-abstract") // with a port it would be taken for one
+      fail("the host cannot be told from a Unix socket (a host of this name is \"unix.\" or \"unix-abstract.\")");
     checkName(host);
     return {ParsedAddress::Kind::NAME, port, {}, std::string(host)};
   }
