@@ -4,7 +4,9 @@
 
 #include <troth/io/stream.h>
 #include <troth/runtime/promise.h>
+#include <troth/timers/timer.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <source_location>
@@ -16,6 +18,7 @@ namespace troth {
 inline namespace v0 {
 
 class AsyncIo;
+class Resolver;
 
 /// A listening socket: the source of incoming connections.
 ///
@@ -43,23 +46,33 @@ public:
   virtual std::string toString() const = 0;
 };
 
+struct ConnectOptions {
+  /// How long connecting may take in all. Of itself, Linux gives up a dead address after two minutes.
+  Duration timeout = std::chrono::seconds(30);
+  /// How long an attempt stays the only one before the next address is tried beside it (RFC 8305 §8).
+  Duration attemptDelay = std::chrono::milliseconds(250);
+};
+
 /// Where to connect or listen: one address or, behind a name, several.
 class NetworkAddress {
 public:
   virtual ~NetworkAddress() = default;
 
-  /// Connects to the first of the addresses that accepts, trying one after the other. TCP_NODELAY is set.
+  /// Connects to one of the addresses. IPv6 and IPv4 addresses take turns; if one has not answered after
+  /// `options.attemptDelay`, or as soon as it has failed, the next one is tried as well. The first connection counts,
+  /// and the other attempts are cancelled ("Happy Eyeballs", RFC 8305). TCP_NODELAY is set.
   ///
-  /// Completes:    when a connection is made, or all addresses have failed; never inside this call.
-  /// Errors:       the text names each address with its reason; of the kind of the last one: DISCONNECTED
-  ///               if it was refused or cannot be reached, OVERLOADED if it did not answer in time, or if a Unix
-  ///               socket has too many connections waiting, FAILED if a Unix socket's file does not exist, or if
-  ///               Network::restrictPeers() does not allow the address.
-  /// Cancellation: clean for this side: the attempt is closed. The peer may see a connection come and go.
+  /// Completes:    when a connection is made, all addresses have failed, or the time is up; never inside this call.
+  /// Errors:       OVERLOADED when the time is up; else of the kind of the last failure: DISCONNECTED if it was refused
+  ///               or cannot be reached, OVERLOADED if the system gave up waiting, or if a Unix socket has too many
+  ///               connections waiting, FAILED if a Unix socket's file does not exist, or if
+  ///               Network::restrictPeers() does not allow the address. The text says of each address what became of
+  ///               it.
+  /// Cancellation: clean for this side: the attempts are closed. The peer may see a connection come and go.
   /// Lifetime:     the address may be destroyed at any time.
   /// Misuse:       throws FAILED at once for "*", which is no address to connect to, and for port 0.
   virtual Promise<std::unique_ptr<AsyncIoStream>>
-  connect(std::source_location where = std::source_location::current()) = 0;
+  connect(ConnectOptions options = ConnectOptions(), std::source_location where = std::source_location::current()) = 0;
 
   /// Listens on the first of the addresses that exists on this machine. A port that was used a moment ago
   /// can be listened on again (SO_REUSEADDR). Throws FAILED, with the address in its text, if the port is in use, or
@@ -70,6 +83,9 @@ public:
   /// says so. A program that was killed leaves its file behind; remove it before listening if nobody else can have made
   /// it.
   virtual std::unique_ptr<ConnectionReceiver> listen(std::source_location where = std::source_location::current()) = 0;
+
+  /// The same address once more: without another look-up.
+  virtual std::unique_ptr<NetworkAddress> clone() const = 0;
 
   /// The text of the address: "127.0.0.1:7000", "[::1]:7000", "unix:/run/x.sock", "*:7000", or of the name:
   /// "localhost:7000".
@@ -131,8 +147,12 @@ public:
                                                  std::source_location where = std::source_location::current()) = 0;
 };
 
-/// The network of this machine. `io` must outlive it, and what it makes.
+/// The network of this machine, with the system's resolver (newSystemResolver(), troth/net/resolver.h). `io` must
+/// outlive it, and what it makes.
 std::unique_ptr<Network> newNetwork(AsyncIo& io);
+
+/// The same with another resolver, which must outlive the look-ups, too.
+std::unique_ptr<Network> newNetwork(AsyncIo& io, Resolver& resolver);
 
 } // namespace v0
 } // namespace troth
