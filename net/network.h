@@ -19,6 +19,7 @@ inline namespace v0 {
 
 class AsyncIo;
 class Resolver;
+struct AuthenticatedStream; // troth/net/peer_identity.h
 
 /// A listening socket: the source of incoming connections.
 ///
@@ -38,6 +39,11 @@ public:
   /// Overlap:      one accept at a time (a second throws FAILED).
   virtual Promise<std::unique_ptr<AsyncIoStream>>
   accept(std::source_location where = std::source_location::current()) = 0;
+
+  /// The same, with the identity of the client (troth/net/peer_identity.h); of one that has gone already that is an
+  /// UnknownPeerIdentity.
+  virtual Promise<AuthenticatedStream>
+  acceptAuthenticated(std::source_location where = std::source_location::current());
 
   /// The port that is listened on: the one that the system chose, if 0 was asked for. 0 for a Unix socket.
   virtual std::uint16_t getPort() const = 0;
@@ -73,6 +79,11 @@ public:
   /// Misuse:       throws FAILED at once for "*", which is no address to connect to, and for port 0.
   virtual Promise<std::unique_ptr<AsyncIoStream>>
   connect(ConnectOptions options = ConnectOptions(), std::source_location where = std::source_location::current()) = 0;
+
+  /// The same, with the identity of the server (troth/net/peer_identity.h).
+  virtual Promise<AuthenticatedStream>
+  connectAuthenticated(ConnectOptions options = ConnectOptions(),
+                       std::source_location where = std::source_location::current());
 
   /// Listens on the first of the addresses that exists on this machine. A port that was used a moment ago
   /// can be listened on again (SO_REUSEADDR). Throws FAILED, with the address in its text, if the port is in use, or
