@@ -13,6 +13,7 @@
 #include <troth/net/address_detail.h>
 #include <troth/net/happy_eyeballs_detail.h>
 #include <troth/net/resolver.h>
+#include <troth/runtime/quote_detail.h>
 #include <troth/runtime/uv/uv_event_port.h>
 
 #include <fmt/format.h>
@@ -167,12 +168,16 @@ public:
         break;
       }
       return resolver_->lookUp(parsed.name, where)
-          .then([&io = io_, filter = filter_, port = parsed.port,
-                 name = detail::formatAddress(parsed.name, parsed.port)](std::vector<SocketAddress> found) {
+          .then([&io = io_, filter = filter_, host = parsed.name, port = parsed.port,
+                 where](std::vector<SocketAddress> found) -> std::unique_ptr<NetworkAddress> {
+            if (found.empty()) // the system's resolver never gives that
+              throw Exception(Exception::Kind::FAILED,
+                              fmt::format("looking up host {}: the resolver has given no address", detail::quote(host)),
+                              {}, where);
             for (SocketAddress& address : found) address = address.withPort(port);
             detail::interleaveFamilies(found);
-            return std::unique_ptr<NetworkAddress>(
-                std::make_unique<UvNetworkAddress>(Target{io, std::move(found), filter, name, false}));
+            return std::make_unique<UvNetworkAddress>(
+                Target{io, std::move(found), filter, detail::formatAddress(host, port), false});
           })
           .attach(resolver_);
     });

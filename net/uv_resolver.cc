@@ -229,8 +229,8 @@ public:
 protected:
   UvRequest request_;
 
-  /// The body of libuv's callback: tells all who wait, after `read(answer)` has filled the answer if `status` is 0. The
-  /// request ends here.
+  /// The body of libuv's callback: tells all who wait. If `status` is 0, `read(result)` makes the answer, and gives a
+  /// status of its own. The request ends here.
   template <typename Read>
   static void answer(const UvRequest& uvRequest, int status, Read&& read) noexcept {
     const std::unique_ptr<RequestFor> request(static_cast<RequestFor*>(uvRequest.data));

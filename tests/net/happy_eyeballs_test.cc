@@ -53,7 +53,9 @@ std::string lettersOf(const std::vector<SocketAddress>& addresses) {
 class ScriptedAttempts {
 public:
   ScriptedAttempts(ManualTimer& timer, std::vector<Step> steps)
-      : addresses(addressesOf(std::string_view("abcdefghij").substr(0, steps.size()))), timer_(timer), start_(timer.now()), steps_(std::move(steps)) {}
+      : addresses(addressesOf(std::string_view("abcdefghij").substr(0, steps.size()))), timer_(timer), start_(timer.now()), steps_(std::move(steps)) {
+    log_.reserve(1000); // taking notes needs no memory
+  }
 
   Promise<StreamPtr> operator()(const SocketAddress& address) {
     const char letter = lettersOf({address})[0];
@@ -292,7 +294,7 @@ namespace {
 
 Promise<void> playTime(Promise<StreamPtr> connecting, ManualTimer& timer) {
   Promise<void> done = std::move(connecting).then([](StreamPtr stream) { CHECK(stream != nullptr); }).eagerlyEvaluate(nullptr);
-  for (int i = 0; i < 12; ++i) {
+  for (int i = 0; i < 30; ++i) { // longer than it takes if any one attempt cannot even be begun
     co_await yieldUntilQueueEmpty();
     timer.advanceBy(100ms);
   }

@@ -327,11 +327,14 @@ TEST_CASE("a context may go while look-ups run whose promises were dropped (R13,
 
 namespace {
 
+struct FakeHosts {
+  FakeHost one{"one.troth.test", {"192.0.2.1", "2001:db8::1"}};
+  FakeHost two{"two.troth.test", {"192.0.2.2"}};
+  FakeHost bad{"bad.troth.test", EAI_NONAME};
+  FakeName name{"192.0.2.1", "one.troth.test"};
+};
+
 Promise<void> lookUpAll(IoTest& test) {
-  const FakeHost one("one.troth.test", {"192.0.2.1", "2001:db8::1"});
-  const FakeHost two("two.troth.test", {"192.0.2.2"});
-  const FakeHost bad("bad.troth.test", EAI_NONAME);
-  const FakeName name("192.0.2.1", "one.troth.test");
   const auto resolver = newSystemResolver(test.io, {.parallel = 1});
   Promise<Addresses> second = resolver->lookUp("two.troth.test").eagerlyEvaluate(nullptr);
   const Promise<Addresses> failing = resolver->lookUp("bad.troth.test").eagerlyEvaluate(nullptr);
@@ -346,8 +349,12 @@ Promise<void> lookUpAll(IoTest& test) {
 
 } // namespace
 
-TEST_CASE("look-ups can be cancelled at every step (R5, N3)") { CHECK(cancelSweep(lookUpAll) > 3); }
+TEST_CASE("look-ups can be cancelled at every step (R5, N3)") {
+  const FakeHosts hosts;
+  CHECK(cancelSweep(lookUpAll) > 3);
+}
 
-TEST_CASE("when an allocation of a look-up fails, that is reported, nothing is lost and the loop goes on (R6)") {
+TEST_CASE("when an allocation of a resolver's look-up fails, that is reported, nothing is lost and the loop goes on (R6)") {
+  const FakeHosts hosts;
   CHECK((starveSweep([](IoTest& test) { lookUpAll(test).wait(test.scope); }) > 3 || SANITIZED));
 }

@@ -388,6 +388,17 @@ TEST_CASE_FIXTURE(IoTest, "a network asks the resolver that it is given, and no 
   CHECK(resolver.asked == "any.troth.test ");
 }
 
+TEST_CASE_FIXTURE(IoTest, "a resolver that finds no address at all, and no error, makes an error") {
+  struct NoHost final : Resolver {
+    Promise<std::vector<SocketAddress>> lookUp(std::string_view, std::source_location) override { return std::vector<SocketAddress>(); }
+    Promise<std::string> lookUpName(const SocketAddress&, std::source_location) override { return NEVER_DONE; }
+  } resolver;
+  const Exception e = failureOf(newNetwork(io, resolver)->parseAddress("any.troth.test:1"), scope);
+  CHECK((e.kind() == Exception::Kind::FAILED));
+  CHECK(contains(e.description(), "looking up host \"any.troth.test\""));
+  CHECK(madeIn(e, "uv_network_test.cc"));
+}
+
 TEST_CASE_FIXTURE(IoTest, "an address that was cloned is as good, when the first and the network are gone, and is not looked up again") {
   const FakeHost host("one.troth.test", {"127.0.0.1"});
   const auto receiver = listenOn(*this);
