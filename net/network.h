@@ -4,29 +4,34 @@
 
 #include <troth/io/stream.h>
 #include <troth/runtime/promise.h>
+#include <troth/timers/timer.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <source_location>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace troth {
 inline namespace v0 {
 
 class AsyncIo;
+class Resolver;
+struct AuthenticatedStream; // troth/net/peer_identity.h
 
 /// A listening socket: the source of incoming connections.
 ///
 /// Destroying it closes the socket, and connections that nobody has accepted yet; a pending accept() is
-/// rejected with DISCONNECTED.
+/// rejected with DISCONNECTED. The file of a Unix socket is removed.
 class ConnectionReceiver {
 public:
   virtual ~ConnectionReceiver() = default;
 
   /// Accepts one connection. Errors of single connections (a client that went away before it was
-  /// accepted) are passed over; when descriptors or memory are short, the receiver waits a tenth of a
-  /// second and goes on.
+  /// accepted) are passed over, and so are peers that Network::restrictPeers() does not allow: their connections are
+  /// closed at once. When descriptors or memory are short, the receiver waits a tenth of a second and goes on.
   ///
   /// Completes:    when a client has connected; never inside this call.
   /// Errors:       DISCONNECTED if the receiver is destroyed; FAILED if the socket itself has failed.
@@ -35,11 +40,23 @@ public:
   virtual Promise<std::unique_ptr<AsyncIoStream>>
   accept(std::source_location where = std::source_location::current()) = 0;
 
-  /// The port that is listened on: the one that the system chose, if 0 was asked for.
+  /// The same, with the identity of the client (troth/net/peer_identity.h); of one that has gone already that is an
+  /// UnknownPeerIdentity.
+  virtual Promise<AuthenticatedStream>
+  acceptAuthenticated(std::source_location where = std::source_location::current());
+
+  /// The port that is listened on: the one that the system chose, if 0 was asked for. 0 for a Unix socket.
   virtual std::uint16_t getPort() const = 0;
 
-  /// The address that is listened on, such as "127.0.0.1:7000" or "[::1]:7000".
+  /// The address that is listened on, such as "127.0.0.1:7000", "[::1]:7000" or "unix:/run/x.sock".
   virtual std::string toString() const = 0;
+};
+
+struct ConnectOptions {
+  /// How long connecting may take in all. Of itself, Linux gives up a dead address after two minutes.
+  Duration timeout = std::chrono::seconds(30);
+  /// How long an attempt stays the only one before the next address is tried beside it (RFC 8305 §8).
+  Duration attemptDelay = std::chrono::milliseconds(250);
 };
 
 /// Where to connect or listen: one address or, behind a name, several.
@@ -47,22 +64,42 @@ class NetworkAddress {
 public:
   virtual ~NetworkAddress() = default;
 
-  /// Connects to the first of the addresses that accepts, trying one after the other. TCP_NODELAY is set.
+  /// Connects to one of the addresses. IPv6 and IPv4 addresses take turns; if one has not answered after
+  /// `options.attemptDelay`, or as soon as it has failed, the next one is tried as well. The first connection counts,
+  /// and the other attempts are cancelled ("Happy Eyeballs", RFC 8305). TCP_NODELAY is set.
   ///
-  /// Completes:    when a connection is made, or all addresses have failed; never inside this call.
-  /// Errors:       the text names each address with its reason; of the kind of the last one: DISCONNECTED
-  ///               if it was refused or cannot be reached, OVERLOADED if it did not answer in time.
-  /// Cancellation: clean for this side: the attempt is closed. The peer may see a connection come and go.
+  /// Completes:    when a connection is made, all addresses have failed, or the time is up; never inside this call.
+  /// Errors:       OVERLOADED when the time is up; else of the kind of the last failure: DISCONNECTED if it was refused
+  ///               or cannot be reached, OVERLOADED if the system gave up waiting, or if a Unix socket has too many
+  ///               connections waiting, FAILED if a Unix socket's file does not exist, or if
+  ///               Network::restrictPeers() does not allow the address. The text says of each address what became of
+  ///               it.
+  /// Cancellation: clean for this side: the attempts are closed. The peer may see a connection come and go.
   /// Lifetime:     the address may be destroyed at any time.
   /// Misuse:       throws FAILED at once for "*", which is no address to connect to, and for port 0.
   virtual Promise<std::unique_ptr<AsyncIoStream>>
-  connect(std::source_location where = std::source_location::current()) = 0;
+  connect(ConnectOptions options = ConnectOptions(), std::source_location where = std::source_location::current()) = 0;
+
+  /// The same, with the identity of the server (troth/net/peer_identity.h).
+  virtual Promise<AuthenticatedStream>
+  connectAuthenticated(ConnectOptions options = ConnectOptions(),
+                       std::source_location where = std::source_location::current());
 
   /// Listens on the first of the addresses that exists on this machine. A port that was used a moment ago
-  /// can be listened on again (SO_REUSEADDR). Throws FAILED, with the address in its text, if the port is in use.
+  /// can be listened on again (SO_REUSEADDR). Throws FAILED, with the address in its text, if the port is in use, or
+  /// if Network::restrictPeers() allows no peers of this kind.
+  ///
+  /// A Unix socket makes a file, which is removed with the receiver, unless another one has taken its place. A file
+  /// that exists is never removed to make room, since somebody may be listening there: that is FAILED, and the text
+  /// says so. A program that was killed leaves its file behind; remove it before listening if nobody else can have made
+  /// it.
   virtual std::unique_ptr<ConnectionReceiver> listen(std::source_location where = std::source_location::current()) = 0;
 
-  /// The text of the address: "127.0.0.1:7000", "[::1]:7000", "*:7000", or of the name: "localhost:7000".
+  /// The same address once more: without another look-up.
+  virtual std::unique_ptr<NetworkAddress> clone() const = 0;
+
+  /// The text of the address: "127.0.0.1:7000", "[::1]:7000", "unix:/run/x.sock", "*:7000", or of the name:
+  /// "localhost:7000".
   virtual std::string toString() const = 0;
 };
 
@@ -71,8 +108,18 @@ class Network {
 public:
   virtual ~Network() = default;
 
-  /// Makes an address of "127.0.0.1:7000", "[::1]:7000", "::1", "*:7000" (all addresses of this machine),
-  /// or "localhost:7000". Without a port, `defaultPort` holds. Names are looked up in the background.
+  /// Makes an address of a text. Without a port, `defaultPort` holds.
+  ///
+  /// - "127.0.0.1:7000", "[::1]:7000", "::1", "[fe80::1%eth0]:7000": an IP address. IPv4 is four numbers; older
+  ///   notations ("127.1", "0x7f000001", "2130706433") are refused. The zone after '%' is the name or number of an
+  ///   interface. "[::ffff:127.0.0.1]:7000" is an IPv6 address by which 127.0.0.1 is reached.
+  /// - "*:7000": all addresses of this machine, to listen on.
+  /// - "localhost:7000": a host name, looked up in the background. What is no name by RFC 1123 is refused before
+  ///   anybody is asked.
+  /// - "example.com:http": a port by the name of its service in /etc/services. That file is read during the call; no
+  ///   other machine is asked.
+  /// - "unix:/run/x.sock": a Unix socket by its path of at most 107 bytes; "unix-abstract:name": one without a file
+  ///   (Linux).
   ///
   /// Completes:    at once for numeric addresses, otherwise when the name is resolved.
   /// Errors:       FAILED, with `text` quoted, for text that is no address and for names that do not
@@ -82,10 +129,41 @@ public:
   virtual Promise<std::unique_ptr<NetworkAddress>>
   parseAddress(std::string_view text, std::uint16_t defaultPort = 0,
                std::source_location where = std::source_location::current()) = 0;
+
+  /// Makes a network on which only certain peers may be connected to, or be accepted. What this network does not
+  /// allow, that one does not either; it may outlive this one.
+  ///
+  /// A peer is allowed if it meets one of the rules in `allow`, and none in `deny` that is as specific or more: the
+  /// longest prefix wins. A rule is
+  ///
+  /// - a range such as "10.0.0.0/8" or "2001:db8::/32", or one address (CidrRange::parse());
+  /// - "local": this machine, 127.0.0.0/8, 0.0.0.0/8, ::1 and ::;
+  /// - "private": "local" and the networks that do not belong to the Internet, 10.0.0.0/8, 172.16.0.0/12,
+  ///   192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, fc00::/7, fe80::/10;
+  /// - "network" (prefix 0): every address that is neither "local" nor reserved, as multicast is;
+  /// - "public" (prefix 0): what of "network" is reached from everywhere: it is neither "private" nor for
+  /// documentation,
+  ///   benchmarks and the like (RFC 6890);
+  /// - "unix": Unix sockets with a path; "unix-abstract": those with an abstract name.
+  ///
+  /// An IPv4 address inside of an IPv6 one counts: "::ffff:10.0.0.1" is 10.0.0.1, and "64:ff9b::10.0.0.1" (NAT64), 6to4
+  /// and the like are denied by what denies 10.0.0.1, and public only if it is.
+  ///
+  /// Addresses are judged after names are resolved, each before it is connected to, and it is this very one that is
+  /// connected to; parseAddress() itself refuses nothing. Listening is refused only where no peer could be allowed: on
+  /// a Unix socket without a rule for it (its peers are not judged one by one), on an IP address without a rule for
+  /// any. Throws FAILED, quoting it, for an item that is no rule.
+  virtual std::unique_ptr<Network> restrictPeers(const std::vector<std::string>& allow,
+                                                 const std::vector<std::string>& deny = {},
+                                                 std::source_location where = std::source_location::current()) = 0;
 };
 
-/// The network of this machine. `io` must outlive it, and what it makes.
+/// The network of this machine, with the system's resolver (newSystemResolver(), troth/net/resolver.h). `io` must
+/// outlive it, and what it makes.
 std::unique_ptr<Network> newNetwork(AsyncIo& io);
+
+/// The same with another resolver, which must outlive the look-ups, too.
+std::unique_ptr<Network> newNetwork(AsyncIo& io, Resolver& resolver);
 
 } // namespace v0
 } // namespace troth

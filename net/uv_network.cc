@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: MIT
-// The Network of this machine: look-ups by uv_getaddrinfo, connections and listeners on uv_tcp_t.
+// The Network of this machine: look-ups by a Resolver, connections and listeners on uv_tcp_t and uv_pipe_t.
 //
-// What libuv cannot withdraw outlives its promise and frees itself: a look-up that the thread pool has begun
-// (Lookup), and the request of a connection attempt whose handle is being closed (ConnectRequest).
+// The request of a connection attempt that is cancelled (ConnectRequest) outlives its promise, until libuv has closed
+// the handle, and frees itself.
 #include <troth/net/network.h>
 
-#include <troth/net/uv_tcp_listener_detail.h>
+#include <troth/net/uv_listener_detail.h>
+#include <troth/net/uv_unix_socket_detail.h>
 
 #include <troth/io/async_io.h>
 #include <troth/io/uv_stream.h>
 #include <troth/net/address_detail.h>
-#include <troth/net/uv_socket_address_detail.h>
+#include <troth/net/happy_eyeballs_detail.h>
+#include <troth/net/resolver.h>
 #include <troth/runtime/quote_detail.h>
 #include <troth/runtime/uv/uv_event_port.h>
 
@@ -23,74 +25,7 @@ namespace troth {
 inline namespace v0 {
 namespace {
 
-using detail::SocketAddress;
-
-// ----------------------------------------------------------------------------------------- look-ups
-
-class LookupAdapter;
-
-struct Lookup : detail::Pooled {
-  uv_getaddrinfo_t request;
-  LookupAdapter* adapter; // null once nobody wants the answer
-};
-
-/// Resolves one name into stream addresses.
-class LookupAdapter {
-public:
-  LookupAdapter(PromiseFulfiller<std::vector<SocketAddress>>& fulfiller, uv_loop_t* loop, const std::string& host,
-                std::uint16_t port, std::source_location where)
-      : fulfiller_(fulfiller), host_(host), port_(port), where_(where) {
-    auto lookup = std::make_unique<Lookup>();
-    lookup->adapter = this;
-    lookup->request.data = lookup.get();
-    addrinfo hints{};
-    hints.ai_family = AF_UNSPEC;
-    hints.ai_socktype = SOCK_STREAM;
-    const int status = uv_getaddrinfo(
-        loop, &lookup->request,
-        [](uv_getaddrinfo_t* request, int result, addrinfo* answer) {
-          std::unique_ptr<Lookup> done(static_cast<Lookup*>(request->data));
-          if (done->adapter != nullptr) done->adapter->onAnswer(result, answer);
-          uv_freeaddrinfo(answer);
-        },
-        host_.c_str(), nullptr, &hints);
-    if (status < 0) throw exceptionFor(status);
-    lookup_ = lookup.release();
-  }
-
-  ~LookupAdapter() {
-    if (lookup_ == nullptr) return;
-    lookup_->adapter = nullptr;
-    // Works only while no thread of the pool has begun it; otherwise it ends in the background. The
-    // callback comes in both cases.
-    uv_cancel(reinterpret_cast<uv_req_t*>(&lookup_->request));
-  }
-
-private:
-  PromiseFulfiller<std::vector<SocketAddress>>& fulfiller_;
-  std::string host_;
-  std::uint16_t port_;
-  std::source_location where_;
-  Lookup* lookup_ = nullptr;
-
-  Exception exceptionFor(int status) const {
-    return uvException(status, fmt::format("looking up host {}", detail::quote(host_)), where_);
-  }
-
-  void onAnswer(int status, const addrinfo* answer) noexcept {
-    lookup_ = nullptr;
-    if (EventLoop::currentOrNull() == nullptr) return; // the context is being destroyed: nobody can wait any more
-    fulfiller_.rejectIfThrows([&] {
-      if (status < 0) throw exceptionFor(status);
-      std::vector<SocketAddress> addresses;
-      for (; answer != nullptr; answer = answer->ai_next)
-        if (answer->ai_family == AF_INET || answer->ai_family == AF_INET6)
-          addresses.push_back(SocketAddress::from(*answer->ai_addr, port_));
-      if (addresses.empty()) throw exceptionFor(UV_EAI_NODATA);
-      fulfiller_.fulfill(std::move(addresses));
-    });
-  }
-};
+using Filter = std::shared_ptr<const detail::PeerFilter>; // null allows all
 
 // -------------------------------------------------------------------------------------- connections
 
@@ -143,103 +78,137 @@ private:
   }
 };
 
-/// Tries one address after the other. Everything it needs it holds itself.
-Promise<std::unique_ptr<AsyncIoStream>> connectToOne(uv_loop_t* loop, std::vector<SocketAddress> addresses,
-                                                     std::string name, std::source_location where) {
-  std::string reasons;
-  Exception::Kind kind = Exception::Kind::FAILED;
-  std::error_code code;
-  for (const SocketAddress& address : addresses) {
-    try {
-      co_return co_await newAdaptedPromise<std::unique_ptr<AsyncIoStream>, ConnectAdapter>(loop, address, where);
-    } catch (const Exception& e) {
-      kind = e.kind();
-      code = e.code();
-      if (!reasons.empty()) reasons += "; ";
-      reasons += e.description();
-    }
-  }
-  throw Exception(kind, fmt::format("cannot connect to {}: {}", name, reasons), code, where);
+/// Connects to `address`, if it is allowed.
+Promise<std::unique_ptr<AsyncIoStream>> connectTo(uv_loop_t* loop, const SocketAddress& address, const Filter& filter,
+                                                  std::source_location where) {
+  if (filter != nullptr && !filter->allows(address))
+    throw Exception(Exception::Kind::FAILED,
+                    fmt::format("{}: restrictPeers() does not allow this address", address.toString()),
+                    std::make_error_code(std::errc::permission_denied), where);
+  if (address.isUnix()) return detail::connectUnixSocket(loop, address, where);
+  return newAdaptedPromise<std::unique_ptr<AsyncIoStream>, ConnectAdapter>(loop, address, where);
 }
 
 // ------------------------------------------------------------------------------------------ addresses
 
+/// What an address and its clones are, and its connections while they are made.
+struct Target {
+  AsyncIo& io;
+  std::vector<SocketAddress> addresses; // never empty; in the order in which they are tried
+  Filter filter;
+  std::string name;
+  bool isWildcard;
+
+  uv_loop_t* loop() const noexcept { return io.uvEventPort().uvLoop(); }
+};
+
 class UvNetworkAddress final : public NetworkAddress {
 public:
-  UvNetworkAddress(uv_loop_t* loop, std::vector<SocketAddress> addresses, std::string name, bool isWildcard)
-      : loop_(loop), addresses_(std::move(addresses)), name_(std::move(name)), isWildcard_(isWildcard) {}
+  explicit UvNetworkAddress(Target target) : target_(std::make_shared<const Target>(std::move(target))) {}
 
-  Promise<std::unique_ptr<AsyncIoStream>> connect(std::source_location where) override {
-    if (isWildcard_)
-      detail::throwMisuse(fmt::format("cannot connect to {}: \"*\" is for listening; name one host", name_), where);
-    if (addresses_.front().port() == 0)
-      detail::throwMisuse(fmt::format("cannot connect to {}: the address has no port", name_), where);
-    return connectToOne(loop_, addresses_, name_, where);
+  Promise<std::unique_ptr<AsyncIoStream>> connect(ConnectOptions options, std::source_location where) override {
+    if (target_->isWildcard)
+      detail::throwMisuse(fmt::format("cannot connect to {}: \"*\" is for listening; name one host", target_->name),
+                          where);
+    if (target_->addresses.front().port() == 0 && !target_->addresses.front().isUnix())
+      detail::throwMisuse(fmt::format("cannot connect to {}: the address has no port", target_->name), where);
+    return detail::connectToFirst(
+               target_->addresses, target_->name,
+               [&target = *target_, where](const SocketAddress& address) {
+                 return connectTo(target.loop(), address, target.filter, where);
+               },
+               target_->io.timer(), options, where)
+        .attach(target_);
   }
 
   std::unique_ptr<ConnectionReceiver> listen(std::source_location where) override {
+    const Target& target = *target_;
+    if (target.filter != nullptr && !target.filter->allowsListening(target.addresses.front()))
+      throw Exception(
+          Exception::Kind::FAILED,
+          fmt::format("cannot listen on {}: restrictPeers() allows no peer of such an address", target.name),
+          std::make_error_code(std::errc::permission_denied), where);
     for (std::size_t i = 0;; ++i) {
       try {
-        return detail::newTcpListener(loop_, addresses_[i], name_, where);
+        return detail::newListener(target.loop(), target.addresses[i], target.name, target.filter, where);
       } catch (const Exception& e) {
         // An address family or address that this machine does not have: another one may do.
         const bool missing =
             e.code() == std::errc::address_family_not_supported || e.code() == std::errc::address_not_available;
-        if (!missing || i + 1 == addresses_.size()) throw;
+        if (!missing || i + 1 == target.addresses.size()) throw;
       }
     }
   }
 
-  std::string toString() const override { return name_; }
+  std::unique_ptr<NetworkAddress> clone() const override { return std::make_unique<UvNetworkAddress>(*this); }
+
+  std::string toString() const override { return target_->name; }
 
 private:
-  uv_loop_t* loop_;
-  std::vector<SocketAddress> addresses_; // never empty
-  std::string name_;
-  bool isWildcard_;
+  std::shared_ptr<const Target> target_;
 };
 
 class UvNetwork final : public Network {
 public:
-  explicit UvNetwork(uv_loop_t* loop) noexcept : loop_(loop) {}
+  UvNetwork(AsyncIo& io, std::shared_ptr<Resolver> resolver, Filter filter) noexcept
+      : io_(io), resolver_(std::move(resolver)), filter_(std::move(filter)) {}
 
   Promise<std::unique_ptr<NetworkAddress>> parseAddress(std::string_view text, std::uint16_t defaultPort,
                                                         std::source_location where) override {
-    using Host = detail::ParsedAddress::Host;
     return evalNow([&]() -> Promise<std::unique_ptr<NetworkAddress>> {
       detail::ParsedAddress parsed = detail::parseAddressText(text, defaultPort, where);
-      std::vector<SocketAddress> addresses;
-      std::string name = detail::formatAddress(parsed.kind == Host::ANY ? "*" : parsed.host, parsed.port);
       switch (parsed.kind) {
-      case Host::IPV4:
-        addresses.push_back(SocketAddress::ipv4(parsed.host, parsed.port));
+      case detail::ParsedAddress::Kind::SOCKET:
+        return newAddress({*parsed.socket}, parsed.socket->toString(), false);
+      case detail::ParsedAddress::Kind::ANY: // the IPv6 wildcard takes IPv4 connections too
+        return newAddress({SocketAddress::any(SocketAddress::Family::IPV6, parsed.port),
+                           SocketAddress::any(SocketAddress::Family::IPV4, parsed.port)},
+                          detail::formatAddress("*", parsed.port), true);
+      case detail::ParsedAddress::Kind::NAME:
         break;
-      case Host::IPV6:
-        addresses.push_back(SocketAddress::ipv6(parsed.host, parsed.port));
-        break;
-      case Host::ANY: // the IPv6 wildcard takes IPv4 connections too
-        addresses.push_back(SocketAddress::ipv6("::", parsed.port));
-        addresses.push_back(SocketAddress::ipv4("0.0.0.0", parsed.port));
-        break;
-      case Host::NAME:
-        return newAdaptedPromise<std::vector<SocketAddress>, LookupAdapter>(loop_, parsed.host, parsed.port, where)
-            .then([loop = loop_,
-                   name = std::move(name)](std::vector<SocketAddress> found) -> std::unique_ptr<NetworkAddress> {
-              return std::make_unique<UvNetworkAddress>(loop, std::move(found), name, false);
-            });
       }
-      return std::unique_ptr<NetworkAddress>(
-          std::make_unique<UvNetworkAddress>(loop_, std::move(addresses), std::move(name), parsed.kind == Host::ANY));
+      return resolver_->lookUp(parsed.name, where)
+          .then([&io = io_, filter = filter_, host = parsed.name, port = parsed.port,
+                 where](std::vector<SocketAddress> found) -> std::unique_ptr<NetworkAddress> {
+            if (found.empty()) // the system's resolver never gives that
+              throw Exception(Exception::Kind::FAILED,
+                              fmt::format("looking up host {}: the resolver has given no address", detail::quote(host)),
+                              {}, where);
+            for (SocketAddress& address : found) address = address.withPort(port);
+            detail::interleaveFamilies(found);
+            return std::make_unique<UvNetworkAddress>(
+                Target{io, std::move(found), filter, detail::formatAddress(host, port), false});
+          })
+          .attach(resolver_);
     });
   }
 
+  std::unique_ptr<Network> restrictPeers(const std::vector<std::string>& allow, const std::vector<std::string>& deny,
+                                         std::source_location where) override {
+    return std::make_unique<UvNetwork>(io_, resolver_,
+                                       std::make_shared<const detail::PeerFilter>(allow, deny, filter_, where));
+  }
+
 private:
-  uv_loop_t* loop_;
+  AsyncIo& io_;
+  std::shared_ptr<Resolver> resolver_; // shared with the look-ups that are pending
+  Filter filter_;
+
+  std::unique_ptr<NetworkAddress> newAddress(std::vector<SocketAddress> addresses, std::string name,
+                                             bool isWildcard) const {
+    return std::make_unique<UvNetworkAddress>(Target{io_, std::move(addresses), filter_, std::move(name), isWildcard});
+  }
 };
 
 } // namespace
 
-std::unique_ptr<Network> newNetwork(AsyncIo& io) { return std::make_unique<UvNetwork>(io.uvEventPort().uvLoop()); }
+std::unique_ptr<Network> newNetwork(AsyncIo& io) {
+  return std::make_unique<UvNetwork>(io, newSystemResolver(io), nullptr);
+}
+
+std::unique_ptr<Network> newNetwork(AsyncIo& io, Resolver& resolver) {
+  return std::make_unique<UvNetwork>(io, std::shared_ptr<Resolver>(std::shared_ptr<void>(), &resolver), nullptr);
+}
 
 } // namespace v0
 } // namespace troth

@@ -1,24 +1,20 @@
 // SPDX-License-Identifier: MIT
 // What a time-out says.
-#include <troth/timers/timer.h>
+#include <troth/timers/duration_text_detail.h>
 
 #include <fmt/format.h>
 
 namespace troth {
 inline namespace v0 {
-namespace {
 
-/// "250ms", "1.5s", "30s": the unit in which a person would say it.
-std::string toText(Duration delay) {
+std::string detail::durationText(Duration duration) {
   using namespace std::chrono;
-  const auto count = delay.count();
+  const auto count = duration.count();
   if (count >= 1'000'000'000) return fmt::format("{:g}s", static_cast<double>(count) / 1e9);
   if (count >= 1'000'000) return fmt::format("{:g}ms", static_cast<double>(count) / 1e6);
   if (count >= 1'000) return fmt::format("{:g}us", static_cast<double>(count) / 1e3);
   return fmt::format("{}ns", count);
 }
-
-} // namespace
 
 // The difference, as far as it can be said.
 Duration Timer::untilFrom(TimePoint now, TimePoint time) noexcept {
@@ -28,7 +24,7 @@ Duration Timer::untilFrom(TimePoint now, TimePoint time) noexcept {
 }
 
 void Timer::throwTimedOut(Duration delay, std::source_location where) {
-  throw Exception(Exception::Kind::OVERLOADED, fmt::format("timed out after {}", toText(delay)),
+  throw Exception(Exception::Kind::OVERLOADED, fmt::format("timed out after {}", detail::durationText(delay)),
                   std::make_error_code(std::errc::timed_out), where);
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs the examples that need no partner and compares what they print: examples.py TIMERS SPAWN CAT."""
+"""Runs the examples that need no partner and compares what they print: examples.py TIMERS SPAWN CAT DNS."""
 import os
 import random
 import re
@@ -104,8 +104,29 @@ def cat(program: str) -> bool:
     return right
 
 
+def dns(program: str) -> bool:
+    """Names that every machine knows, and one that none does; each error is a line of its own."""
+    known = subprocess.run([program, "127.0.0.1", "localhost", "::1"], text=True, capture_output=True, timeout=60,
+                           check=False)
+    lines = known.stdout.splitlines()
+    bad = subprocess.run([program, "127.0.0.1", "bad name", "127.1"], text=True, capture_output=True, timeout=60,
+                         check=False)
+    nothing = subprocess.run([program], text=True, capture_output=True, timeout=60, check=False)
+    right = (
+        known.returncode == 0 and not known.stderr and len(lines) == 3
+        and lines[0] == "127.0.0.1 → 127.0.0.1" and lines[2] == "::1 → [::1]"
+        and lines[1] in ("localhost → 127.0.0.1", "localhost → [::1]", "localhost → [::1], 127.0.0.1",
+                         "localhost → 127.0.0.1, [::1]")
+        and bad.returncode == 1 and bad.stdout == "127.0.0.1 → 127.0.0.1\n" and bad.stderr.count("\n") == 2
+        and bad.stderr.startswith('dns: bad name: invalid address "bad name"') and "\ndns: 127.1: " in bad.stderr
+        and nothing.returncode == 1 and nothing.stderr.count("\n") == 1
+    )
+    print("dns looks up what it should" if right else f"dns: {known}, {bad}, {nothing}")
+    return right
+
+
 def main() -> int:
-    results = [timers(sys.argv[1]), spawn(sys.argv[2]), cat(sys.argv[3])]
+    results = [timers(sys.argv[1]), spawn(sys.argv[2]), cat(sys.argv[3]), dns(sys.argv[4])]
     return 0 if all(results) else 1
 
 

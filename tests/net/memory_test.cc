@@ -10,6 +10,9 @@
 
 #include <cstdlib>
 #include <new>
+#include <string>
+
+#include <unistd.h>
 
 using namespace troth;
 using namespace troth::test;
@@ -49,11 +52,30 @@ void converse(IoTest& test, std::string_view host, std::size_t size) {
   joinPromisesFailFast(echoOnce(*receiver), ask(*target, numberedBytes(size))).wait(test.scope);
 }
 
+/// The same over a Unix socket, where connecting needs no accept, and a receiver without memory does not end the wait.
+void converseLocally(IoTest& test, std::string_view name) {
+  const auto address = newNetwork(test.io)->parseAddress(name).wait(test.scope);
+  const auto receiver = address->listen();
+  const StreamPtr client = address->connect().wait(test.scope);
+  Promise<StreamPtr> accept = receiver->accept();
+  for (int i = 0; i < 5 && !accept.poll(test.scope); ++i) {}
+  if (!accept.poll(test.scope)) throw Exception(Exception::Kind::OVERLOADED, "not accepted in time");
+  const StreamPtr server = std::move(accept).wait(test.scope);
+  client->write("hello").wait(test.scope);
+  if (server->tryReadChunk().wait(test.scope).text() != "hello")
+    throw Exception(Exception::Kind::FAILED, "what was sent is wrong");
+}
+
 } // namespace
 
 TEST_CASE("when an allocation fails between listening and closing, that is reported, nothing is lost and the loop goes "
           "on (R6)") {
   CHECK((starveSweep([](IoTest& test) { converse(test, "127.0.0.1", 64); }) > 10 || SANITIZED));
+}
+
+TEST_CASE("when an allocation fails between listening on a Unix socket and closing, that is reported (R6)") {
+  const std::string name = "unix-abstract:troth-memory-test-" + std::to_string(::getpid());
+  CHECK((starveSweep([&](IoTest& test) { converseLocally(test, name); }) > 10 || SANITIZED));
 }
 
 TEST_CASE("when an allocation of a look-up fails, that is reported, nothing is lost and the loop goes on (R6)") {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The stand-in for getaddrinfo(): this definition comes before the C library's for the whole test program.
+// The stand-ins for getaddrinfo() and getnameinfo(): these definitions come before the C library's for the whole test
+// program.
 #include "resolver.h"
 
 #include <doctest/doctest.h>
@@ -25,11 +26,19 @@ namespace {
 std::mutex mutex;
 std::condition_variable changed;
 std::map<std::string, std::shared_ptr<FakeHost::Entry>, std::less<>> hosts;
+std::map<std::string, FakeName::Entry, std::less<>> names;
 
 using GetAddrInfo = int (*)(const char*, const char*, const addrinfo*, addrinfo**);
 
 GetAddrInfo real() {
   static const auto function = reinterpret_cast<GetAddrInfo>(dlsym(RTLD_NEXT, "getaddrinfo"));
+  return function;
+}
+
+using GetNameInfo = int (*)(const sockaddr*, socklen_t, char*, socklen_t, char*, socklen_t, int);
+
+GetNameInfo realGetNameInfo() {
+  static const auto function = reinterpret_cast<GetNameInfo>(dlsym(RTLD_NEXT, "getnameinfo"));
   return function;
 }
 
@@ -83,6 +92,26 @@ std::size_t FakeHost::lookups() const {
   return entry_->lookups;
 }
 
+FakeName::FakeName(std::string address, std::string name) : address_(std::move(address)) {
+  const std::lock_guard lock(mutex);
+  REQUIRE(names.emplace(address_, Entry{std::move(name)}).second);
+}
+
+FakeName::FakeName(std::string address, int error) : FakeName(std::move(address), std::string()) {
+  const std::lock_guard lock(mutex);
+  names.at(address_).error = error;
+}
+
+FakeName::~FakeName() {
+  const std::lock_guard lock(mutex);
+  names.erase(address_);
+}
+
+std::size_t FakeName::lookups() const {
+  const std::lock_guard lock(mutex);
+  return names.at(address_).lookups;
+}
+
 } // namespace troth::test
 
 extern "C" int getaddrinfo(const char* node, const char* service, const addrinfo* hints, addrinfo** result) {
@@ -99,4 +128,21 @@ extern "C" int getaddrinfo(const char* node, const char* service, const addrinfo
   changed.wait(lock, [&] { return !entry->held; });
   if (entry->error != 0) return entry->error;
   return answer(entry->addresses, service, hints, result);
+}
+
+extern "C" int getnameinfo(const sockaddr* address, socklen_t size, char* host, socklen_t hostSize, char* service,
+                           socklen_t serviceSize, int flags) {
+  using namespace troth::test;
+  char text[NI_MAXHOST];
+  if (const int status = realGetNameInfo()(address, size, text, sizeof text, nullptr, 0, NI_NUMERICHOST); status != 0) return status;
+  const std::lock_guard lock(mutex);
+  const auto known = names.find(std::string_view(text));
+  if (known == names.end()) return realGetNameInfo()(address, size, host, hostSize, service, serviceSize, flags);
+  FakeName::Entry& entry = known->second;
+  ++entry.lookups;
+  if (entry.error != 0) return entry.error;
+  if (entry.name.size() >= hostSize) return EAI_OVERFLOW;
+  entry.name.copy(host, entry.name.size());
+  host[entry.name.size()] = '\0';
+  return 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Host names of the tests' own: a stand-in for the system's getaddrinfo() that knows them.
+// Host names of the tests' own: a stand-in for the system's getaddrinfo() and getnameinfo() that knows them.
 #pragma once
 
 #include <memory>
@@ -31,6 +31,28 @@ public:
 private:
   std::string name_;
   std::shared_ptr<Entry> entry_;
+};
+
+/// While it lives, `address` (numeric) has that name, or asking for it fails with an EAI_ code.
+class FakeName {
+public:
+  FakeName(std::string address, std::string name);
+  FakeName(std::string address, int error);
+  FakeName(const FakeName&) = delete;
+  FakeName& operator=(const FakeName&) = delete;
+  ~FakeName();
+
+  /// How many look-ups have begun.
+  std::size_t lookups() const;
+
+  struct Entry {
+    std::string name;
+    int error = 0;
+    std::size_t lookups = 0;
+  };
+
+private:
+  std::string address_;
 };
 
 } // namespace troth::test

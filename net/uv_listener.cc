@@ -9,10 +9,11 @@
 // drops the waiting connections, and none for ENOMEM and others). The only way out of that loop is to close
 // the handle, so then the handle is closed while a duplicate of its descriptor keeps the socket listening;
 // after a pause a new handle takes over. The duplicate is made at the start, when descriptors are at hand.
-#include <troth/net/uv_tcp_listener_detail.h>
+#include <troth/net/uv_listener_detail.h>
 
 #include <troth/io/descriptor.h>
 #include <troth/io/uv_stream.h>
+#include <troth/net/uv_unix_socket_detail.h>
 
 #include <fmt/format.h>
 
@@ -76,7 +77,8 @@ private:
 /// Shared by the receiver and its pending accept: it goes with the last of them.
 class ListenerState {
 public:
-  ListenerState(uv_loop_t* loop, const SocketAddress& address, const std::string& name, std::source_location where);
+  ListenerState(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
+                std::shared_ptr<const PeerFilter> filter, std::source_location where);
 
   Promise<StreamPtr> accept(std::source_location where);
   SocketAddress address() const noexcept { return address_; }
@@ -87,25 +89,31 @@ public:
     if (--references_ == 0) delete this;
   }
 
-  std::deque<UvHandle<uv_tcp_t>> ready;
+  std::deque<UvHandle<uv_stream_t>> ready;
 
 private:
   uv_loop_t* loop_;
   SocketAddress address_;
   std::string operation_; // what an accept does, for the text of its failures
+  std::shared_ptr<const PeerFilter> filter_;
   unsigned references_ = 0;
   unsigned errorsInARow_ = 0;
   int brokenBy_ = 0;
   bool waiting_ = false; // libuv holds an accepted connection for us
   AcceptOp acceptOp_;
+  SocketFile file_;
   OwnedDescriptor socket_; // a duplicate: keeps the socket listening during a pause
-  UvHandle<uv_tcp_t> handle_;
+  UvHandle<uv_stream_t> handle_;
   UvHandle<uv_timer_t> pause_;
 
+  UvHandle<uv_stream_t> newHandle(std::string_view operation) const;
+  void bind(std::string_view operation, std::source_location where);
+  int open(int descriptor) noexcept;
   int startListening() noexcept;
   void onConnection(int status) noexcept;
   void take() noexcept;
   bool takeFromLibuv() noexcept;
+  bool isAllowed(const UvHandle<uv_stream_t>& connection) const noexcept;
   void failed(int status) noexcept;
   void breakOff() noexcept;
   void pause() noexcept;
@@ -114,10 +122,10 @@ private:
 
 ResultBase& AcceptOp::get(ResultBase*) noexcept {
   if (result_.exception) return result_;
-  UvHandle<uv_tcp_t> handle = std::move(state_.ready.front());
+  UvHandle<uv_stream_t> handle = std::move(state_.ready.front());
   state_.ready.pop_front();
   try {
-    result_.value.emplace(newUvStream(std::move(handle).toStream()));
+    result_.value.emplace(newUvStream(std::move(handle)));
   } catch (...) {
     result_.exception = Exception::fromCurrent().ref();
   }
@@ -132,24 +140,49 @@ void AcceptOp::destroy() noexcept {
 }
 
 ListenerState::ListenerState(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
-                             std::source_location where)
-    : loop_(loop), address_(address), operation_(fmt::format("accepting on {}", name)), acceptOp_(*this) {
+                             std::shared_ptr<const PeerFilter> filter, std::source_location where)
+    : loop_(loop),
+      address_(address),
+      operation_(fmt::format("accepting on {}", name)),
+      filter_(std::move(filter)),
+      acceptOp_(*this) {
   const std::string operation = fmt::format("cannot listen on {}", name);
-  handle_ = UvHandle<uv_tcp_t>(operation, [&](uv_tcp_t* handle) { return uv_tcp_init(loop, handle); });
+  handle_ = newHandle(operation);
   handle_.setData(this);
-  uvCheck(uv_tcp_bind(handle_.get(), address.get(), 0), operation, where);
+  bind(operation, where);
   uvCheck(startListening(), operation, where);
-  address_ = SocketAddress::ofSocket(*handle_.get());
   uv_os_fd_t fd;
   uvCheck(uv_fileno(handle_.base(), &fd), operation, where);
+  address_ = SocketAddress::ofSocket(fd, where);
   socket_ = duplicate(fd);
   if (!socket_) throw uvException(uv_translate_sys_error(errno), operation, where);
   pause_ = UvHandle<uv_timer_t>(operation, [&](uv_timer_t* handle) { return uv_timer_init(loop, handle); });
   pause_.setData(this);
 }
 
+/// For the listening socket, or for a connection.
+UvHandle<uv_stream_t> ListenerState::newHandle(std::string_view operation) const {
+  if (address_.isUnix())
+    return UvHandle<uv_pipe_t>(operation, [this](uv_pipe_t* pipe) { return uv_pipe_init(loop_, pipe, 0); }).toStream();
+  return UvHandle<uv_tcp_t>(operation, [this](uv_tcp_t* tcp) { return uv_tcp_init(loop_, tcp); }).toStream();
+}
+
+void ListenerState::bind(std::string_view operation, std::source_location where) {
+  if (!address_.isUnix())
+    return uvCheck(uv_tcp_bind(reinterpret_cast<uv_tcp_t*>(handle_.get()), address_.get(), 0), operation, where);
+  OwnedDescriptor socket = bindUnixSocket(address_, operation, where);
+  if (!address_.isAbstract()) file_ = SocketFile(address_);
+  uvCheck(open(socket.get()), operation, where);
+  socket.release();
+}
+
+int ListenerState::open(int descriptor) noexcept {
+  if (address_.isUnix()) return uv_pipe_open(reinterpret_cast<uv_pipe_t*>(handle_.get()), descriptor);
+  return uv_tcp_open(reinterpret_cast<uv_tcp_t*>(handle_.get()), descriptor);
+}
+
 int ListenerState::startListening() noexcept {
-  return uv_listen(reinterpret_cast<uv_stream_t*>(handle_.get()), BACKLOG, [](uv_stream_t* handle, int status) {
+  return uv_listen(handle_.get(), BACKLOG, [](uv_stream_t* handle, int status) {
     if (auto* state = static_cast<ListenerState*>(handle->data)) state->onConnection(status);
   });
 }
@@ -186,14 +219,25 @@ void ListenerState::take() noexcept {
 /// Returns false if there was no memory.
 bool ListenerState::takeFromLibuv() noexcept {
   try {
-    uv_tcp_t* connection =
-        ready.emplace_back("accepting", [&](uv_tcp_t* handle) { return uv_tcp_init(loop_, handle); }).get();
+    const UvHandle<uv_stream_t>& connection = ready.emplace_back(newHandle("accepting"));
     waiting_ = false;
-    if (uv_accept(reinterpret_cast<uv_stream_t*>(handle_.get()), reinterpret_cast<uv_stream_t*>(connection)) < 0)
+    if (uv_accept(handle_.get(), connection.get()) < 0 || !isAllowed(connection))
       ready.pop_back();
-    else
-      uv_tcp_nodelay(connection, 1);
+    else if (connection->type == UV_TCP)
+      uv_tcp_nodelay(reinterpret_cast<uv_tcp_t*>(connection.get()), 1);
     return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+/// Whether the peer may stay. One that has gone meanwhile has no address.
+bool ListenerState::isAllowed(const UvHandle<uv_stream_t>& connection) const noexcept {
+  if (filter_ == nullptr || address_.isUnix()) return true;
+  try {
+    uv_os_fd_t fd;
+    uvCheck(uv_fileno(connection.base(), &fd), "accepting");
+    return filter_->allows(SocketAddress::ofPeer(fd));
   } catch (...) {
     return false;
   }
@@ -230,9 +274,9 @@ void ListenerState::resume() noexcept {
   try {
     OwnedDescriptor descriptor = duplicate(socket_.get());
     if (!descriptor) return breakOff();
-    handle_ = UvHandle<uv_tcp_t>("accepting", [&](uv_tcp_t* handle) { return uv_tcp_init(loop_, handle); });
+    handle_ = newHandle("accepting");
     handle_.setData(this);
-    if (uv_tcp_open(handle_.get(), descriptor.get()) < 0) return breakOff();
+    if (open(descriptor.get()) < 0) return breakOff();
     descriptor.release();
     if (startListening() < 0) breakOff();
   } catch (...) {
@@ -244,6 +288,7 @@ void ListenerState::close() noexcept {
   if (acceptOp_.isPending())
     acceptOp_.fail(Exception(Exception::Kind::DISCONNECTED, "the receiver was destroyed", {}, acceptOp_.where())
                        .withContext(operation_));
+  file_.remove(); // first, so that nobody finds it without a listener
   handle_.close();
   pause_.close();
   socket_.close();
@@ -251,10 +296,10 @@ void ListenerState::close() noexcept {
   while (ready.size() > (acceptOp_.hasConnection() ? 1U : 0U)) ready.pop_back();
 }
 
-class TcpListener final : public ConnectionReceiver {
+class Listener final : public ConnectionReceiver {
 public:
-  explicit TcpListener(ListenerState& state) noexcept : state_(state) { state_.addReference(); }
-  ~TcpListener() override {
+  explicit Listener(ListenerState& state) noexcept : state_(state) { state_.addReference(); }
+  ~Listener() override {
     state_.close();
     state_.dropReference();
   }
@@ -268,10 +313,10 @@ private:
 
 } // namespace
 
-std::unique_ptr<ConnectionReceiver> newTcpListener(uv_loop_t* loop, const SocketAddress& address,
-                                                   const std::string& name, std::source_location where) {
-  auto state = std::make_unique<ListenerState>(loop, address, name, where);
-  auto listener = std::make_unique<TcpListener>(*state);
+std::unique_ptr<ConnectionReceiver> newListener(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
+                                                std::shared_ptr<const PeerFilter> filter, std::source_location where) {
+  auto state = std::make_unique<ListenerState>(loop, address, name, std::move(filter), where);
+  auto listener = std::make_unique<Listener>(*state);
   state.release();
   return listener;
 }

@@ -115,7 +115,7 @@ TEST_CASE_FIXTURE(IoTest, "an accept while another is pending is refused, and th
   const Exception e = thrownBy([&] { (void)receiver->accept(); });
   CHECK((e.kind() == Exception::Kind::FAILED));
   CHECK(contains(e.description(), "another accept"));
-  CHECK(madeIn(e, "uv_tcp_listener_test.cc"));
+  CHECK(madeIn(e, "uv_listener_test.cc"));
   const Peer client = namedClient(receiver->getPort(), 'a');
   REQUIRE((scope.poll(), true));
   while (!accept.poll(scope)) {}
@@ -135,7 +135,7 @@ TEST_CASE_FIXTURE(IoTest, "a receiver that is destroyed under a pending accept r
   CHECK((e.kind() == Exception::Kind::DISCONNECTED));
   CHECK(contains(e.description(), "receiver was destroyed"));
   CHECK(contains(e.description(), "127.0.0.1:"));
-  CHECK(madeIn(e, "uv_tcp_listener_test.cc"));
+  CHECK(madeIn(e, "uv_listener_test.cc"));
 }
 
 TEST_CASE_FIXTURE(IoTest, "an accept's promise may be dropped after its receiver, pending or ready (R9)") {
