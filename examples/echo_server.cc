@@ -5,8 +5,8 @@
 #include "options.h"
 
 #include <troth/io/async_io.h>
+#include <troth/net/connection_server.h>
 #include <troth/net/network.h>
-#include <troth/runtime/task_set.h>
 #include <troth/timers/timer.h>
 
 #include <csignal>
@@ -34,10 +34,6 @@ Promise<void> echo(std::unique_ptr<AsyncIoStream> client, Timer& timer, seconds 
   }
 }
 
-Promise<void> acceptAll(ConnectionReceiver& receiver, TaskSet& clients, Timer& timer, seconds idleTimeout) {
-  for (;;) clients.add(echo(co_await receiver.accept(), timer, idleTimeout));
-}
-
 int main(int argc, char** argv) try {
   Options options(argc, argv, {{"address", "127.0.0.1"}, {"port", "7000"}, {"idle-timeout", "0"}, {"grace", "5"}});
   const seconds idleTimeout(options.number("idle-timeout", 1'000'000)), grace(options.number("grace", 1'000'000));
@@ -49,13 +45,13 @@ int main(int argc, char** argv) try {
   std::fflush(stdout);
 
   Log log;
-  TaskSet clients(log);
-  // Destroying a promise cancels its work: the signal ends the accept loop.
-  acceptAll(*receiver, clients, io.timer(), idleTimeout)
+  ConnectionServer server(
+      [&](std::unique_ptr<AsyncIoStream> client) { return echo(std::move(client), io.timer(), idleTimeout); }, log);
+  // Destroying a promise cancels its work: the signal closes the port.
+  server.serve(std::move(receiver))
       .exclusiveJoin(std::move(stopped).ignoreResult())
       .wait(io.waitScope());
-  receiver.reset();
-  clients.onEmpty().exclusiveJoin(io.timer().afterDelay(grace)).wait(io.waitScope());
+  server.drain(io.timer(), grace).wait(io.waitScope());
 } catch (...) {
   return failed("echo_server");
 }

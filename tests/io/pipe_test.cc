@@ -3,6 +3,7 @@
 #include "../runtime/helpers.h"
 #include "peer.h"
 
+#include <troth/io/limited.h>
 #include <troth/io/pipe.h>
 #include <troth/runtime/join.h>
 
