@@ -89,7 +89,7 @@ class StandardNumbers {
 public:
   StandardNumbers(std::string_view what, std::source_location where) {
     for (int number = 0; number <= STDERR_FILENO; ++number) {
-      if (fcntl(number, F_GETFD) >= 0) continue;
+      if (fcntl(number, F_GETFD) >= 0 || errno != EBADF) continue;
       OwnedDescriptor& filler = fillers_[static_cast<std::size_t>(number)];
       filler = OwnedDescriptor(open("/dev/null", O_RDWR | O_CLOEXEC));
       if (!filler) throw uvException(uv_translate_sys_error(errno), what, where);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Accepting, counting, and coming to an end.
 #include <troth/net/connection_server.h>
 
 #include <utility>

@@ -242,7 +242,7 @@ private:
   PromiseNode* node_ = nullptr;
 };
 
-inline constexpr std::size_t ARENA_SIZE = 17 * POOL_GRAIN - POOL_SHORT; // a block of the pool
+inline constexpr std::size_t ARENA_SIZE = 16 * POOL_GRAIN - POOL_SHORT; // a block of the pool
 
 /// The same node, of which the compiler does not know which one it is: g++ 12 warns of what append() would do with one
 /// that is in no arena (-Warray-bounds), had it not looked.
