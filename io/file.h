@@ -286,8 +286,12 @@ Promise<std::unique_ptr<Directory>> openDirectory(AsyncIo& io, std::string path,
 /// keeps the file open: `file` may be destroyed. What was appended after the end was read is there for the next read.
 ///
 /// tryGetLength() asks the system for the file's size on the spot, which needs no access to a local disk. The
-/// cancellation of a read is clean for the stream; in the background it is that of File::read(). pumpTo() reads the
-/// next chunk while it writes one, so it holds two of 64 KiB.
+/// cancellation of a read is clean for the stream; in the background it is that of File::read().
+///
+/// pumpTo() a socket hands the file to it inside the kernel where the system can (sendfile(2) on Linux): what is
+/// changed in the file meanwhile may be sent instead of what was there, even after the pump has completed. What a
+/// thread is sending when the pump is cancelled, at most 1 MiB, is sent in the background; a later write waits for
+/// that. To other streams the next chunk is read while one is written, so the pump holds two of 64 KiB.
 std::unique_ptr<AsyncInputStream> newFileInputStream(File& file, std::uint64_t offset = 0);
 
 /// A stream that writes to `file` from `offset` on, or to its end if it was opened with APPEND. It has its own

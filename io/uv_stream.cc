@@ -15,6 +15,9 @@
 // libuv has written it, the rest is tried again from the caller's memory. A cancelled write thus leaves
 // libuv nothing but a Spill, which frees itself; there is never more than one of them per stream.
 //
+// A pump from a file is sent by the thread pool (uv_sendfile_detail.h), in the writer's place. What a thread is sending
+// counts as a Spill: if the pump is cancelled, the next write waits for it.
+//
 // Ownership. UvStreamState is counted: the stream holds it, each pending operation does, and a Spill does
 // until its callback. The handle belongs to the stream alone: closing it (`close`) ends every operation.
 #include <troth/io/uv_stream.h>
@@ -23,6 +26,7 @@
 #include <troth/io/given_back_detail.h>
 #include <troth/io/read_op_detail.h>
 #include <troth/io/uv_disconnect_watch_detail.h>
+#include <troth/io/uv_sendfile_detail.h>
 #include <troth/io/write_op_detail.h>
 
 #include <fmt/format.h>
@@ -109,6 +113,7 @@ public:
   Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where);
   Promise<void> write(std::span<const std::byte> bytes, std::source_location where);
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where);
+  Promise<detail::Sent> sendFile(detail::FilePosition from, std::uint64_t amount, std::source_location where);
   Promise<void> whenWriteDisconnected(std::source_location where);
   void shutdownWrite(std::source_location where);
   void onShutdown(int status) noexcept;
@@ -122,6 +127,8 @@ private:
   friend class detail::ReadOp<UvStreamState>;
   using WriteOp = detail::WriteOp<UvStreamState>;
   friend WriteOp;
+  using SendfileOp = detail::SendfileOp<UvStreamState>;
+  friend SendfileOp;
 
   bool readOpen_ = false;   // a read has only to wait: libuv watches, and nothing was given back
   bool reading_ = false;    // libuv watches for input
@@ -130,10 +137,11 @@ private:
   bool aborted_ = false;    // abortRead was called
   bool writeOpen_ = true;   // a write may go straight to the socket: none of the following stands against it
   bool writeEnded_ = false; // shutdownWrite was called
-  bool spilling_ = false;   // a Spill is on its way
+  bool spilling_ = false;   // a Spill, or a part of a file, is on its way
   int readError_ = 0;       // once a direction has failed, it fails always
   int writeError_ = 0;
-  WriteOp* writer_ = nullptr; // the write that waits, if its promise is still there
+  WriteOp* writer_ = nullptr;    // the write that waits, if its promise is still there
+  SendfileOp* sender_ = nullptr; // or the pump from a file
   detail::GivenBack givenBack_;
   detail::ReadOp<UvStreamState> readOp_;
   std::unique_ptr<detail::DisconnectWatch> watch_; // once somebody has asked
@@ -158,10 +166,11 @@ private:
   void giveBack(std::span<const std::byte> bytes) noexcept;
   void readCancelled() noexcept {} // libuv goes on watching
 
+  bool hasWriter() const noexcept { return writer_ != nullptr || sender_ != nullptr; }
   WriteOp* endWriter() noexcept;
   void writeCancelled(WriteOp& op) noexcept;
   void failWrite(int status) noexcept;
-  void openWrite() noexcept { writeOpen_ = writer_ == nullptr && !spilling_ && !writeEnded_ && writeError_ == 0; }
+  void openWrite() noexcept { writeOpen_ = !hasWriter() && !spilling_ && !writeEnded_ && writeError_ == 0; }
   static constexpr int NOT_TRIED = INT_MIN; // no status of libuv
   [[gnu::noinline]] Promise<void> writeOneSlowly(uv_buf_t buffer, int status, std::source_location where);
   [[gnu::noinline]] Promise<void> writeSlowly(std::span<const std::span<const std::byte>> pieces, Attempt attempt,
@@ -170,6 +179,9 @@ private:
   void spill() noexcept;
   void onSpilled(int status) noexcept;
   void continueWrite() noexcept;
+  void sendBegins() noexcept { spilling_ = true; }
+  void partSent(SendfileOp* op, detail::SentPart part) noexcept;
+  SendfileOp* endSender() noexcept;
   Exception writeException(std::source_location where) const;
 };
 
@@ -389,7 +401,7 @@ Promise<void> UvStreamState::write(std::span<const std::span<const std::byte>> p
 Promise<void> UvStreamState::writeSlowly(std::span<const std::span<const std::byte>> pieces, Attempt attempt,
                                          std::source_location where) {
   if (attempt.error != 0) failWrite(attempt.error);
-  if (writer_ != nullptr) detail::throwMisuse("write: another write to this stream is pending", where);
+  if (hasWriter()) detail::throwMisuse("write: another write to this stream is pending", where);
   if (writeEnded_) detail::throwMisuse("write: the stream was shut down for writing", where);
   if (writeError_ != 0) return Promise<void>(writeException(where), where);
 
@@ -442,6 +454,8 @@ void UvStreamState::onSpilled(int status) noexcept {
   if (status < 0) return failWrite(status);
   if (writer_ != nullptr)
     continueWrite();
+  else if (sender_ != nullptr)
+    sender_->start();
   else
     openWrite();
 }
@@ -468,7 +482,37 @@ void UvStreamState::writeCancelled(WriteOp& op) noexcept {
 void UvStreamState::failWrite(int status) noexcept {
   writeError_ = status;
   if (WriteOp* writer = endWriter()) writer->fail(writeException(writer->where()));
+  if (SendfileOp* sender = endSender()) sender->fail(writeException(sender->where()));
   if (watch_) watch_->disconnected();
+}
+
+Promise<detail::Sent> UvStreamState::sendFile(detail::FilePosition from, std::uint64_t amount,
+                                              std::source_location where) {
+  if (hasWriter()) detail::throwMisuse("pumpTo: another write to this stream is pending", where);
+  const std::optional<int> fd = descriptor();
+  if (amount == 0 || writeEnded_ || writeError_ != 0 || !fd) return detail::Sent();
+  detail::SharedDescriptor socket = detail::duplicateForSendfile(*fd);
+  if (socket == nullptr) return detail::Sent();
+  sender_ = detail::NodeAccess::makeAlone<SendfileOp>(*this, handle_->loop, std::move(socket), std::move(from), amount,
+                                                      where);
+  Promise<detail::Sent> promise = detail::PromiseAccess::wrap<detail::Sent>(sender_);
+  writeOpen_ = false;
+  if (!spilling_) sender_->start();
+  return promise;
+}
+
+// If nobody waits for it any more, only a failure of the connection matters; and who has shut it down knows of that.
+void UvStreamState::partSent(SendfileOp* op, detail::SentPart part) noexcept {
+  if (op == nullptr) return onSpilled(part.isDisconnection() && !writeEnded_ ? part.status : 0);
+  spilling_ = false;
+  op->onSent(part);
+}
+
+// As endWriter().
+UvStreamState::SendfileOp* UvStreamState::endSender() noexcept {
+  SendfileOp* sender = std::exchange(sender_, nullptr);
+  openWrite();
+  return sender;
 }
 
 Promise<void> UvStreamState::whenWriteDisconnected(std::source_location where) {
@@ -480,7 +524,7 @@ Promise<void> UvStreamState::whenWriteDisconnected(std::source_location where) {
 }
 
 void UvStreamState::shutdownWrite(std::source_location where) {
-  if (writer_ != nullptr) detail::throwMisuse("shutdownWrite: a write to this stream is pending", where);
+  if (hasWriter()) detail::throwMisuse("shutdownWrite: a write to this stream is pending", where);
   if (writeEnded_) return;
   struct Shutdown : detail::Pooled {
     explicit Shutdown(UvStreamState& s) : state(s) {}
@@ -530,15 +574,31 @@ void UvStreamState::close() noexcept {
     writer->fail(Exception(Exception::Kind::DISCONNECTED, "write: the stream was destroyed while the write was pending",
                            {}, writer->where()));
   }
+  if (SendfileOp* sender = endSender()) {
+    sender->fail(Exception(Exception::Kind::DISCONNECTED,
+                           "pumpTo: the stream was destroyed while the pump to it was pending", {}, sender->where()));
+  }
   handle_.close();
 }
 
 /// The stream itself: only the ownership of its state.
-class UvStream final : public detail::ForwardingStream<AsyncIoStream, Ref<UvStreamState>>, public detail::Pooled {
+class UvStream final : public detail::ForwardingStream<AsyncIoStream, Ref<UvStreamState>>,
+                       public detail::FileSink,
+                       public detail::Pooled {
 public:
   explicit UvStream(UvHandle<uv_stream_t> handle)
       : ForwardingStream(Ref<UvStreamState>(*new UvStreamState(std::move(handle)))) {}
   ~UvStream() override { target_->close(); }
+
+  std::optional<Promise<std::uint64_t>> tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
+                                                    std::source_location where) override {
+    auto* file = dynamic_cast<detail::FileSource*>(&input);
+    if (file == nullptr) return std::nullopt;
+    return file->pumpToSink(*this, *this, amount, where);
+  }
+  Promise<detail::Sent> sendFile(detail::FilePosition from, std::uint64_t amount, std::source_location where) override {
+    return target_->sendFile(std::move(from), amount, where);
+  }
 };
 
 } // namespace

@@ -225,7 +225,7 @@ TEST_CASE_FIXTURE(FileTest, "a file is pumped to a socket, whole or in part, and
     Promise<std::uint64_t> pump = stream->pumpTo(*pair.stream, amount).eagerlyEvaluate(nullptr);
     std::string got;
     while (got.size() < size) {
-      step();
+      scope.poll();
       got += pair.peer.receiveSome();
     }
     CHECK(std::move(pump).wait(scope) == size);
