@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <sys/time.h>
 
+#include <atomic>
 #include <csignal>
 #include <functional>
 #include <string>
@@ -26,14 +27,14 @@ namespace {
 
 using Kind = Exception::Kind;
 
-volatile std::sig_atomic_t interruptions = 0;
+std::atomic<int> interruptions = 0; // the pool's threads are interrupted, too
 
 /// While it lives, a signal comes again and again, which makes system calls return EINTR.
 class Interruptions {
 public:
   Interruptions() {
     struct sigaction action {};
-    action.sa_handler = [](int) { interruptions = interruptions + 1; };
+    action.sa_handler = [](int) { interruptions.fetch_add(1, std::memory_order_relaxed); };
     REQUIRE(sigaction(SIGALRM, &action, &before_) == 0); // without SA_RESTART
     const itimerval often{{0, 200}, {0, 200}};
     REQUIRE(setitimer(ITIMER_REAL, &often, nullptr) == 0);
