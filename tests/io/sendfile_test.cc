@@ -60,19 +60,23 @@ public:
 class HeldSendfile {
 public:
   HeldSendfile()
-      : sendfile_([this](const Real& real, std::size_t size) {
-          if (!first_.exchange(false)) return real(size);
-          begun_.release();
-          go_.acquire();
+      : sendfile_([gate = gate_](const Real& real, std::size_t size) {
+          if (!gate->first.exchange(false)) return real(size);
+          gate->begun.release();
+          gate->go.acquire();
           return real(size);
         }) {}
-  void waitUntilBegun() { begun_.acquire(); }
-  void go() { go_.release(); }
+  void waitUntilBegun() { gate_->begun.acquire(); }
+  void go() { gate_->go.release(); }
 
 private:
-  std::atomic<bool> first_{true};
-  std::binary_semaphore begun_{0};
-  std::binary_semaphore go_{0};
+  struct Gate {
+    std::atomic<bool> first{true};
+    std::binary_semaphore begun{0};
+    std::binary_semaphore go{0};
+  };
+
+  std::shared_ptr<Gate> gate_ = std::make_shared<Gate>(); // the thread's, too: it may leave after us
   Sendfile sendfile_;
 };
 
