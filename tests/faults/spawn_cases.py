@@ -74,7 +74,10 @@ def spawn_starting(call):
     errors, own = STARTING[call]
 
     def run(fault):
-        return run_spawn(["/bin/sh", "-c", TALK], {"out": ["one"], "err": ["two"]}, fault)
+        # A shell that redirects calls fcntl itself, and the fault would be the shell's.
+        command = "echo one; LC_ALL=C cat /dev/null/two; exit 3"
+        complaint = "cat: /dev/null/two: Not a directory"
+        return run_spawn(["/bin/sh", "-c", command], {"out": ["one"], "err": [complaint]}, fault)
 
     numbers = numbers_of(call, own, run)
     sweep(call, errors, run, lambda ending, _: ending.expect_clear(done=3), numbers)
