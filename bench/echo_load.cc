@@ -9,6 +9,8 @@
 // that depends on the connection and on the message's number, so that an echo that went to the
 // wrong connection, or came twice, does not pass for the right one.
 
+#include "program.h"
+
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -22,7 +24,6 @@
 #include <array>
 #include <bit>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -73,23 +74,6 @@ struct Options {
   std::exit(1);
 }
 
-template <typename T>
-T parse(std::string_view text) {
-  T value{};
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < T{}) usage();
-  return value;
-}
-
-// The compiler that this build was made with; the benchmark states it.
-void printCompiler() {
-#ifdef __clang__
-  std::printf("clang++ %d.%d.%d\n", __clang_major__, __clang_minor__, __clang_patchlevel__);
-#else
-  std::printf("g++ %d.%d.%d\n", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
-#endif
-}
-
 Options parseOptions(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; ++i) {
@@ -105,19 +89,19 @@ Options parseOptions(int argc, char** argv) {
     if (i + 1 == argc) usage();
     std::string_view value = argv[++i];
     if (name == "--port") {
-      options.port = parse<std::uint16_t>(value);
+      options.port = parseNumber<std::uint16_t>(value, usage);
     } else if (name == "--connections") {
-      options.connections = parse<std::size_t>(value);
+      options.connections = parseNumber<std::size_t>(value, usage);
     } else if (name == "--size") {
-      options.size = parse<std::size_t>(value);
+      options.size = parseNumber<std::size_t>(value, usage);
     } else if (name == "--messages") {
-      options.messages = parse<std::uint64_t>(value);
+      options.messages = parseNumber<std::uint64_t>(value, usage);
     } else if (name == "--seconds") {
-      options.seconds = parse<double>(value);
+      options.seconds = parseNumber<double>(value, usage);
     } else if (name == "--warmup") {
-      options.warmup = parse<std::uint64_t>(value);
+      options.warmup = parseNumber<std::uint64_t>(value, usage);
     } else if (name == "--idle") {
-      options.idle = parse<std::size_t>(value);
+      options.idle = parseNumber<std::size_t>(value, usage);
     } else {
       usage();
     }

@@ -5,6 +5,7 @@
 // it waits when neither goes. It must not be what is measured: the bytes come from a pattern that was made before, and
 // are compared with it as they arrive.
 
+#include "program.h"
 #include "streams_common.h"
 
 #include <arpa/inet.h>
@@ -20,7 +21,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -74,23 +74,6 @@ Kind parseKind(std::string_view text) {
   usage();
 }
 
-template <typename T>
-T parseNumber(std::string_view text) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < T{}) usage();
-  return value;
-}
-
-// The compiler that this build was made with; the benchmark states it.
-void printCompiler() {
-#ifdef __clang__
-  std::printf("clang++ %d.%d.%d\n", __clang_major__, __clang_minor__, __clang_patchlevel__);
-#else
-  std::printf("g++ %d.%d.%d\n", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
-#endif
-}
-
 Options parseOptions(int argc, char** argv) {
   Options options;
   for (int i = 1; i + 1 < argc; i += 2) {
@@ -101,11 +84,11 @@ Options parseOptions(int argc, char** argv) {
     } else if (name == "--output") {
       options.output = parseKind(value);
     } else if (name == "--bytes") {
-      options.bytes = parseNumber<std::uint64_t>(value);
+      options.bytes = parseNumber<std::uint64_t>(value, usage);
     } else if (name == "--file") {
       options.file = value;
     } else if (name == "--send-buffer") {
-      options.sendBuffer = parseNumber<int>(value);
+      options.sendBuffer = parseNumber<int>(value, usage);
     } else if (name == "--") {
       options.command = argv + i + 1;
       break;

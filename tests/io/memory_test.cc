@@ -2,6 +2,7 @@
 // Out of memory anywhere in streams that are made of other streams: it is an error, and nothing is lost by it (R6).
 #include "../runtime/helpers.h"
 #include "peer.h"
+#include "pump_all.h"
 
 #include <troth/io/buffered.h>
 #include <troth/io/limited.h>
@@ -45,13 +46,6 @@ Promise<void> receiveText(std::unique_ptr<AsyncInputStream> input, const bool& i
     if (chunk.empty()) break;
   }
   require(got == TEXT || (!isSent && TEXT.starts_with(got)));
-}
-
-Promise<void> pumpAll(std::unique_ptr<AsyncInputStream> input, std::unique_ptr<AsyncOutputStream> output, bool from) {
-  if (from)
-    co_await *output->tryPumpFrom(*input, ALL_BYTES);
-  else
-    co_await input->pumpTo(*output);
 }
 
 } // namespace

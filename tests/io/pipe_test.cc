@@ -2,6 +2,7 @@
 // Tests of the pipe in memory: everything that may meet in it, and everybody who may go in the middle.
 #include "../runtime/helpers.h"
 #include "peer.h"
+#include "pump_all.h"
 
 #include <troth/io/limited.h>
 #include <troth/io/pipe.h>
@@ -820,13 +821,6 @@ Promise<void> receiveNumbered(std::unique_ptr<AsyncInputStream> input, std::size
     if (chunk.empty()) break;
   }
   CHECK(received == count);
-}
-
-Promise<void> pumpAll(std::unique_ptr<AsyncInputStream> input, std::unique_ptr<AsyncOutputStream> output, bool from) {
-  if (from)
-    co_await *output->tryPumpFrom(*input, ALL_BYTES);
-  else
-    co_await input->pumpTo(*output);
 }
 
 } // namespace
