@@ -64,6 +64,9 @@ struct Model {
   bool isBroken = false;      // an end has gone: not all has to arrive
   std::uint64_t limit = 0;    // after so many bytes the readers' stream ends; 0: with the last pipe
 
+  /// Past the limit nobody reads, which whoever writes there is told.
+  bool writersMayFail() const { return mayFail || (limit != 0 && written > limit); }
+
   static char at(std::uint64_t number) { return static_cast<char>(number % 251); }
 
   std::string make(std::size_t count) {
@@ -403,7 +406,7 @@ struct Schedule {
         std::move(done).wait(scope);
       }
     } catch (const Exception& e) {
-      require(model.mayFail && e.kind() == Exception::Kind::DISCONNECTED, e.what());
+      require(model.writersMayFail() && e.kind() == Exception::Kind::DISCONNECTED, e.what());
       model.miss(writing.size());
     }
     for (auto& pump : pumps) {
@@ -413,7 +416,7 @@ struct Schedule {
         pump.reset();
         std::move(done).wait(scope);
       } catch (const Exception& e) {
-        require(model.mayFail && e.kind() == Exception::Kind::DISCONNECTED, e.what());
+        require(model.writersMayFail() && e.kind() == Exception::Kind::DISCONNECTED, e.what());
       }
     }
   }

@@ -4,6 +4,7 @@
 
 #include <troth/io/buffered.h>
 #include <troth/io/limited.h>
+#include <troth/io/pipe.h>
 #include <troth/io/testing.h>
 
 #include <memory>
@@ -384,6 +385,18 @@ TEST_CASE_FIXTURE(LoopTest, "the output of a pump may go when what was buffered 
   output->writing->fulfill();
   output.reset();
   CHECK((failureOf(std::move(pump), scope).kind() == Exception::Kind::DISCONNECTED));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "what a cancelled pump had begun to write does not come a second time") {
+  BufferedInputStream stream(given("line\nabcdef"));
+  CHECK(*stream.readLine().wait(scope) == "line");
+  OneWayPipe pipe = newOneWayPipe();
+  std::optional<Promise<std::uint64_t>> pump = stream.pumpTo(*pipe.output);
+  std::string got(3, '\0');
+  CHECK(readInto(*pipe.input, got, 3).wait(scope) == 3);
+  CHECK(got == "abc");
+  pump.reset();
+  CHECK(stream.readAllText(10).wait(scope).find("abc") == std::string::npos);
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a line that is ready when the streams go is still there to be taken") {
