@@ -20,5 +20,9 @@ Promise<AuthenticatedStream> NetworkAddress::connectAuthenticated(ConnectOptions
   });
 }
 
+std::unique_ptr<ConnectionReceiver> Network::adoptListener(OwnedDescriptor, ListenOptions, std::source_location where) {
+  throw Exception(Exception::Kind::UNIMPLEMENTED, "adoptListener: this network has no descriptors", {}, where);
+}
+
 } // namespace v0
 } // namespace troth

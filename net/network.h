@@ -2,6 +2,7 @@
 // Network: turns the text of an address into something to connect to or to listen on.
 #pragma once
 
+#include <troth/io/descriptor.h>
 #include <troth/io/stream.h>
 #include <troth/runtime/promise.h>
 #include <troth/timers/timer.h>
@@ -9,6 +10,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <source_location>
 #include <string>
 #include <string_view>
@@ -50,6 +52,34 @@ public:
 
   /// The address that is listened on, such as "127.0.0.1:7000", "[::1]:7000" or "unix:/run/x.sock".
   virtual std::string toString() const = 0;
+
+  /// The descriptor of the listening socket, for socket options and the like; nothing if there is none, or not one. It
+  /// stays the receiver's.
+  virtual std::optional<int> descriptor() const { return std::nullopt; }
+};
+
+/// How TCP connections behave; of no meaning for others.
+struct TcpOptions {
+  /// Whether small writes are sent at once, instead of waiting for the answer to the ones before (TCP_NODELAY).
+  bool noDelay = true;
+  /// After how long a silence the peer is asked whether it is still there (SO_KEEPALIVE, TCP_KEEPIDLE), in whole seconds,
+  /// rounded up; zero: never. A peer that has vanished is noticed some minutes later, as the system has it (tcp(7)):
+  /// reads and writes fail with ETIMEDOUT, OVERLOADED.
+  Duration keepAlive = Duration::zero();
+};
+
+struct ListenOptions {
+  /// How many connections may wait to be accepted; the system has a limit of its own (net.core.somaxconn).
+  int backlog = 511;
+  /// Whether others may listen on the same port, each of this user and each with this option; the system shares the
+  /// connections out among them (SO_REUSEPORT): one loop a thread, all on one port. UNIMPLEMENTED where the system has
+  /// no such thing, as for Unix sockets.
+  bool reusePort = false;
+  /// Whether an IPv6 socket refuses IPv4 connections: "*" and "[::]" take both otherwise (IPV6_V6ONLY). With it, "*" is
+  /// IPv6 alone, and the IPv4 port is left to another receiver.
+  bool ipv6Only = false;
+  /// Of the connections that are accepted.
+  TcpOptions tcp = TcpOptions();
 };
 
 struct ConnectOptions {
@@ -57,6 +87,7 @@ struct ConnectOptions {
   Duration timeout = std::chrono::seconds(30);
   /// How long an attempt stays the only one before the next address is tried beside it (RFC 8305 §8).
   Duration attemptDelay = std::chrono::milliseconds(250);
+  TcpOptions tcp = TcpOptions();
 };
 
 /// Where to connect or listen: one address or, behind a name, several.
@@ -66,7 +97,7 @@ public:
 
   /// Connects to one of the addresses. IPv6 and IPv4 addresses take turns; if one has not answered after
   /// `options.attemptDelay`, or as soon as it has failed, the next one is tried as well. The first connection counts,
-  /// and the other attempts are cancelled ("Happy Eyeballs", RFC 8305). TCP_NODELAY is set.
+  /// and the other attempts are cancelled ("Happy Eyeballs", RFC 8305).
   ///
   /// Completes:    when a connection is made, all addresses have failed, or the time is up; never inside this call.
   /// Errors:       OVERLOADED when the time is up; else of the kind of the last failure: DISCONNECTED if it was refused
@@ -93,7 +124,8 @@ public:
   /// that exists is never removed to make room, since somebody may be listening there: that is FAILED, and the text
   /// says so. A program that was killed leaves its file behind; remove it before listening if nobody else can have made
   /// it.
-  virtual std::unique_ptr<ConnectionReceiver> listen(std::source_location where = std::source_location::current()) = 0;
+  virtual std::unique_ptr<ConnectionReceiver>
+  listen(ListenOptions options = ListenOptions(), std::source_location where = std::source_location::current()) = 0;
 
   /// The same address once more: without another look-up.
   virtual std::unique_ptr<NetworkAddress> clone() const = 0;
@@ -129,6 +161,15 @@ public:
   virtual Promise<std::unique_ptr<NetworkAddress>>
   parseAddress(std::string_view text, std::uint16_t defaultPort = 0,
                std::source_location where = std::source_location::current()) = 0;
+
+  /// Listens on a socket that is bound already, such as one that was inherited (troth/net/inherited_sockets.h): a stream
+  /// socket, TCP or Unix. It is the receiver's from then on, but its file, if it has one, is not removed. Of `options`,
+  /// `reusePort` and `ipv6Only` were decided by whoever has bound it, and have no effect.
+  ///
+  /// Throws FAILED for what is no such socket; it is closed then. UNIMPLEMENTED on a network without descriptors.
+  virtual std::unique_ptr<ConnectionReceiver>
+  adoptListener(OwnedDescriptor socket, ListenOptions options = ListenOptions(),
+                std::source_location where = std::source_location::current());
 
   /// Makes a network on which only certain peers may be connected to, or be accepted. What this network does not
   /// allow, that one does not either; it may outlive this one.

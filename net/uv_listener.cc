@@ -8,11 +8,13 @@
 // On an error libuv's loop goes on at once, and for ever if the error stays (it has a trick for EMFILE, which
 // drops the waiting connections, and none for ENOMEM and others). The only way out of that loop is to close
 // the handle, so then the handle is closed while a duplicate of its descriptor keeps the socket listening;
-// after a pause a new handle takes over. The duplicate is made at the start, when descriptors are at hand.
+// after a pause a new handle takes over. The duplicate is made at the start, when descriptors are at hand. (The
+// descriptor in reserve that lets a server turn away who cannot be served is libuv's own, uv_loop_t's `emfile_fd`.)
 #include <troth/net/uv_listener_detail.h>
 
 #include <troth/io/descriptor.h>
 #include <troth/io/uv_stream.h>
+#include <troth/net/uv_tcp_options_detail.h>
 #include <troth/net/uv_unix_socket_detail.h>
 
 #include <fmt/format.h>
@@ -26,7 +28,6 @@ inline namespace v0 {
 namespace detail {
 namespace {
 
-constexpr int BACKLOG = 511;            // what servers commonly ask for; the system's limit applies
 constexpr std::size_t READY_LIMIT = 32; // connections accepted ahead of demand
 constexpr unsigned ERRORS_IN_A_ROW = 16;
 constexpr std::uint64_t PAUSE_MS = 100;
@@ -77,11 +78,16 @@ private:
 /// Shared by the receiver and its pending accept: it goes with the last of them.
 class ListenerState {
 public:
-  ListenerState(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
-                std::shared_ptr<const PeerFilter> filter, std::source_location where);
+  ListenerState(uv_loop_t* loop, const SocketAddress& address, std::string_view name,
+                std::shared_ptr<const PeerFilter> filter, const ListenOptions& options);
+
+  /// One of these, once: binds a socket of its own, or takes one that is bound. `operation` is for errors.
+  void bind(std::string_view operation, std::source_location where);
+  void adopt(OwnedDescriptor socket, std::string_view operation, std::source_location where);
 
   Promise<StreamPtr> accept(std::source_location where);
   SocketAddress address() const noexcept { return address_; }
+  int descriptor() const noexcept { return socket_.get(); }
   void close() noexcept;
 
   void addReference() noexcept { ++references_; }
@@ -96,6 +102,7 @@ private:
   SocketAddress address_;
   std::string operation_; // what an accept does, for the text of its failures
   std::shared_ptr<const PeerFilter> filter_;
+  ListenOptions options_;
   unsigned references_ = 0;
   unsigned errorsInARow_ = 0;
   int brokenBy_ = 0;
@@ -107,7 +114,7 @@ private:
   UvHandle<uv_timer_t> pause_;
 
   UvHandle<uv_stream_t> newHandle(std::string_view operation) const;
-  void bind(std::string_view operation, std::source_location where);
+  void start(std::string_view operation, std::source_location where);
   int open(int descriptor) noexcept;
   int startListening() noexcept;
   void onConnection(int status) noexcept;
@@ -139,26 +146,14 @@ void AcceptOp::destroy() noexcept {
   state_.dropReference();
 }
 
-ListenerState::ListenerState(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
-                             std::shared_ptr<const PeerFilter> filter, std::source_location where)
+ListenerState::ListenerState(uv_loop_t* loop, const SocketAddress& address, std::string_view name,
+                             std::shared_ptr<const PeerFilter> filter, const ListenOptions& options)
     : loop_(loop),
       address_(address),
       operation_(fmt::format("accepting on {}", name)),
       filter_(std::move(filter)),
-      acceptOp_(*this) {
-  const std::string operation = fmt::format("cannot listen on {}", name);
-  handle_ = newHandle(operation);
-  handle_.setData(this);
-  bind(operation, where);
-  uvCheck(startListening(), operation, where);
-  uv_os_fd_t fd;
-  uvCheck(uv_fileno(handle_.base(), &fd), operation, where);
-  address_ = SocketAddress::ofSocket(fd, where);
-  socket_ = duplicate(fd);
-  if (!socket_) throw uvException(uv_translate_sys_error(errno), operation, where);
-  pause_ = UvHandle<uv_timer_t>(operation, [&](uv_timer_t* handle) { return uv_timer_init(loop, handle); });
-  pause_.setData(this);
-}
+      options_(options),
+      acceptOp_(*this) {}
 
 /// For the listening socket, or for a connection.
 UvHandle<uv_stream_t> ListenerState::newHandle(std::string_view operation) const {
@@ -168,12 +163,41 @@ UvHandle<uv_stream_t> ListenerState::newHandle(std::string_view operation) const
 }
 
 void ListenerState::bind(std::string_view operation, std::source_location where) {
-  if (!address_.isUnix())
-    return uvCheck(uv_tcp_bind(reinterpret_cast<uv_tcp_t*>(handle_.get()), address_.get(), 0), operation, where);
-  OwnedDescriptor socket = bindUnixSocket(address_, operation, where);
-  if (!address_.isAbstract()) file_ = SocketFile(address_);
+  if (address_.isUnix()) {
+    if (options_.reusePort) throwNoReusePort(operation, where);
+    OwnedDescriptor socket = bindUnixSocket(address_, operation, where);
+    if (!address_.isAbstract()) file_ = SocketFile(address_);
+    return adopt(std::move(socket), operation, where);
+  }
+  const bool isIpv6 = address_.family() == SocketAddress::Family::IPV6;
+  UvHandle<uv_tcp_t> handle(operation, [&](uv_tcp_t* tcp) {
+    return uv_tcp_init_ex(loop_, tcp, static_cast<unsigned>(isIpv6 ? AF_INET6 : AF_INET));
+  });
+  if (options_.reusePort) setReusePort(*handle.get(), operation, where);
+  const unsigned flags = isIpv6 && options_.ipv6Only ? UV_TCP_IPV6ONLY : 0;
+  uvCheck(uv_tcp_bind(handle.get(), address_.get(), flags), operation, where);
+  handle_ = std::move(handle).toStream();
+  start(operation, where);
+}
+
+void ListenerState::adopt(OwnedDescriptor socket, std::string_view operation, std::source_location where) {
+  handle_ = newHandle(operation);
   uvCheck(open(socket.get()), operation, where);
   socket.release();
+  start(operation, where);
+}
+
+/// Listens on what handle_ is bound to.
+void ListenerState::start(std::string_view operation, std::source_location where) {
+  handle_.setData(this);
+  uvCheck(startListening(), operation, where);
+  uv_os_fd_t fd;
+  uvCheck(uv_fileno(handle_.base(), &fd), operation, where);
+  address_ = SocketAddress::ofSocket(fd, where);
+  socket_ = duplicate(fd);
+  if (!socket_) throw uvException(uv_translate_sys_error(errno), operation, where);
+  pause_ = UvHandle<uv_timer_t>(operation, [this](uv_timer_t* handle) { return uv_timer_init(loop_, handle); });
+  pause_.setData(this);
 }
 
 int ListenerState::open(int descriptor) noexcept {
@@ -182,7 +206,7 @@ int ListenerState::open(int descriptor) noexcept {
 }
 
 int ListenerState::startListening() noexcept {
-  return uv_listen(handle_.get(), BACKLOG, [](uv_stream_t* handle, int status) {
+  return uv_listen(handle_.get(), options_.backlog, [](uv_stream_t* handle, int status) {
     if (auto* state = static_cast<ListenerState*>(handle->data)) state->onConnection(status);
   });
 }
@@ -224,7 +248,7 @@ bool ListenerState::takeFromLibuv() noexcept {
     if (uv_accept(handle_.get(), connection.get()) < 0 || !isAllowed(connection))
       ready.pop_back();
     else if (connection->type == UV_TCP)
-      uv_tcp_nodelay(reinterpret_cast<uv_tcp_t*>(connection.get()), 1);
+      applyTcpOptions(*reinterpret_cast<uv_tcp_t*>(connection.get()), options_.tcp);
     return true;
   } catch (...) {
     return false;
@@ -306,19 +330,35 @@ public:
   Promise<StreamPtr> accept(std::source_location where) override { return state_.accept(where); }
   std::uint16_t getPort() const override { return state_.address().port(); }
   std::string toString() const override { return state_.address().toString(); }
+  std::optional<int> descriptor() const override { return state_.descriptor(); }
 
 private:
   ListenerState& state_;
 };
 
-} // namespace
-
-std::unique_ptr<ConnectionReceiver> newListener(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
-                                                std::shared_ptr<const PeerFilter> filter, std::source_location where) {
-  auto state = std::make_unique<ListenerState>(loop, address, name, std::move(filter), where);
+std::unique_ptr<ConnectionReceiver> wrap(std::unique_ptr<ListenerState> state) {
   auto listener = std::make_unique<Listener>(*state);
   state.release();
   return listener;
+}
+
+} // namespace
+
+std::unique_ptr<ConnectionReceiver> newListener(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
+                                                std::shared_ptr<const PeerFilter> filter, const ListenOptions& options,
+                                                std::source_location where) {
+  auto state = std::make_unique<ListenerState>(loop, address, name, std::move(filter), options);
+  state->bind(fmt::format("cannot listen on {}", name), where);
+  return wrap(std::move(state));
+}
+
+std::unique_ptr<ConnectionReceiver> newListener(uv_loop_t* loop, OwnedDescriptor socket, const SocketAddress& address,
+                                                std::shared_ptr<const PeerFilter> filter, const ListenOptions& options,
+                                                std::source_location where) {
+  const std::string name = address.toString();
+  auto state = std::make_unique<ListenerState>(loop, address, name, std::move(filter), options);
+  state->adopt(std::move(socket), fmt::format("cannot listen on {}", name), where);
+  return wrap(std::move(state));
 }
 
 } // namespace detail

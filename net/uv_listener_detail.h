@@ -19,7 +19,13 @@ namespace detail {
 /// Binds and listens. `filter`, which may be null, decides who is accepted. Throws, with `name` in the text; the code
 /// tells why.
 std::unique_ptr<ConnectionReceiver> newListener(uv_loop_t* loop, const SocketAddress& address, const std::string& name,
-                                                std::shared_ptr<const PeerFilter> filter, std::source_location where);
+                                                std::shared_ptr<const PeerFilter> filter, const ListenOptions& options,
+                                                std::source_location where);
+
+/// Listens on `socket`, which is bound to `address`.
+std::unique_ptr<ConnectionReceiver> newListener(uv_loop_t* loop, OwnedDescriptor socket, const SocketAddress& address,
+                                                std::shared_ptr<const PeerFilter> filter, const ListenOptions& options,
+                                                std::source_location where);
 
 } // namespace detail
 } // namespace v0

@@ -6,6 +6,7 @@
 #include <troth/net/network.h>
 
 #include <troth/net/uv_listener_detail.h>
+#include <troth/net/uv_tcp_options_detail.h>
 #include <troth/net/uv_unix_socket_detail.h>
 
 #include <troth/io/async_io.h>
@@ -40,9 +41,10 @@ struct ConnectRequest : detail::Pooled {
 class ConnectAdapter {
 public:
   ConnectAdapter(PromiseFulfiller<std::unique_ptr<AsyncIoStream>>& fulfiller, uv_loop_t* loop,
-                 const SocketAddress& address, std::source_location where)
+                 const SocketAddress& address, const TcpOptions& options, std::source_location where)
       : fulfiller_(fulfiller),
         address_(address),
+        options_(options),
         where_(where),
         handle_("connecting", [loop](uv_tcp_t* handle) { return uv_tcp_init(loop, handle); }) {
     auto request = std::make_unique<ConnectRequest>();
@@ -64,6 +66,7 @@ public:
 private:
   PromiseFulfiller<std::unique_ptr<AsyncIoStream>>& fulfiller_;
   SocketAddress address_;
+  TcpOptions options_;
   std::source_location where_;
   UvHandle<uv_tcp_t> handle_;
   ConnectRequest* request_ = nullptr;
@@ -72,7 +75,7 @@ private:
     request_ = nullptr;
     fulfiller_.rejectIfThrows([&] {
       uvCheck(status, address_.toString(), where_);
-      uv_tcp_nodelay(handle_.get(), 1);
+      detail::applyTcpOptions(*handle_.get(), options_);
       fulfiller_.fulfill(newUvStream(std::move(handle_).toStream()));
     });
   }
@@ -80,16 +83,25 @@ private:
 
 /// Connects to `address`, if it is allowed.
 Promise<std::unique_ptr<AsyncIoStream>> connectTo(uv_loop_t* loop, const SocketAddress& address, const Filter& filter,
-                                                  std::source_location where) {
+                                                  const TcpOptions& options, std::source_location where) {
   if (filter != nullptr && !filter->allows(address))
     throw Exception(Exception::Kind::FAILED,
                     fmt::format("{}: restrictPeers() does not allow this address", address.toString()),
                     std::make_error_code(std::errc::permission_denied), where);
   if (address.isUnix()) return detail::connectUnixSocket(loop, address, where);
-  return newAdaptedPromise<std::unique_ptr<AsyncIoStream>, ConnectAdapter>(loop, address, where);
+  return newAdaptedPromise<std::unique_ptr<AsyncIoStream>, ConnectAdapter>(loop, address, options, where);
 }
 
 // ------------------------------------------------------------------------------------------ addresses
+
+/// Throws if `filter` allows nobody who could connect to `address`.
+void requireListening(const Filter& filter, const SocketAddress& address, const std::string& name,
+                      std::source_location where) {
+  if (filter == nullptr || filter->allowsListening(address)) return;
+  throw Exception(Exception::Kind::FAILED,
+                  fmt::format("cannot listen on {}: restrictPeers() allows no peer of such an address", name),
+                  std::make_error_code(std::errc::permission_denied), where);
+}
 
 /// What an address and its clones are, and its connections while they are made.
 struct Target {
@@ -114,23 +126,19 @@ public:
       detail::throwMisuse(fmt::format("cannot connect to {}: the address has no port", target_->name), where);
     return detail::connectToFirst(
                target_->addresses, target_->name,
-               [&target = *target_, where](const SocketAddress& address) {
-                 return connectTo(target.loop(), address, target.filter, where);
+               [&target = *target_, tcp = options.tcp, where](const SocketAddress& address) {
+                 return connectTo(target.loop(), address, target.filter, tcp, where);
                },
                target_->io.timer(), options, where)
         .attach(target_);
   }
 
-  std::unique_ptr<ConnectionReceiver> listen(std::source_location where) override {
+  std::unique_ptr<ConnectionReceiver> listen(ListenOptions options, std::source_location where) override {
     const Target& target = *target_;
-    if (target.filter != nullptr && !target.filter->allowsListening(target.addresses.front()))
-      throw Exception(
-          Exception::Kind::FAILED,
-          fmt::format("cannot listen on {}: restrictPeers() allows no peer of such an address", target.name),
-          std::make_error_code(std::errc::permission_denied), where);
+    requireListening(target.filter, target.addresses.front(), target.name, where);
     for (std::size_t i = 0;; ++i) {
       try {
-        return detail::newListener(target.loop(), target.addresses[i], target.name, target.filter, where);
+        return detail::newListener(target.loop(), target.addresses[i], target.name, target.filter, options, where);
       } catch (const Exception& e) {
         // An address family or address that this machine does not have: another one may do.
         const bool missing =
@@ -181,6 +189,18 @@ public:
           })
           .attach(resolver_);
     });
+  }
+
+  std::unique_ptr<ConnectionReceiver> adoptListener(OwnedDescriptor socket, ListenOptions options,
+                                                    std::source_location where) override {
+    const uv_handle_type type = uv_guess_handle(socket.get());
+    if (type != UV_TCP && type != UV_NAMED_PIPE)
+      throw Exception(Exception::Kind::FAILED,
+                      fmt::format("adoptListener: descriptor {} is no stream socket, TCP or Unix", socket.get()),
+                      std::make_error_code(std::errc::not_a_socket), where);
+    const SocketAddress address = SocketAddress::ofSocket(socket.get(), where);
+    requireListening(filter_, address, address.toString(), where);
+    return detail::newListener(io_.uvEventPort().uvLoop(), std::move(socket), address, filter_, options, where);
   }
 
   std::unique_ptr<Network> restrictPeers(const std::vector<std::string>& allow, const std::vector<std::string>& deny,
