@@ -516,14 +516,11 @@ public:
                           where);
     return state_->write({&bytes, 1}, descriptors, where);
   }
-  Promise<std::unique_ptr<AsyncIoStream>> receiveStream(std::source_location where) override {
-    return receiveDescriptor(where).then(
-        [loop = state_->loop(), where](OwnedDescriptor received) {
-          return detail::handOver(std::move(received), [&](int taken) {
-            return detail::newIoStream(loop, {"receiveStream", taken, Ownership::TAKE, where});
-          });
-        },
-        detail::PropagateException(), where);
+  Promise<BytesAndStreams> tryReadWithStreams(std::span<std::byte> buffer, std::size_t minBytes, std::size_t maxStreams,
+                                              std::source_location where) override {
+    return state_->tryRead(buffer, minBytes, maxStreams, where)
+        .then([loop = state_->loop(), where](BytesAndDescriptors got) { return streamsOf(loop, std::move(got), where); },
+              detail::PropagateException(), where);
   }
   Promise<void> whenWriteDisconnected(std::source_location where) override {
     return state_->whenWriteDisconnected(where);
@@ -534,6 +531,15 @@ public:
 
 private:
   Ref<CapabilityState> state_;
+
+  static BytesAndStreams streamsOf(uv_loop_t* loop, BytesAndDescriptors got, std::source_location where) {
+    BytesAndStreams result{.bytes = got.bytes, .streams = {}};
+    for (OwnedDescriptor& descriptor : got.descriptors)
+      result.streams.push_back(detail::handOver(std::move(descriptor), [&](int taken) {
+        return detail::newIoStream(loop, {"tryReadWithStreams", taken, Ownership::TAKE, where});
+      }));
+    return result;
+  }
 };
 
 constexpr std::byte CARRIER{0}; // the byte with which a single descriptor travels
@@ -570,11 +576,49 @@ Promise<OwnedDescriptor> AsyncCapabilityStream::receiveDescriptor(std::source_lo
       detail::PropagateException(), where);
 }
 
+Promise<void> AsyncCapabilityStream::writeWithStreams(std::span<const std::byte> bytes,
+                                                      std::vector<std::unique_ptr<AsyncIoStream>> streams,
+                                                      std::source_location where) {
+  std::vector<int> descriptors;
+  descriptors.reserve(streams.size());
+  for (const std::unique_ptr<AsyncIoStream>& stream : streams) {
+    if (stream == nullptr) detail::throwMisuse("writeWithStreams: a stream is null", where);
+    const std::optional<int> descriptor = stream->descriptor();
+    if (!descriptor) detail::throwMisuse("writeWithStreams: there is no descriptor under a stream", where);
+    descriptors.push_back(*descriptor);
+  }
+  Promise<void> written = writeWithDescriptors(bytes, descriptors, where);
+  return std::move(written).attach(std::move(streams));
+}
+
 Promise<void> AsyncCapabilityStream::sendStream(std::unique_ptr<AsyncIoStream> stream, std::source_location where) {
-  if (stream == nullptr) detail::throwMisuse("sendStream: the stream is null", where);
-  const std::optional<int> descriptor = stream->descriptor();
-  if (!descriptor) detail::throwMisuse("sendStream: there is no descriptor under the stream", where);
-  return sendDescriptor(*descriptor, where).attach(std::move(stream));
+  std::vector<std::unique_ptr<AsyncIoStream>> streams;
+  streams.push_back(std::move(stream));
+  return writeWithStreams({&CARRIER, 1}, std::move(streams), where);
+}
+
+Promise<std::unique_ptr<AsyncIoStream>> AsyncCapabilityStream::tryReceiveStream(std::source_location where) {
+  auto carrier = std::make_unique<std::byte>();
+  const std::span<std::byte> buffer(carrier.get(), 1);
+  return tryReadWithStreams(buffer, 1, 1, where)
+      .then(
+          [carrier = std::move(carrier), where](BytesAndStreams got) -> std::unique_ptr<AsyncIoStream> {
+            if (got.bytes == 0) return nullptr;
+            if (got.streams.empty())
+              throw Exception(Exception::Kind::FAILED, "receiveStream: a byte came without a descriptor", {}, where);
+            return std::move(got.streams.front());
+          },
+          detail::PropagateException(), where);
+}
+
+Promise<std::unique_ptr<AsyncIoStream>> AsyncCapabilityStream::receiveStream(std::source_location where) {
+  return tryReceiveStream(where).then(
+      [where](std::unique_ptr<AsyncIoStream> received) {
+        if (received == nullptr)
+          throw Exception(Exception::Kind::DISCONNECTED, "receiveStream: the stream has ended", {}, where);
+        return received;
+      },
+      detail::PropagateException(), where);
 }
 
 std::unique_ptr<AsyncCapabilityStream> newCapabilityStream(AsyncIo& io, int descriptor, Ownership ownership,

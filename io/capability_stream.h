@@ -21,6 +21,14 @@ struct BytesAndDescriptors {
   std::vector<OwnedDescriptor> descriptors;
 };
 
+/// What a read that wants streams gives.
+struct BytesAndStreams {
+  /// The number of bytes that were read.
+  std::size_t bytes = 0;
+  /// The streams that came along, in the order in which they were sent.
+  std::vector<std::unique_ptr<AsyncIoStream>> streams;
+};
+
 /// A stream that passes descriptors to another process, or within this one.
 ///
 /// Descriptors travel with bytes, at least one. They arrive with the read that gets the first of these bytes, and one
@@ -76,16 +84,36 @@ public:
   /// The same, but the end of the stream is DISCONNECTED.
   Promise<OwnedDescriptor> receiveDescriptor(std::source_location where = std::source_location::current());
 
-  /// Sends the descriptor under `stream`, on which nothing may be pending, and destroys the stream then. Bytes that
-  /// the stream holds already (of a read that was cancelled) are lost. FAILED if there is none. Contract:
+  /// Writes all of `bytes`, one or more, and sends with them the descriptors under `streams`, MOST_DESCRIPTORS at most,
+  /// which are destroyed when that is done. On none of them anything may be pending, and bytes that one holds already (of
+  /// a read that was cancelled) are lost. FAILED if there is no descriptor under one of them. Contract:
   /// writeWithDescriptors().
+  Promise<void> writeWithStreams(std::span<const std::byte> bytes, std::vector<std::unique_ptr<AsyncIoStream>> streams,
+                                 std::source_location where = std::source_location::current());
+
+  /// Reads as tryReadWithDescriptors(), and makes streams of the descriptors, as newIoStream(). If that cannot be done
+  /// with one of them it fails with FAILED, or OVERLOADED: all that came are closed then, and the bytes are lost.
+  virtual Promise<BytesAndStreams>
+  tryReadWithStreams(std::span<std::byte> buffer, std::size_t minBytes, std::size_t maxStreams,
+                     std::source_location where = std::source_location::current()) = 0;
+
+  /// Sends one stream, with one byte. Contract: writeWithStreams().
   Promise<void> sendStream(std::unique_ptr<AsyncIoStream> stream,
                            std::source_location where = std::source_location::current());
 
-  /// Receives a descriptor, as receiveDescriptor(), and makes a stream of it, as newIoStream(). FAILED if that cannot
-  /// be done; the descriptor is closed then.
-  virtual Promise<std::unique_ptr<AsyncIoStream>>
-  receiveStream(std::source_location where = std::source_location::current()) = 0;
+  /// Receives what sendStream() sends; null at the end of the stream.
+  ///
+  /// Completes:    when a byte has arrived, at the end of the stream, or on error; never inside this call.
+  /// Result:       the stream; null only at the end of this one.
+  /// Errors:       FAILED if the byte came without a descriptor, or with one of which no stream can be made; else as
+  ///               tryReadWithStreams().
+  /// Cancellation: clean: nothing is consumed.
+  /// Lifetime:     this stream stays alive until the promise completes or is destroyed.
+  /// Overlap:      one read at a time (a second throws FAILED); a write may be pending.
+  Promise<std::unique_ptr<AsyncIoStream>>
+  tryReceiveStream(std::source_location where = std::source_location::current());
+  /// The same, but the end of the stream is DISCONNECTED.
+  Promise<std::unique_ptr<AsyncIoStream>> receiveStream(std::source_location where = std::source_location::current());
 };
 
 /// Makes a stream of a connected Unix socket. `ownership` is as for newIoStream(). Throws FAILED if it is none.
@@ -93,7 +121,7 @@ std::unique_ptr<AsyncCapabilityStream>
 newCapabilityStream(AsyncIo& io, int descriptor, Ownership ownership,
                     std::source_location where = std::source_location::current());
 
-/// Two connected streams.
+/// Two connected streams. There is no pair in memory: what travels are descriptors, which the system has.
 struct CapabilityPair {
   std::unique_ptr<AsyncCapabilityStream> left;
   std::unique_ptr<AsyncCapabilityStream> right;

@@ -4,6 +4,7 @@
 #include "raw_descriptors.h"
 
 #include <troth/io/capability_stream.h>
+#include <troth/io/limited.h>
 #include <troth/runtime/uv/uv_event_port.h>
 #include <troth/timers/manual_timer.h>
 
@@ -232,6 +233,69 @@ TEST_CASE_FIXTURE(IoTest, "a stream that is sent goes on at the other end") {
   CHECK(received->tryReadChunk().wait(scope).text() == "hello");
 }
 
+TEST_CASE_FIXTURE(IoTest, "several streams come along with bytes, in their order, and those beyond what is wanted are closed") {
+  CapabilityPair pair = newCapabilityPair(io);
+  OsSocketpair sockets[3] = {newOsSocketpair(io), newOsSocketpair(io), newOsSocketpair(io)};
+  std::vector<std::unique_ptr<AsyncIoStream>> sent;
+  for (OsSocketpair& each : sockets) sent.push_back(std::move(each.right));
+  pair.left->writeWithStreams(asBytes("three"), std::move(sent)).wait(scope);
+  std::string buffer(16, '.');
+  BytesAndStreams got = pair.right->tryReadWithStreams(bufferOf(buffer), 5, 2).wait(scope);
+  CHECK(got.bytes == 5);
+  CHECK(buffer.starts_with("three."));
+  REQUIRE(got.streams.size() == 2);
+  for (std::size_t i = 0; i < 2; ++i) {
+    sockets[i].left->write(std::to_string(i)).wait(scope);
+    CHECK(got.streams[i]->tryReadChunk().wait(scope).text() == std::to_string(i));
+  }
+  CHECK(sockets[2].left->tryReadChunk().wait(scope).empty());
+}
+
+TEST_CASE_FIXTURE(IoTest, "streams that came for a cancelled read come again") {
+  for (const bool ready : {false, true}) {
+    CAPTURE(ready);
+    CapabilityPair pair = newCapabilityPair(io);
+    OsSocketpair sockets = newOsSocketpair(io);
+    std::string buffer(16, '.');
+    {
+      Promise<BytesAndStreams> cancelled = pair.right->tryReadWithStreams(bufferOf(buffer), ready ? 1 : 2, 1);
+      pair.left->sendStream(std::move(sockets.right)).wait(scope);
+      REQUIRE(cancelled.poll(scope) == ready);
+    }
+    const std::unique_ptr<AsyncIoStream> received = pair.right->receiveStream().wait(scope);
+    sockets.left->write("hello").wait(scope);
+    CHECK(received->tryReadChunk().wait(scope).text() == "hello");
+  }
+}
+
+TEST_CASE_FIXTURE(IoTest, "the end instead of a stream is null, or DISCONNECTED, and a byte without one is FAILED") {
+  CapabilityPair pair = newCapabilityPair(io);
+  pair.left->writeWithStreams(asBytes("x"), {}).wait(scope);
+  const Exception none = failureOf(pair.right->tryReceiveStream(), scope);
+  CHECK((none.kind() == Exception::Kind::FAILED));
+  CHECK(contains(none.description(), "without a descriptor"));
+  CHECK(madeIn(none, "capability_stream_test.cc"));
+  pair.left->shutdownWrite();
+  CHECK(pair.right->tryReceiveStream().wait(scope) == nullptr);
+  const Exception end = failureOf(pair.right->receiveStream(), scope);
+  CHECK((end.kind() == Exception::Kind::DISCONNECTED));
+  CHECK(contains(end.description(), "receiveStream: the stream has ended"));
+}
+
+TEST_CASE_FIXTURE(IoTest, "one descriptor of which no stream can be made closes all that came with it") {
+  CapabilityPair pair = newCapabilityPair(io);
+  OsSocketpair first = newOsSocketpair(io);
+  RawPair pipe = rawPipe();
+  const int descriptors[] = {*first.right->descriptor(), pipe.in.get()};
+  pair.left->writeWithDescriptors(asBytes("two"), descriptors).wait(scope);
+  first.right.reset();
+  pipe.in.close();
+  std::string buffer(3, '.');
+  CHECK((failureOf(pair.right->tryReadWithStreams(bufferOf(buffer), 3, 2), scope).kind() == Exception::Kind::FAILED));
+  CHECK(first.left->tryReadChunk().wait(scope).empty());
+  CHECK(isAtEnd(pipe.out.get()));
+}
+
 TEST_CASE_FIXTURE(IoTest, "what is received but is no stream in both directions is FAILED, and closed") {
   CapabilityPair pair = newCapabilityPair(io);
   RawPair pipe = rawPipe();
@@ -239,7 +303,7 @@ TEST_CASE_FIXTURE(IoTest, "what is received but is no stream in both directions 
   pipe.in.close();
   const Exception e = failureOf(pair.right->receiveStream(), scope);
   CHECK((e.kind() == Exception::Kind::FAILED));
-  CHECK(contains(e.description(), "receiveStream: descriptor"));
+  CHECK(contains(e.description(), "tryReadWithStreams: descriptor"));
   CHECK(contains(e.description(), "one way"));
   CHECK(isAtEnd(pipe.out.get()));
 }
@@ -543,6 +607,14 @@ Promise<void> passBody(IoTest& test) {
   co_await stream->write("hello");
   const Chunk chunk = co_await sockets.left->tryReadChunk();
   CHECK(chunk.text() == "hello");
+  std::vector<std::unique_ptr<AsyncIoStream>> both;
+  both.push_back(std::move(stream));
+  both.push_back(std::move(sockets.left));
+  std::string buffer(2, '.');
+  Promise<BytesAndStreams> read = pair.left->tryReadWithStreams(bufferOf(buffer), 2, 2);
+  co_await pair.right->writeWithStreams(asBytes("ab"), std::move(both));
+  const BytesAndStreams got = co_await std::move(read);
+  CHECK(got.streams.size() == 2);
 }
 
 Promise<void> bigWriteBody(IoTest& test) {
@@ -590,5 +662,7 @@ TEST_CASE_FIXTURE(IoTest, "a descriptor that is not open is refused by its numbe
 
 TEST_CASE_FIXTURE(IoTest, "no stream cannot be sent") {
   CapabilityPair pair = newCapabilityPair(io);
-  CHECK(contains(thrownBy([&] { pair.left->sendStream(nullptr).ignoreResult(); }).description(), "the stream is null"));
+  CHECK(contains(thrownBy([&] { (void)pair.left->sendStream(nullptr); }).description(), "a stream is null"));
+  CHECK(contains(thrownBy([&] { (void)pair.left->sendStream(newNullStream()); }).description(),
+                 "there is no descriptor under a stream"));
 }
