@@ -22,6 +22,8 @@
 #include <utility>
 #include <vector>
 
+#include <sys/socket.h>
+
 namespace troth {
 inline namespace v0 {
 namespace {
@@ -193,8 +195,9 @@ public:
 
   std::unique_ptr<ConnectionReceiver> adoptListener(OwnedDescriptor socket, ListenOptions options,
                                                     std::source_location where) override {
-    const uv_handle_type type = uv_guess_handle(socket.get());
-    if (type != UV_TCP && type != UV_NAMED_PIPE)
+    int type = 0;
+    socklen_t size = sizeof type;
+    if (getsockopt(socket.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM)
       throw Exception(Exception::Kind::FAILED,
                       fmt::format("adoptListener: descriptor {} is no stream socket, TCP or Unix", socket.get()),
                       std::make_error_code(std::errc::not_a_socket), where);
