@@ -2,10 +2,13 @@
 // An echo server: a coroutine for each client, idle time-outs, and a graceful end.
 //
 //   echo_server --port 7000        then, in another terminal:  nc 127.0.0.1 7000
+//
+// Started by systemd for a socket unit, it serves on that socket.
 #include "options.h"
 
 #include <troth/io/async_io.h>
 #include <troth/net/connection_server.h>
+#include <troth/net/inherited_sockets.h>
 #include <troth/net/network.h>
 #include <troth/timers/timer.h>
 
@@ -37,9 +40,13 @@ Promise<void> echo(std::unique_ptr<AsyncIoStream> client, Timer& timer, seconds 
 int main(int argc, char** argv) try {
   Options options(argc, argv, {{"address", "127.0.0.1"}, {"port", "7000"}, {"idle-timeout", "0"}, {"grace", "5"}});
   const seconds idleTimeout(options.number("idle-timeout", 1'000'000)), grace(options.number("grace", 1'000'000));
+  std::vector<InheritedSocket> inherited = takeInheritedSockets();
   AsyncIoContext io = setupAsyncIo();
   auto network = newNetwork(io);
-  auto receiver = network->parseAddress(options.text("address"), options.port("port")).wait(io.waitScope())->listen();
+  auto receiver =
+      inherited.empty()
+          ? network->parseAddress(options.text("address"), options.port("port")).wait(io.waitScope())->listen()
+          : network->adoptListener(std::move(inherited.front().descriptor));
   Promise<int> stopped = io.onSignal(SIGINT, SIGTERM); // whoever reads the line may send one
   std::printf("listening on %s\n", receiver->toString().c_str());
   std::fflush(stdout);

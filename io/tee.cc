@@ -61,6 +61,7 @@ private:
 
   std::size_t room() const noexcept { return limit_ - static_cast<std::size_t>(end_ - slowest_); }
   bool isWanted() const noexcept;
+  std::source_location whereWanted() const noexcept;
   void serveAll() noexcept;
   void dropRead() noexcept;
   void failed() noexcept;
@@ -105,6 +106,7 @@ public:
 
   std::uint64_t position() const noexcept { return position_; }
   bool isWaiting() const noexcept { return readOp_.isPending(); }
+  std::source_location whereWaiting() const noexcept { return readOp_.where(); }
   /// Gives the read that waits what is at hand, or the end.
   void serve() noexcept;
 
@@ -186,6 +188,11 @@ bool TeeState::isWanted() const noexcept {
   return !over_ && room() > 0 && std::ranges::any_of(branches_, &Branch::isWaiting);
 }
 
+// The place of the read for which there is one more of the input, if it isWanted().
+std::source_location TeeState::whereWanted() const noexcept {
+  return (*std::ranges::find_if(branches_, &Branch::isWaiting))->whereWaiting();
+}
+
 void TeeState::serveAll() noexcept {
   for (Branch* branch : branches_) branch->serve();
 }
@@ -226,7 +233,7 @@ Promise<void> TeeState::pull() {
   const Pulling pulling(pulling_);
   while (isWanted()) {
     try {
-      Chunk chunk = co_await input_->tryReadChunk(std::min(room(), Chunk::CAPACITY));
+      Chunk chunk = co_await input_->tryReadChunk(std::min(room(), Chunk::CAPACITY), whereWanted());
       if (chunk.empty()) {
         over_ = true;
       } else {

@@ -10,6 +10,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -101,16 +102,29 @@ def state(pid):
         return file.read().rpartition(")")[2].split()[0]
 
 
+def activate(socket):
+    """The command in front of another that hands it `socket` as systemd does (sd_listen_fds(3)): it keeps its pid."""
+    if socket is None:
+        return []
+    code = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.closerange(4, 1024); "
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='echo'); "
+        "os.execv(sys.argv[2], sys.argv[2:])"
+    )
+    return [sys.executable, "-c", code, socket.fileno()]
+
+
 class Server:
     """An echo server as a child process, and what /proc says of it."""
 
-    def __init__(self, *arguments, binary=None, environment=None, descriptors=None, port=0):
+    def __init__(self, *arguments, binary=None, environment=None, descriptors=None, port=0, inherited=None):
         self.errors = tempfile.TemporaryFile()
         self.starved = descriptors is not None
         self.process = start_process(
-            [binary or options.server, "--port", port, *arguments],
+            [*activate(inherited), binary or options.server, "--port", port, *arguments],
             environment,
             descriptors,
+            pass_fds=() if inherited is None else (inherited.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.errors,

@@ -199,6 +199,27 @@ def a7_restart():
     server.stop()
 
 
+@case("A7.inherited")
+def a7_inherited():
+    """A socket that a supervisor holds: over a restart its clients wait, and none is refused."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        server = Server("--address", "ignored.invalid", inherited=held)
+        expect(server.port == port, f"port {server.port} instead of {port}")
+        server.expect_serves()
+        server.stop()
+        with socket.create_connection(("127.0.0.1", port)) as early:
+            early.sendall(b"early")
+            server = Server(inherited=held)
+            expect(early.recv(16) == b"early", "a client that came during the restart is not served")
+        server.expect_serves()
+        server.stop()
+    environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}  # another process's
+    server = Server(environment=environment)
+    server.expect_serves()
+    server.stop()
+
+
 @case("A7.taken-port")
 def a7_taken_port():
     """A port in use is an error that names the address."""
