@@ -55,9 +55,7 @@ int main(int argc, char** argv) try {
   ConnectionServer server(
       [&](std::unique_ptr<AsyncIoStream> client) { return echo(std::move(client), io.timer(), idleTimeout); }, log);
   // Destroying a promise cancels its work: the signal closes the port.
-  server.serve(std::move(receiver))
-      .exclusiveJoin(std::move(stopped).ignoreResult())
-      .wait(io.waitScope());
+  server.serve(std::move(receiver)).exclusiveJoin(std::move(stopped).ignoreResult()).wait(io.waitScope());
   server.drain(io.timer(), grace).wait(io.waitScope());
 } catch (...) {
   return failed("echo_server");

@@ -460,9 +460,7 @@ Exception CapabilityState::failWrite(int status, std::span<const int> passing, s
   if (status == UV_EBADF) {
     for (const int number : passing) {
       if (fcntl(number, F_GETFD) >= 0) continue;
-      fmt::memory_buffer text; // needs no memory
-      fmt::format_to(std::back_inserter(text), "writeWithDescriptors: descriptor {}", number);
-      return uvException(status, {text.data(), text.size()}, where);
+      return uvDescriptorException(status, "writeWithDescriptors:", number, where);
     }
   }
   Exception exception = uvException(status, "write", where);
@@ -519,8 +517,9 @@ public:
   Promise<BytesAndStreams> tryReadWithStreams(std::span<std::byte> buffer, std::size_t minBytes, std::size_t maxStreams,
                                               std::source_location where) override {
     return state_->tryRead(buffer, minBytes, maxStreams, where)
-        .then([loop = state_->loop(), where](BytesAndDescriptors got) { return streamsOf(loop, std::move(got), where); },
-              detail::PropagateException(), where);
+        .then(
+            [loop = state_->loop(), where](BytesAndDescriptors got) { return streamsOf(loop, std::move(got), where); },
+            detail::PropagateException(), where);
   }
   Promise<void> whenWriteDisconnected(std::source_location where) override {
     return state_->whenWriteDisconnected(where);

@@ -85,17 +85,17 @@ public:
   Promise<OwnedDescriptor> receiveDescriptor(std::source_location where = std::source_location::current());
 
   /// Writes all of `bytes`, one or more, and sends with them the descriptors under `streams`, MOST_DESCRIPTORS at most,
-  /// which are destroyed when that is done. On none of them anything may be pending, and bytes that one holds already (of
-  /// a read that was cancelled) are lost. FAILED if there is no descriptor under one of them. Contract:
+  /// which are destroyed when that is done. On none of them anything may be pending, and bytes that one holds already
+  /// (of a read that was cancelled) are lost. FAILED if there is no descriptor under one of them. Contract:
   /// writeWithDescriptors().
   Promise<void> writeWithStreams(std::span<const std::byte> bytes, std::vector<std::unique_ptr<AsyncIoStream>> streams,
                                  std::source_location where = std::source_location::current());
 
   /// Reads as tryReadWithDescriptors(), and makes streams of the descriptors, as newIoStream(). If that cannot be done
   /// with one of them it fails with FAILED, or OVERLOADED: all that came are closed then, and the bytes are lost.
-  virtual Promise<BytesAndStreams>
-  tryReadWithStreams(std::span<std::byte> buffer, std::size_t minBytes, std::size_t maxStreams,
-                     std::source_location where = std::source_location::current()) = 0;
+  virtual Promise<BytesAndStreams> tryReadWithStreams(std::span<std::byte> buffer, std::size_t minBytes,
+                                                      std::size_t maxStreams,
+                                                      std::source_location where = std::source_location::current()) = 0;
 
   /// Sends one stream, with one byte. Contract: writeWithStreams().
   Promise<void> sendStream(std::unique_ptr<AsyncIoStream> stream,

@@ -18,8 +18,6 @@
 #include <troth/io/write_op_detail.h>
 #include <troth/runtime/uv/uv_error.h>
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -42,9 +40,7 @@ protected:
   int error_ = 0;                               // once it has failed, it fails always
 
   Exception exception(std::string_view operation, std::source_location where) const noexcept {
-    fmt::memory_buffer text; // needs no memory
-    fmt::format_to(std::back_inserter(text), "{} descriptor {}", operation, descriptor_->get());
-    return uvException(error_, {text.data(), text.size()}, where);
+    return uvDescriptorException(error_, operation, descriptor_->get(), where);
   }
 
   void submit(std::unique_ptr<PoolJob> request) noexcept {

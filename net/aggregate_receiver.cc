@@ -43,8 +43,8 @@ private:
   std::vector<std::unique_ptr<ConnectionReceiver>> receivers_;
   std::size_t first_ = 0; // whose connection counts if several are there
 
-  // The promises of the receivers are clean when cancelled, ready or not, and an exclusiveJoin() takes the result of one
-  // of them when its own is taken: so nothing is lost.
+  // The promises of the receivers are clean when cancelled, ready or not, and an exclusiveJoin() takes the result of
+  // one of them when its own is taken: so nothing is lost.
   template <typename Accept>
   std::invoke_result_t<Accept, ConnectionReceiver&> firstOf(Accept accept, std::source_location where) {
     const auto at = [this](std::size_t i) -> auto& { return *receivers_[(first_ + i) % receivers_.size()]; };

@@ -19,9 +19,8 @@ inline namespace v0 {
 /// toString() names them all, "127.0.0.1:7000, [::1]:7000"; descriptor() is that of a single one.
 ///
 /// Throws FAILED if there is none, or one is null. (ConnectionServer serves several receivers without this.)
-std::unique_ptr<ConnectionReceiver>
-newAggregateReceiver(std::vector<std::unique_ptr<ConnectionReceiver>> receivers,
-                     std::source_location where = std::source_location::current());
+std::unique_ptr<ConnectionReceiver> newAggregateReceiver(std::vector<std::unique_ptr<ConnectionReceiver>> receivers,
+                                                         std::source_location where = std::source_location::current());
 
 } // namespace v0
 } // namespace troth

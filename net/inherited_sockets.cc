@@ -42,8 +42,7 @@ std::optional<std::string> variable(const char* name) {
 int toNumber(const char* name, std::string_view text, int most, std::source_location where) {
   int number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() || number < 0)
-    refuse(name, text, "is no number", where);
+  if (error != std::errc() || end != text.data() + text.size() || number < 0) refuse(name, text, "is no number", where);
   if (number > most) refuse(name, text, fmt::format("is more than {}", most), where);
   return number;
 }

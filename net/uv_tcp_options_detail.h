@@ -16,8 +16,9 @@ namespace detail {
 /// Sets up a connection. What the system refuses is left as it is: the connection may have ended already.
 void applyTcpOptions(uv_tcp_t& connection, const TcpOptions& options) noexcept;
 
-/// Lets others bind their sockets to the address that `socket`, which has a descriptor, is going to be bound to. Throws,
-/// with `operation` in the text; UNIMPLEMENTED where the system has no SO_REUSEPORT that shares connections out.
+/// Lets others bind their sockets to the address that `socket`, which has a descriptor, is going to be bound to.
+/// Throws, with `operation` in the text; UNIMPLEMENTED where the system has no SO_REUSEPORT that shares connections
+/// out.
 void setReusePort(const uv_tcp_t& socket, std::string_view operation, std::source_location where);
 [[noreturn]] void throwNoReusePort(std::string_view operation, std::source_location where);
 

@@ -36,7 +36,7 @@ void appendEscaped(std::string& out, char c, char quote) {
     out += '\\';
     out += c;
   } else if (code < 0x20 || code == 0x7f) {
-    fmt::format_to(std::back_inserter(out), "\\x{:02x}", code);
+    out += fmt::format("\\x{:02x}", code);
   } else {
     out += c;
   }
@@ -51,7 +51,7 @@ std::string_view shortened(std::string_view text) {
 }
 
 void appendRest(std::string& out, std::size_t shown, std::size_t all) {
-  if (shown < all) fmt::format_to(std::back_inserter(out), "... ({} bytes)", all);
+  if (shown < all) out += fmt::format("... ({} bytes)", all);
 }
 
 } // namespace
@@ -110,7 +110,7 @@ void Shown::set(const volatile void* pointer) noexcept {
     if (shown.pointer_ == nullptr) {
       out += "nullptr";
     } else {
-      fmt::format_to(std::back_inserter(out), "{:#x}", reinterpret_cast<std::uintptr_t>(shown.pointer_));
+      out += fmt::format("{:#x}", reinterpret_cast<std::uintptr_t>(shown.pointer_));
     }
   };
 }
@@ -139,13 +139,14 @@ void Shown::append(std::string& out, std::string_view text) {
 }
 
 void Shown::appendErrorCode(std::string& out, const std::error_code& code) {
-  fmt::format_to(std::back_inserter(out), "{} ({} {})", code.message(), code.category().name(), code.value());
+  out += fmt::format("{} ({} {})", code.message(), code.category().name(), code.value());
 }
 
 void Shown::appendBytes(std::string& out, const void* data, std::size_t size) {
   const auto* bytes = static_cast<const unsigned char*>(data);
-  fmt::format_to(std::back_inserter(out), "{} {} [{:02x}", size, size == 1 ? "byte" : "bytes",
-                 fmt::join(bytes, bytes + std::min(size, MAX_BYTES), " "));
+  out += fmt::format("{} {} [", size, size == 1 ? "byte" : "bytes");
+  for (std::size_t i = 0; i < std::min(size, MAX_BYTES); ++i)
+    out += fmt::format("{}{:02x}", i == 0 ? "" : " ", bytes[i]);
   out += size > MAX_BYTES ? " ...]" : "]";
 }
 
@@ -162,7 +163,7 @@ void Shown::appendUnit(std::string& out, long long numerator, long long denomina
       return;
     }
   }
-  fmt::format_to(std::back_inserter(out), " * {}/{} s", numerator, denominator);
+  out += fmt::format(" * {}/{} s", numerator, denominator);
 }
 
 // --- Messages ---
@@ -233,7 +234,7 @@ void appendValues(std::string& out, std::string_view names, const Values& last) 
     }
   } else { // a comma between template arguments: which name is whose is not clear
     if (!out.empty()) out += "; ";
-    fmt::format_to(std::back_inserter(out), "({}) = (", names);
+    out += fmt::format("({}) = (", names);
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (i != 0) out += ", ";
       values[i]->appendTo(out);
@@ -275,7 +276,7 @@ std::string* Checked::describeSides(const Shown& left, const char* op, const Sho
   std::string text = composed([&](std::string& out) {
     out += '(';
     left.appendTo(out);
-    fmt::format_to(std::back_inserter(out), " {} ", op);
+    out += fmt::format(" {} ", op);
     right.appendTo(out);
     out += ')';
   });
@@ -333,7 +334,7 @@ Exception systemExceptionWith(int error, std::string_view operation, const char*
                               const std::source_location& where, const Values& values) noexcept {
   const std::error_code code(error, std::system_category());
   const std::string text = composed([&](std::string& out) {
-    fmt::format_to(std::back_inserter(out), "{}: {}", operation, code.message());
+    out += fmt::format("{}: {}", operation, code.message());
     appendValues(out, names, values);
   });
   return Exception(kindOfErrno(error, code), text, code, where);

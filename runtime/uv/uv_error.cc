@@ -68,6 +68,13 @@ Exception uvException(int status, std::string_view operation, std::source_locati
   }
 }
 
+Exception uvDescriptorException(int status, std::string_view operation, int descriptor,
+                                std::source_location where) noexcept {
+  fmt::memory_buffer text; // needs no memory
+  fmt::format_to(std::back_inserter(text), "{} descriptor {}", operation, descriptor);
+  return uvException(status, {text.data(), text.size()}, where);
+}
+
 void uvCheck(int status, std::string_view operation, std::source_location where) {
   if (status < 0) throw uvException(status, operation, where);
 }

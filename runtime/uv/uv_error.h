@@ -23,6 +23,10 @@ std::error_code uvErrorCode(int status) noexcept;
 Exception uvException(int status, std::string_view operation,
                       std::source_location where = std::source_location::current()) noexcept;
 
+/// The same for an operation on a descriptor: "`operation` descriptor 7: …".
+Exception uvDescriptorException(int status, std::string_view operation, int descriptor,
+                                std::source_location where = std::source_location::current()) noexcept;
+
 /// Throws uvException() if `status` is negative.
 void uvCheck(int status, std::string_view operation, std::source_location where = std::source_location::current());
 
