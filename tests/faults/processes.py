@@ -102,13 +102,14 @@ def state(pid):
 
 
 class Server:
-    """An echo server as a child process, and what /proc says of it."""
+    """An echo server as a child process, and what /proc says of it. `listen` is how it is told where to listen,
+    if not by `--port`."""
 
-    def __init__(self, *arguments, binary=None, environment=None, descriptors=None, port=0):
+    def __init__(self, *arguments, binary=None, environment=None, descriptors=None, port=0, listen=None):
         self.errors = tempfile.TemporaryFile()
         self.starved = descriptors is not None
         self.process = start_process(
-            [binary or options.server, "--port", port, *arguments],
+            [binary or options.server, *(listen or ("--port", port)), *arguments],
             environment,
             descriptors,
             stdin=subprocess.DEVNULL,
@@ -327,7 +328,7 @@ def need_client():
 
 def run_and_expect_error(arguments, mentions, program="echo_server", stdin=subprocess.DEVNULL):
     """The program ends with status 1 and `program: MESSAGE` on stderr with these words in it."""
-    binary = options.client if program == "echo_client" else options.server
+    binary = {"echo_client": options.client, "port_forward": options.port_forward}.get(program, options.server)
     shown = " ".join(str(argument) for argument in arguments)
     process = start_process(
         [binary, *arguments],
