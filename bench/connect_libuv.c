@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The yardstick of connecting: a client on bare libuv that connects, exchanges one message and closes, over and over. */
+/* The yardstick of connecting: a client on bare libuv that connects, exchanges a message and closes, over and over. */
 
 /*
  * So many connections at a time, each a `uv_tcp_t` that is used again once it has closed. The message goes out by
