@@ -16,6 +16,7 @@ from processes import SANITIZER_REPORT, Server, need_client, start_process
 from sockets import difference, pattern
 
 TOOLS = ("ip", "unshare", "nsenter")
+os.environ["PATH"] += ":/usr/sbin:/sbin"  # where iproute2 is, but only root looks
 CLIENT, SERVER = ("10.77.0.1", "fd77::1"), ("10.77.0.2", "fd77::2")
 NOWHERE = "02:00:00:00:00:99"  # nobody's hardware address: what is sent there is lost
 NAME = "two-ways.test"
@@ -84,8 +85,8 @@ class Link:
     def go_down(self):
         self.server.ip("link", "set", "there", "down")
 
-    def name_server(self, names):
-        """NAME has these addresses for the client, and nobody else knows: /etc/hosts of its namespace alone."""
+    def name_host(self, names):
+        """NAME has these addresses for the client, and nobody else: /etc/hosts is another file in its namespace."""
         hosts = tempfile.NamedTemporaryFile("w", prefix="faults-hosts-")
         hosts.write("127.0.0.1 localhost\n" + "".join(f"{address} {NAME}\n" for address in names))
         hosts.flush()
@@ -127,7 +128,7 @@ class Reach:
 def dead_ipv6():
     """A host whose IPv6 path swallows everything is connected to by IPv4, without waiting for long."""
     link = Link()
-    hosts = link.name_server([SERVER[1], SERVER[0]])
+    hosts = link.name_host([SERVER[1], SERVER[0]])
     server = link.start_server()
     target = f"{NAME}:{server.port}"
     what, _, _ = link.reach("connect", target, 5000).ending(20)
@@ -150,7 +151,7 @@ def dead_ipv6():
 def dead_host():
     """A host that does not answer, neither by IPv6 nor by IPv4: the time that connecting was given is kept to."""
     link = Link()
-    hosts = link.name_server([SERVER[1], SERVER[0]])
+    hosts = link.name_host([SERVER[1], SERVER[0]])
     link.drop_ipv6()
     link.client.ip("neigh", "replace", SERVER[0], "lladdr", NOWHERE, "dev", "here", "nud", "permanent")
     what, took, text = link.reach("connect", f"{NAME}:7000", 700).ending(20)
@@ -206,7 +207,7 @@ def lost_packets(*discipline):
     need_client()
     link = Link()
     shape(link, *discipline)
-    transfer(link, 5_000_000)
+    transfer(link, 2_000_000)
     lost = dropped(link)
     note(f"{lost} packets were dropped")
     expect(lost > 0, "no packet was lost: the case shows nothing")
