@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <utility>
 #include <vector>
 
 using namespace troth;
@@ -109,7 +110,6 @@ private:
         rename(client, *line);
       else if (!line->empty())
         tellOthers(client, client.name + ": " + *line + "\n");
-      co_await yield(); // who has much to say lets the others read it
     }
   }
 
