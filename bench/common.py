@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 # What the benchmarks' scripts share: child processes, counting, tables, and what is said about the machine.
-"""Helpers of echo_bench.py, promise_bench.py and streams_bench.py."""
+"""Helpers of echo_bench.py, connect_bench.py, promise_bench.py and streams_bench.py."""
 
 import argparse
 import contextlib
+import datetime
 import os
 import re
 import signal
@@ -126,6 +127,35 @@ def quartiles(values):
     return tuple(statistics.quantiles(values, n=4, method="inclusive"))
 
 
+def median_cells(figures, key, form):
+    """Of each server the median over its rounds, in words; `figures` are lists of what was measured, None where not."""
+    columns = {name: [figure[key] for figure in rounds if figure] for name, rounds in figures.items()}
+    return {name: form(statistics.median(column)) for name, column in columns.items() if column}
+
+
+def paired_ratio_cells(figures, key, yardstick):
+    """Of each server the median (and quartiles) of its ratios to the yardstick, each within one round."""
+    cells = {}
+    for name, rounds in figures.items():
+        pairs = zip(rounds, figures[yardstick])
+        ratios = [mine[key] / base[key] for mine, base in pairs if mine and base]
+        if ratios:
+            low, middle, high = quartiles(ratios)
+            cells[name] = "1" if name == yardstick else f"{middle:.2f}× ({low:.2f}–{high:.2f})"
+    return cells
+
+
+def with_ratio(values, form, yardstick):
+    """Cells of one value each, with the ratio to the yardstick's."""
+    base = values.get(yardstick)
+    cells = {}
+    for name, value in values.items():
+        cells[name] = form(value)
+        if base and name != yardstick:
+            cells[name] += f" ({value / base:.2f}×)"
+    return cells
+
+
 class Table:
     """Rows of measures and columns of servers; a cell is a text or None."""
 
@@ -182,6 +212,15 @@ def commit(root):
         return None
     changed = output_of(["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"])
     return short + (" with changes" if changed else "")
+
+
+def machine_line(versions, busy):
+    """What the figures were taken on, and of; None among the versions is left out."""
+    revision = commit(ROOT)
+    parts = [processor(), f"{len(os.sched_getaffinity(0))} cores", system(), f"Linux {os.uname().release}", *versions,
+             revision and f"troth {revision}", datetime.date.today().isoformat(),
+             f"machine {max(busy, 0):.0%} busy with other things before the start"]
+    return ", ".join(filter(None, parts)) + "."
 
 
 def busy_share():

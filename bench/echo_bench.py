@@ -23,7 +23,6 @@ memory         Private dirty memory (/proc/PID/smaps_rollup) with many and with 
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
 import re
@@ -39,9 +38,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import (BenchError, ROOT, STOP_LIMIT, SYSTEM_CALL_KINDS, Table, busy_share, child_of, commit, end_all,
-                    end_process, end_tracer, instructions_in, limit_time, order_of_round, output_of, processor,
-                    progress, quartiles, start, system, system_calls_in)
+from common import (BenchError, ROOT, STOP_LIMIT, SYSTEM_CALL_KINDS, Table, busy_share, child_of, end_all, end_process,
+                    end_tracer, instructions_in, limit_time, machine_line, median_cells, order_of_round, output_of,
+                    paired_ratio_cells, progress, quartiles, start, system_calls_in, with_ratio)
 
 YARDSTICK = "libuv"
 START_LIMIT = 30  # seconds until a server says where it listens (under valgrind too)
@@ -55,8 +54,9 @@ TOTAL_LIMIT = 30 * 60
 class Bench:
     """What all measurements share: where the programs are, the cores, and the size of the load."""
 
-    def __init__(self, options):
+    def __init__(self, options, load_arguments=()):
         self.options = options
+        self.load_arguments = list(load_arguments)
         self.load_program = options.build / "bench" / "echo_load"
         cores = sorted(os.sched_getaffinity(0))
         self.pinned = len(cores) > 1 and shutil.which("taskset") is not None
@@ -70,7 +70,7 @@ class Bench:
         command = [self.load_program, "--port", port, "--size", options.size]
         if "--idle" not in arguments:
             command += ["--connections", options.connections]
-        return self.on_core(self.load_core, command + list(arguments))
+        return self.on_core(self.load_core, command + self.load_arguments + list(arguments))
 
 
 class Server:
@@ -202,7 +202,7 @@ def measure_round(bench, command):
     options = bench.options
     with Server(bench, command) as server, \
          Load(bench, server.port, "--seconds", str(options.seconds),
-              "--warmup", str(options.connections * 100), "--gate") as load:
+              "--warmup", str(options.warmup), "--gate") as load:
         load.expect_ready()
         time.sleep(0.02)  # until the server sleeps
         before = server.cpu_ns()
@@ -308,47 +308,24 @@ def run_rounds(bench, servers, complaints):
 
 
 def add_round_rows(table, figures):
-    def column(name, key):
-        return [figure[key] for figure in figures[name] if figure]
-
-    def paired(name, key):
-        pairs = zip(figures[name], figures[YARDSTICK])
-        return [mine[key] / yardstick[key] for mine, yardstick in pairs if mine and yardstick]
-
-    def row(label, key, text):
-        table.add(label, {name: text(column(name, key)) for name in figures if column(name, key)})
+    def row(label, key, form):
+        table.add(label, median_cells(figures, key, form))
 
     def ratio_row(label, key):
-        cells = {}
-        for name in figures:
-            ratios = paired(name, key)
-            if name != YARDSTICK and ratios:
-                low, middle, high = quartiles(ratios)
-                cells[name] = f"{middle:.2f}× ({low:.2f}–{high:.2f})"
-            elif ratios:
-                cells[name] = "1"
-        table.add(f"  {label} to libuv in the same round", cells)
+        table.add(f"  {label} to libuv in the same round", paired_ratio_cells(figures, key, YARDSTICK))
 
-    row("server CPU per message, µs: median", "cpu", lambda v: f"{quartiles(v)[1]:.2f}")
-    row("  lower quartile", "cpu", lambda v: f"{quartiles(v)[0]:.2f}")
+    def lower_quartile(name):
+        return quartiles([figure["cpu"] for figure in figures[name] if figure])[0]
+
+    row("server CPU per message, µs: median", "cpu", lambda v: f"{v:.2f}")
+    table.add("  lower quartile", {name: f"{lower_quartile(name):.2f}" for name in figures if any(figures[name])})
     ratio_row("CPU", "cpu")
-    row("messages per second: median", "rate", lambda v: f"{statistics.median(v):,.0f}")
+    row("messages per second: median", "rate", lambda v: f"{v:,.0f}")
     ratio_row("throughput", "rate")
-    row("round trip p50, µs: median", "p50", lambda v: f"{statistics.median(v):,.0f}")
+    row("round trip p50, µs: median", "p50", lambda v: f"{v:,.0f}")
     ratio_row("p50", "p50")
-    row("round trip p99, µs: median", "p99", lambda v: f"{statistics.median(v):,.0f}")
+    row("round trip p99, µs: median", "p99", lambda v: f"{v:,.0f}")
     ratio_row("p99", "p99")
-
-
-def with_ratio(values, form):
-    """Cells of one value each, with the ratio to the yardstick's."""
-    base = values.get(YARDSTICK)
-    cells = {}
-    for name, value in values.items():
-        cells[name] = form(value)
-        if base and name != YARDSTICK:
-            cells[name] += f" ({value / base:.2f}×)"
-    return cells
 
 
 def measure_each(servers, what, measure, complaints):
@@ -393,13 +370,13 @@ def run(bench, servers, complaints):
         servers, "memory", lambda command: measure_memory(bench, command), complaints)
 
     table.add("user-mode instructions per message",
-              with_ratio(instructions, lambda v: f"{v:,.0f}"))
+              with_ratio(instructions, lambda v: f"{v:,.0f}", YARDSTICK))
     totals = {name: counts["total"] for name, counts in calls.items()}
-    table.add("system calls per message", with_ratio(totals, lambda v: f"{v:.2f}"))
+    table.add("system calls per message", with_ratio(totals, lambda v: f"{v:.2f}", YARDSTICK))
     for kind in [*SYSTEM_CALL_KINDS, "other"]:
         table.add(f"  {kind}", {name: f"{round(counts[kind], 2) + 0.0:.2f}"
                                   for name, counts in calls.items()})
-    table.add("memory per idle connection, bytes", with_ratio(memory, lambda v: f"{v:,.0f}"))
+    table.add("memory per idle connection, bytes", with_ratio(memory, lambda v: f"{v:,.0f}", YARDSTICK))
     return table
 
 
@@ -414,19 +391,10 @@ def without_paths(command):
 def describe(bench, servers, busy):
     """The lines below the table: enough to run it again elsewhere and to doubt it here."""
     options = bench.options
-    cores = len(os.sched_getaffinity(0))
-    versions = [output_of([str(options.build / "bench" / f"echo_{name}"), "--version"])
-                for name in ("libuv", "asio", "kj") if name in servers]
-    revision = commit(ROOT)
-    machine = [processor(), f"{cores} cores", system(), f"Linux {os.uname().release}",
-               output_of([str(bench.load_program), "--version"]) or "compiler unknown",
-               *filter(None, versions)]
-    if "troth" in servers and revision:
-        machine.append(f"troth {revision}")
-    machine += [datetime.date.today().isoformat(),
-                f"machine {max(busy, 0):.0%} busy with other things before the start"]
-
-    lines = [", ".join(machine) + "."]
+    versions = [output_of([str(bench.load_program), "--version"]) or "compiler unknown"]
+    versions += [output_of([str(options.build / "bench" / f"echo_{name}"), "--version"])
+                 for name in ("libuv", "asio", "kj") if name in servers]
+    lines = [machine_line(versions, busy)]
     place = (f"server on core {bench.server_core}, load on core {bench.load_core}"
              if bench.pinned else "not pinned to cores")
     lines.append(f"{options.rounds} rounds of {options.seconds:g} s, {place}; "
@@ -492,6 +460,7 @@ def parse_options(arguments):
     # Many short rounds rather than few long ones: the speed of a shared machine changes within
     # seconds, and ratios are only as good as their two sides are near in time.
     options.seconds = 0.4 if options.quick else 0.7
+    options.warmup = options.connections * 100
     # The short run is long enough for buffers, caches and lazily bound symbols to be warm.
     options.callgrind_messages = (2_560, 12_800) if options.quick else (6_400, 64_000)
     options.strace_messages = (1_280, 5_120) if options.quick else (1_280, 12_800)

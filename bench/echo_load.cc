@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The load generator of the echo benchmarks: request and response on many connections, with epoll.
+// The load generator of the echo and connect benchmarks: request and response on many connections, with epoll.
 
 // One thread, one message under way on each connection. It must not be what is measured, so a
 // message costs it two system calls (`recv`, `send`) and its share of an `epoll_wait`: events are
@@ -8,6 +8,10 @@
 // Bytes are checked. All messages are slices of one pseudo-random pattern, beginning at a place
 // that depends on the connection and on the message's number, so that an echo that went to the
 // wrong connection, or came twice, does not pass for the right one.
+//
+// Each message may have a connection of its own (--reconnect): it ends when the server, which was told the end of the
+// stream, has closed its side, too. The ports of this side rest for a while then (TIME_WAIT), so that each place in the
+// load has an address of its own: there are enough.
 
 #include "program.h"
 
@@ -52,17 +56,19 @@ struct Options {
   std::uint64_t warmup = 0;
   std::optional<std::size_t> idle;
   bool gate = false;
+  bool reconnect = false;
 };
 
 [[noreturn]] void usage() {
   std::fputs("usage: echo_load --port P [--connections C] [--size S] (--messages N | --seconds T)\n"
-             "                 [--warmup N] [--gate]\n"
+             "                 [--warmup N] [--gate] [--reconnect]\n"
              "       echo_load --port P --idle N [--size S]\n"
              "       echo_load --version\n"
              "\n"
              "  --warmup N  first exchange N messages that are not counted\n"
              "  --gate      print `ready` after the warm-up and wait for a byte on standard input;\n"
              "              after the result, keep the connections until standard input ends\n"
+             "  --reconnect for each message a connection; with a size of 0, connections without a message\n"
              "  --idle N    open N connections one after the other, exchange one message on each, print\n"
              "              `ready`, and keep them until standard input ends\n",
              stderr);
@@ -80,6 +86,10 @@ Options parseOptions(int argc, char** argv) {
     std::string_view name = argv[i];
     if (name == "--gate") {
       options.gate = true;
+      continue;
+    }
+    if (name == "--reconnect") {
+      options.reconnect = true;
       continue;
     }
     if (name == "--version") {
@@ -107,7 +117,8 @@ Options parseOptions(int argc, char** argv) {
     }
   }
   int modes = options.messages.has_value() + options.seconds.has_value() + options.idle.has_value();
-  if (options.port == 0 || options.size == 0 || options.connections == 0 || modes != 1) usage();
+  if (options.port == 0 || options.connections == 0 || modes != 1) usage();
+  if (options.reconnect ? options.idle.has_value() : options.size == 0) usage();
   return options;
 }
 
@@ -153,6 +164,7 @@ private:
 struct Connection {
   int fd = -1;
   bool busy = false;
+  bool ending = false;    // the message is over, and the end of the stream is all that may come
   std::size_t offset = 0; // where the current message begins in the pattern
   std::size_t sent = 0;
   std::size_t received = 0;
@@ -168,9 +180,10 @@ struct Result {
 
 class Load {
 public:
-  Load(std::uint16_t serverPort, std::size_t messageSize)
+  Load(std::uint16_t serverPort, std::size_t messageSize, bool connectForEach)
       : port(serverPort),
         size(messageSize),
+        reconnect(connectForEach),
         pattern(messageSize + offsets),
         buffer(bufferSize),
         epoll(epoll_create1(EPOLL_CLOEXEC)) {
@@ -186,18 +199,21 @@ public:
 
   ~Load() {
     for (Connection& connection : connections) {
-      if (connection.fd >= 0) close(connection.fd);
+      if (connection.fd >= 0) close(connection);
     }
-    close(epoll);
+    ::close(epoll);
   }
 
   Load(const Load&) = delete;
   Load& operator=(const Load&) = delete;
 
-  // Opens all connections, then lets the caller `run`.
+  // Opens all connections, or only makes room for them, then lets the caller `run`.
   void open(std::size_t count) {
     connections.reserve(count);
-    while (connections.size() < count) openOne();
+    while (connections.size() < count) {
+      connections.emplace_back();
+      if (!reconnect) connect(connections.back());
+    }
   }
 
   // Opens connections one by one, with one exchange on each before the next is opened.
@@ -205,7 +221,8 @@ public:
     connections.reserve(count);
     Result result;
     while (connections.size() < count) {
-      openOne();
+      connections.emplace_back();
+      connect(connections.back());
       left = 1;
       begin(connections.back(), Clock::now());
       drain(result, Clock::time_point::max());
@@ -222,7 +239,7 @@ public:
     }
     left = messages;
     for (Connection& connection : connections) {
-      if (left > 0 && connection.fd >= 0) begin(connection, Clock::now());
+      if (left > 0 && (reconnect || connection.fd >= 0)) begin(connection, Clock::now());
     }
     drain(result, deadline);
     result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
@@ -234,29 +251,44 @@ public:
 private:
   static constexpr std::size_t offsets = 256;
 
-  void openOne() {
+  std::size_t indexOf(const Connection& connection) const {
+    return static_cast<std::size_t>(&connection - connections.data());
+  }
+
+  void connect(Connection& connection) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) die("socket");
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) die("connect");
+    if (reconnect) bindToOwnAddress(fd, indexOf(connection));
+    if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) die("connect");
     int on = 1;
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) die("TCP_NODELAY");
     if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0) die("O_NONBLOCK");
 
     epoll_event event{};
     event.events = EPOLLIN | EPOLLOUT | EPOLLET;
-    event.data.u64 = connections.size();
+    event.data.u64 = indexOf(connection);
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) die("epoll_ctl");
-    connections.push_back({});
-    connections.back().fd = fd;
+    connection.fd = fd;
+  }
+
+  // 127.0.0.2 and so on; the port is chosen by connect(), so that it need only differ for this server.
+  static void bindToOwnAddress(int fd, std::size_t index) {
+    int on = 1;
+    if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) != 0) die("IP_BIND_ADDRESS_NO_PORT");
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + static_cast<std::uint32_t>(index % 200));
+    if (bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) die("bind");
   }
 
   void begin(Connection& connection, Clock::time_point now) {
-    auto index = static_cast<std::size_t>(&connection - connections.data());
-    connection.offset = (index * 31 + connection.number) % offsets;
+    if (reconnect) connect(connection);
+    connection.ending = false;
+    connection.offset = (indexOf(connection) * 31 + connection.number) % offsets;
     ++connection.number;
     connection.sent = connection.received = 0;
     connection.begun = now;
@@ -264,6 +296,12 @@ private:
     --left;
     ++underWay;
     send(connection);
+    if (size == 0) endStream(connection);
+  }
+
+  void endStream(Connection& connection) {
+    if (shutdown(connection.fd, SHUT_WR) != 0) die("shutdown");
+    connection.ending = true;
   }
 
   // Handles events until no message is under way; begins none after the deadline.
@@ -283,7 +321,7 @@ private:
     }
   }
 
-  // Sends and receives what it can, and goes on to the next message when the echo is complete.
+  // Sends and receives what it can, and goes on to the next message when the echo, or the connection, is complete.
   void advance(Connection& connection, Result& result, Clock::time_point deadline) {
     if (connection.fd < 0) return;
     if (connection.busy && connection.sent < size) send(connection);
@@ -311,13 +349,14 @@ private:
     }
   }
 
-  // True when the last byte of the current message's echo has come.
+  // True when the last byte of the current message's echo has come, and the end of the stream if that is wanted.
   bool receive(Connection& connection) {
     for (;;) {
       ssize_t n = recv(connection.fd, buffer.data(), buffer.size(), 0);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0 && errno == EAGAIN) return false;
       if (n < 0) return fail(connection, std::strerror(errno));
+      if (n == 0 && connection.ending) return close(connection);
       if (n == 0) return fail(connection, "the server closed the connection");
       auto count = static_cast<std::size_t>(n);
       if (!connection.busy || count > connection.sent - connection.received) {
@@ -328,14 +367,21 @@ private:
         return fail(connection, "the bytes that came are not those that were sent");
       }
       connection.received += count;
-      if (connection.received == size) return true;
+      if (connection.received < size) continue;
+      if (!reconnect) return true;
+      endStream(connection);
     }
+  }
+
+  bool close(Connection& connection) {
+    ::close(connection.fd);
+    connection.fd = -1;
+    return true;
   }
 
   bool fail(Connection& connection, const char* reason) {
     if (errors++ == 0) std::fprintf(stderr, "echo_load: %s\n", reason);
-    close(connection.fd);
-    connection.fd = -1;
+    close(connection);
     if (connection.busy) --underWay;
     connection.busy = false;
     return false;
@@ -349,6 +395,7 @@ private:
 
   std::uint16_t port;
   std::size_t size;
+  bool reconnect; // for each message
   std::vector<char> pattern;
   std::vector<char> buffer;
   int epoll;
@@ -398,7 +445,7 @@ void print(const Result& result, std::uint64_t errors) {
 int main(int argc, char** argv) {
   Options options = parseOptions(argc, argv);
   raiseDescriptorLimit();
-  Load load(options.port, options.size);
+  Load load(options.port, options.size, options.reconnect);
 
   if (options.idle) {
     load.openIdle(*options.idle);

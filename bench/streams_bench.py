@@ -23,9 +23,7 @@ memory         Private dirty memory of an echo server with many and with few con
 
 import argparse
 import dataclasses
-import datetime
 import json
-import os
 import shlex
 import statistics
 import subprocess
@@ -33,9 +31,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import (BenchError, ROOT, SYSTEM_CALL_KINDS, Table, busy_share, commit, end_all, end_process,
-                    instructions_in, limit_time, order_of_round, output_of, pattern, processor, progress, quartiles,
-                    start, system, system_calls_in)
+from common import (BenchError, ROOT, SYSTEM_CALL_KINDS, Table, busy_share, end_all, end_process, instructions_in,
+                    limit_time, machine_line, order_of_round, output_of, pattern, progress, quartiles, start,
+                    system_calls_in)
 from echo_bench import Bench, idle_connections, measure_memory
 
 MIB = 1024 * 1024
@@ -263,15 +261,8 @@ def describe(bench, cases, idle, busy):
     """The lines below the tables: enough to run it again elsewhere and to doubt it here."""
     options = bench.options
     programs = options.build / "bench"
-    machine = [processor(), f"{len(os.sched_getaffinity(0))} cores", system(), f"Linux {os.uname().release}",
-               output_of([str(programs / "streams_peer"), "--version"]) or "compiler unknown",
-               output_of([str(programs / "streams_libuv"), "--version"])]
-    revision = commit(ROOT)
-    if revision:
-        machine.append(f"troth {revision}")
-    machine += [datetime.date.today().isoformat(),
-                f"machine {max(busy, 0):.0%} busy with other things before the start"]
-    lines = [", ".join(filter(None, machine)) + "."]
+    lines = [machine_line([output_of([str(programs / "streams_peer"), "--version"]) or "compiler unknown",
+                           output_of([str(programs / "streams_libuv"), "--version"])], busy)]
     if cases:
         place = (f"all threads of the measured program on core {bench.server_core}, its peer on core {bench.load_core}"
                  if bench.pinned else "not pinned to cores")

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The race of connection attempts.
 //
-// One coroutine has it all: it begins attempts as long as any are due, and then waits for something to happen. What can
-// happen only takes notes: an attempt is won or lost, the pause is over, the time is up. The first note of a connection
-// counts; a second one that is made in the same turn is closed.
+// A race of one is no race (connectToOnly). Any other is a coroutine (connectToFastest): it begins attempts as long as
+// any are due, and then waits for something to happen. What can happen only takes notes: an attempt is won or lost, the
+// pause is over, the time is up. The first note of a connection counts; a second one that is made in the same turn is
+// closed.
 #include <troth/net/happy_eyeballs_detail.h>
 
 #include <troth/runtime/sync.h>
@@ -80,18 +81,53 @@ std::string describe(const Race& race, std::span<const SocketAddress> addresses)
   return text;
 }
 
-Exception allFailed(const Race& race, std::span<const SocketAddress> addresses, std::string_view name,
+/// `attempts` says what became of each address, and `last` is the failure that came last.
+Exception allFailed(const Exception& last, std::string_view attempts, std::string_view name,
                     std::source_location where) {
-  return Exception(race.lastFailure->kind(), fmt::format("cannot connect to {}: {}", name, describe(race, addresses)),
-                   race.lastFailure->code(), where);
+  return Exception(last.kind(), fmt::format("cannot connect to {}: {}", name, attempts), last.code(), where);
 }
 
-Exception timedOut(const Race& race, std::span<const SocketAddress> addresses, std::string_view name, Duration timeout,
-                   std::source_location where) {
+Exception timedOut(std::string_view attempts, std::string_view name, Duration timeout, std::source_location where) {
   return Exception(Exception::Kind::OVERLOADED,
-                   fmt::format("cannot connect to {}: timed out after {}: {}", name, durationText(timeout),
-                               describe(race, addresses)),
+                   fmt::format("cannot connect to {}: timed out after {}: {}", name, durationText(timeout), attempts),
                    std::make_error_code(std::errc::timed_out), where);
+}
+
+/// The race of one, which most are: the attempt, within its time.
+Promise<StreamPtr> connectToOnly(const SocketAddress& address, std::string_view name, Promise<StreamPtr> attempt,
+                                 Timer& timer, Duration timeout, std::source_location where) {
+  return std::move(attempt)
+      .catch_([name, where](Exception e) -> StreamPtr { throw allFailed(e, e.description(), name, where); })
+      .exclusiveJoin(timer.afterDelay(timeout, where).then([&address, name, timeout, where]() -> StreamPtr {
+        throw timedOut(address.toString() + ": no answer", name, timeout, where);
+      }));
+}
+
+Promise<StreamPtr> connectToFastest(std::span<const SocketAddress> addresses, std::string_view name,
+                                    ConnectionAttempt attempt, Timer& timer, ConnectOptions options,
+                                    std::source_location where) {
+  Race race; // outlives what refers to it
+  Promise<void> pause = NEVER_DONE;
+  const Promise<void> timeUp =
+      timer.afterDelay(options.timeout, where).then([&race] { race.timeOut(); }).eagerlyEvaluate(nullptr);
+  for (;;) {
+    for (; race.due > 0 && race.attempts.size() < addresses.size(); --race.due) {
+      race.begin(evalNow([&] { return attempt(addresses[race.attempts.size()]); }));
+      pause = NEVER_DONE;
+      if (race.attempts.size() < addresses.size())
+        pause = timer.afterDelay(options.attemptDelay, where)
+                    .then([&race] { race.pauseIsOver(); })
+                    .eagerlyEvaluate(nullptr);
+    }
+    co_await race.changed.wait(where);
+    race.changed.reset();
+    if (race.winner != nullptr) {
+      race.attempts.clear();
+      co_return std::move(race.winner);
+    }
+    if (race.failed == addresses.size()) throw allFailed(*race.lastFailure, describe(race, addresses), name, where);
+    if (race.timeIsUp) throw timedOut(describe(race, addresses), name, options.timeout, where);
+  }
 }
 
 } // namespace
@@ -115,28 +151,9 @@ void interleaveFamilies(std::vector<SocketAddress>& addresses) {
 Promise<StreamPtr> connectToFirst(std::span<const SocketAddress> addresses, std::string_view name,
                                   ConnectionAttempt attempt, Timer& timer, ConnectOptions options,
                                   std::source_location where) {
-  Race race; // outlives what refers to it
-  Promise<void> pause = NEVER_DONE;
-  const Promise<void> timeUp =
-      timer.afterDelay(options.timeout, where).then([&race] { race.timeOut(); }).eagerlyEvaluate(nullptr);
-  for (;;) {
-    for (; race.due > 0 && race.attempts.size() < addresses.size(); --race.due) {
-      race.begin(evalNow([&] { return attempt(addresses[race.attempts.size()]); }));
-      pause = NEVER_DONE;
-      if (race.attempts.size() < addresses.size())
-        pause = timer.afterDelay(options.attemptDelay, where)
-                    .then([&race] { race.pauseIsOver(); })
-                    .eagerlyEvaluate(nullptr);
-    }
-    co_await race.changed.wait(where);
-    race.changed.reset();
-    if (race.winner != nullptr) {
-      race.attempts.clear();
-      co_return std::move(race.winner);
-    }
-    if (race.failed == addresses.size()) throw allFailed(race, addresses, name, where);
-    if (race.timeIsUp) throw timedOut(race, addresses, name, options.timeout, where);
-  }
+  if (addresses.size() > 1) return connectToFastest(addresses, name, std::move(attempt), timer, options, where);
+  return connectToOnly(addresses.front(), name, evalNow([&] { return attempt(addresses.front()); }), timer,
+                       options.timeout, where);
 }
 
 } // namespace detail

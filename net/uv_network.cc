@@ -76,7 +76,7 @@ private:
   void onConnected(int status) noexcept {
     request_ = nullptr;
     fulfiller_.rejectIfThrows([&] {
-      uvCheck(status, address_.toString(), where_);
+      if (status < 0) throw uvException(status, address_.toString(), where_);
       detail::applyTcpOptions(*handle_.get(), options_);
       fulfiller_.fulfill(newUvStream(std::move(handle_).toStream()));
     });

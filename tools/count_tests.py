@@ -4,12 +4,14 @@
 
 Each program prints doctest's summary ("test cases: 3 | 2 passed | 1 failed"). One without it counts as one
 case; one that crashed after its summary, or without one, counts as a failure. The last line printed is
-"N passed, N failed"; the exit status is not 0 if anything failed, nothing ran, or STATUS is not 0.
+"N passed, N failed"; the exit status is not 0 if anything failed, nothing ran, or STATUS is not 0. What was skipped is
+named, with the reason if the program has given one ("skipped NAME in 0.1 s: REASON").
 """
 import json
 import re
 import sys
 
+SKIPPED = re.compile(r"^\s*skipped (\S+) in [\d.]+ s(: .*)?$", re.M)
 SUMMARY = re.compile(r"test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed(?:\s*\|\s*(\d+) skipped)?")
 
 
@@ -21,6 +23,8 @@ def main() -> int:
             ok = test["result"] in ("OK", "EXPECTEDFAIL", "SKIP")
             summaries = SUMMARY.findall(test.get("stdout") or "")
             case_failures = sum(int(s[2]) for s in summaries)
+            for name, reason in SKIPPED.findall(test.get("stdout") or ""):
+                print(f"skipped: {name}{reason}")
             if test["result"] == "SKIP":
                 skipped += 1
             elif summaries:

@@ -115,13 +115,16 @@ def activate(socket):
 
 
 class Server:
-    """An echo server as a child process, and what /proc says of it."""
+    """An echo server as a child process, and what /proc says of it. `listen` is how it is told where to listen,
+    if not by `--port`."""
 
-    def __init__(self, *arguments, binary=None, environment=None, descriptors=None, port=0, inherited=None):
+    def __init__(
+        self, *arguments, binary=None, environment=None, descriptors=None, port=0, listen=None, inherited=None
+    ):
         self.errors = tempfile.TemporaryFile()
         self.starved = descriptors is not None
         self.process = start_process(
-            [*activate(inherited), binary or options.server, "--port", port, *arguments],
+            [*activate(inherited), binary or options.server, *(listen or ("--port", port)), *arguments],
             environment,
             descriptors,
             pass_fds=() if inherited is None else (inherited.fileno(),),
@@ -341,7 +344,7 @@ def need_client():
 
 def run_and_expect_error(arguments, mentions, program="echo_server", stdin=subprocess.DEVNULL):
     """The program ends with status 1 and `program: MESSAGE` on stderr with these words in it."""
-    binary = options.client if program == "echo_client" else options.server
+    binary = {"echo_client": options.client, "port_forward": options.port_forward}.get(program, options.server)
     shown = " ".join(str(argument) for argument in arguments)
     process = start_process(
         [binary, *arguments],

@@ -288,6 +288,45 @@ TEST_CASE_FIXTURE(LoopTest, "the time is up after 30 s, unless the options say o
   CHECK(slow.log() == "+a@0 =a@3600000");
 }
 
+TEST_CASE_FIXTURE(LoopTest, "one address, for which there is no race, fails in the same words as several, and can be cancelled (S6)") {
+  ManualTimer timer;
+  const auto failureAfter = [&](Step step, std::string_view log) {
+    ScriptedAttempts attempts(timer, {step});
+    Promise<StreamPtr> connecting = connectTo(attempts, timer, {.timeout = 1s});
+    passTime(connecting, timer, scope);
+    CHECK(attempts.log() == log);
+    Exception e = failureOf(std::move(connecting), scope);
+    CHECK(fileOf(e) == "happy_eyeballs_test.cc");
+    CHECK(!timer.nextEvent());
+    return e;
+  };
+  const Exception refused = failureAfter({UNREACHABLE, 20}, "+a@0 !a@20");
+  CHECK(refused.description() == "cannot connect to host.example:80: [2001:db8::1]:80: unreachable");
+  CHECK(kindName(refused) == "DISCONNECTED");
+  CHECK((refused.code() == std::errc::host_unreachable));
+  const Exception silent = failureAfter({NEVER}, "+a@0 -a@1000");
+  CHECK(silent.description() == "cannot connect to host.example:80: timed out after 1s: [2001:db8::1]:80: no answer");
+  CHECK(kindName(silent) == "OVERLOADED");
+  CHECK((silent.code() == std::errc::timed_out));
+
+  const std::vector<SocketAddress> addresses = addressesOf("a");
+  const Exception notBegun = failureOf(
+      detail::connectToFirst(
+          addresses, "host.example:80", [](const SocketAddress&) -> Promise<StreamPtr> { throw Exception(Exception::Kind::OVERLOADED, "no descriptors"); },
+          timer, ConnectOptions(), std::source_location::current()),
+      scope);
+  CHECK(notBegun.description() == "cannot connect to host.example:80: no descriptors");
+  CHECK(kindName(notBegun) == "OVERLOADED");
+
+  ScriptedAttempts attempts(timer, {{NEVER}});
+  {
+    Promise<StreamPtr> connecting = connectTo(attempts, timer);
+    REQUIRE(!connecting.poll(scope));
+  }
+  CHECK(attempts.log() == "+a@0 -a@0");
+  CHECK(!timer.nextEvent());
+}
+
 // ---------------------------------------------------------------------------------------- everywhere
 
 namespace {
