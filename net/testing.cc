@@ -108,7 +108,9 @@ private:
   detail::Sleepers cutOff_; // writes of which not all bytes pass
   std::optional<Reset> soon_;
 
-  void resetSoon() { soon_.emplace(*this).armBreadthFirst(); }
+  void resetSoon() {
+    if (!soon_ && !isReset_) soon_.emplace(*this).armBreadthFirst();
+  }
   static Exception resetError(std::source_location where) noexcept {
     return uvException(UV_ECONNRESET, "the connection", where);
   }
@@ -126,8 +128,9 @@ Promise<void> Wire::write(std::size_t side, std::span<const std::span<const std:
   if (left > 0) return passed;
   return std::move(passed).then(
       [wire = shared_from_this(), isWhole, where]() -> Promise<void> {
-        if (!wire->isReset_ && !wire->soon_) wire->resetSoon();
+        wire->resetSoon();
         if (isWhole) return READY_NOW;
+        if (wire->isReset_) throw resetError(where);
         return wire->tellReset(wire->cutOff_.sleep(where), where);
       },
       detail::PropagateException(), where);

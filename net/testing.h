@@ -34,6 +34,10 @@ class MemoryWorld;
 /// listen on "10.0.0.1:80" as well as on "unix:/run/x.sock", which makes no file. It knows its own names only,
 /// of which "localhost" is one from the start.
 ///
+/// A receiver holds `ListenOptions::backlog` connections that nobody has accepted, at least one. Beyond that an attempt
+/// to connect waits for a place, and to a Unix socket it is OVERLOADED. Who shares a port by `reusePort` gets the
+/// connections in turn. When a receiver goes, those that it holds are reset. adoptListener() is UNIMPLEMENTED.
+///
 /// Connections are pipes in memory (newTwoWayPipe()): nothing is under way between two ends, so a write completes when
 /// the other side has read it. That is stricter than sockets are, whose buffers let small writes pass. Code that writes
 /// on both sides before it reads on either works there by luck, and waits for ever here. TCP options have no meaning.
