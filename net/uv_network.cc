@@ -11,10 +11,9 @@
 
 #include <troth/io/async_io.h>
 #include <troth/io/uv_stream.h>
-#include <troth/net/address_detail.h>
 #include <troth/net/happy_eyeballs_detail.h>
 #include <troth/net/resolver.h>
-#include <troth/runtime/quote_detail.h>
+#include <troth/net/target_detail.h>
 #include <troth/runtime/uv/uv_event_port.h>
 
 #include <fmt/format.h>
@@ -86,46 +85,28 @@ private:
 /// Connects to `address`, if it is allowed.
 Promise<std::unique_ptr<AsyncIoStream>> connectTo(uv_loop_t* loop, const SocketAddress& address, const Filter& filter,
                                                   const TcpOptions& options, std::source_location where) {
-  if (filter != nullptr && !filter->allows(address))
-    throw Exception(Exception::Kind::FAILED,
-                    fmt::format("{}: restrictPeers() does not allow this address", address.toString()),
-                    std::make_error_code(std::errc::permission_denied), where);
+  detail::requireAllowed(filter.get(), address, where);
   if (address.isUnix()) return detail::connectUnixSocket(loop, address, where);
   return newAdaptedPromise<std::unique_ptr<AsyncIoStream>, ConnectAdapter>(loop, address, options, where);
 }
 
 // ------------------------------------------------------------------------------------------ addresses
 
-/// Throws if `filter` allows nobody who could connect to `address`.
-void requireListening(const Filter& filter, const SocketAddress& address, const std::string& name,
-                      std::source_location where) {
-  if (filter == nullptr || filter->allowsListening(address)) return;
-  throw Exception(Exception::Kind::FAILED,
-                  fmt::format("cannot listen on {}: restrictPeers() allows no peer of such an address", name),
-                  std::make_error_code(std::errc::permission_denied), where);
-}
-
 /// What an address and its clones are, and its connections while they are made.
-struct Target {
+struct UvTarget : detail::Target {
   AsyncIo& io;
-  std::vector<SocketAddress> addresses; // never empty; in the order in which they are tried
   Filter filter;
-  std::string name;
-  bool isWildcard;
 
   uv_loop_t* loop() const noexcept { return io.uvEventPort().uvLoop(); }
 };
 
 class UvNetworkAddress final : public NetworkAddress {
 public:
-  explicit UvNetworkAddress(Target target) : target_(std::make_shared<const Target>(std::move(target))) {}
+  UvNetworkAddress(AsyncIo& io, Filter filter, detail::Target target)
+      : target_(std::make_shared<const UvTarget>(UvTarget{std::move(target), io, std::move(filter)})) {}
 
   Promise<std::unique_ptr<AsyncIoStream>> connect(ConnectOptions options, std::source_location where) override {
-    if (target_->isWildcard)
-      detail::throwMisuse(fmt::format("cannot connect to {}: \"*\" is for listening; name one host", target_->name),
-                          where);
-    if (target_->addresses.front().port() == 0 && !target_->addresses.front().isUnix())
-      detail::throwMisuse(fmt::format("cannot connect to {}: the address has no port", target_->name), where);
+    detail::requireConnectable(*target_, where);
     return detail::connectToFirst(
                target_->addresses, target_->name,
                [&target = *target_, tcp = options.tcp, where](const SocketAddress& address) {
@@ -136,8 +117,8 @@ public:
   }
 
   std::unique_ptr<ConnectionReceiver> listen(ListenOptions options, std::source_location where) override {
-    const Target& target = *target_;
-    requireListening(target.filter, target.addresses.front(), target.name, where);
+    const UvTarget& target = *target_;
+    detail::requireListening(target.filter.get(), target.addresses.front(), target.name, where);
     for (std::size_t i = 0;; ++i) {
       try {
         return detail::newListener(target.loop(), target.addresses[i], target.name, target.filter, options, where);
@@ -155,7 +136,7 @@ public:
   std::string toString() const override { return target_->name; }
 
 private:
-  std::shared_ptr<const Target> target_;
+  std::shared_ptr<const UvTarget> target_;
 };
 
 class UvNetwork final : public Network {
@@ -167,27 +148,14 @@ public:
                                                         std::source_location where) override {
     return evalNow([&]() -> Promise<std::unique_ptr<NetworkAddress>> {
       detail::ParsedAddress parsed = detail::parseAddressText(text, defaultPort, where);
-      switch (parsed.kind) {
-      case detail::ParsedAddress::Kind::SOCKET:
-        return newAddress({*parsed.socket}, parsed.socket->toString(), false);
-      case detail::ParsedAddress::Kind::ANY: // the IPv6 wildcard takes IPv4 connections too
-        return newAddress({SocketAddress::any(SocketAddress::Family::IPV6, parsed.port),
-                           SocketAddress::any(SocketAddress::Family::IPV4, parsed.port)},
-                          detail::formatAddress("*", parsed.port), true);
-      case detail::ParsedAddress::Kind::NAME:
-        break;
-      }
-      return resolver_->lookUp(parsed.name, where)
-          .then([&io = io_, filter = filter_, host = parsed.name, port = parsed.port,
-                 where](std::vector<SocketAddress> found) -> std::unique_ptr<NetworkAddress> {
-            if (found.empty()) // the system's resolver never gives that
-              throw Exception(Exception::Kind::FAILED,
-                              fmt::format("looking up host {}: the resolver has given no address", detail::quote(host)),
-                              {}, where);
-            for (SocketAddress& address : found) address = address.withPort(port);
-            detail::interleaveFamilies(found);
-            return std::make_unique<UvNetworkAddress>(
-                Target{io, std::move(found), filter, detail::formatAddress(host, port), false});
+      if (parsed.kind != detail::ParsedAddress::Kind::NAME)
+        return std::make_unique<UvNetworkAddress>(io_, filter_, detail::targetOf(parsed));
+      Promise<std::vector<SocketAddress>> found = resolver_->lookUp(parsed.name, where);
+      return std::move(found)
+          .then([&io = io_, filter = filter_, parsed = std::move(parsed),
+                 where](std::vector<SocketAddress> addresses) -> std::unique_ptr<NetworkAddress> {
+            return std::make_unique<UvNetworkAddress>(io, filter,
+                                                      detail::targetOfHost(parsed, std::move(addresses), where));
           })
           .attach(resolver_);
     });
@@ -202,7 +170,7 @@ public:
                       fmt::format("adoptListener: descriptor {} is no stream socket, TCP or Unix", socket.get()),
                       std::make_error_code(std::errc::not_a_socket), where);
     const SocketAddress address = SocketAddress::ofSocket(socket.get(), where);
-    requireListening(filter_, address, address.toString(), where);
+    detail::requireListening(filter_.get(), address, address.toString(), where);
     return detail::newListener(io_.uvEventPort().uvLoop(), std::move(socket), address, filter_, options, where);
   }
 
@@ -216,11 +184,6 @@ private:
   AsyncIo& io_;
   std::shared_ptr<Resolver> resolver_; // shared with the look-ups that are pending
   Filter filter_;
-
-  std::unique_ptr<NetworkAddress> newAddress(std::vector<SocketAddress> addresses, std::string name,
-                                             bool isWildcard) const {
-    return std::make_unique<UvNetworkAddress>(Target{io_, std::move(addresses), filter_, std::move(name), isWildcard});
-  }
 };
 
 } // namespace

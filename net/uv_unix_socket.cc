@@ -46,11 +46,15 @@ OwnedDescriptor bindUnixSocket(const SocketAddress& address, std::string_view op
   if (::bind(socket.get(), address.get(), address.size()) == 0) return socket;
   const int status = uv_translate_sys_error(errno);
   if (status != UV_EADDRINUSE || address.isAbstract()) throw uvException(status, operation, where);
+  throwUnixPathTaken(operation, where);
+}
+
+void throwUnixPathTaken(std::string_view operation, std::source_location where) {
   throw Exception(
       Exception::Kind::FAILED,
       fmt::format("{}: there is a file of that name (EADDRINUSE); remove it if nobody listens there any more",
                   operation),
-      uvErrorCode(status), where);
+      uvErrorCode(UV_EADDRINUSE), where);
 }
 
 std::unique_ptr<AsyncIoStream> connectUnixSocket(uv_loop_t* loop, const SocketAddress& address,

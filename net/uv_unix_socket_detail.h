@@ -52,6 +52,9 @@ private:
 /// A socket that is bound to `address`. Throws, with `operation` in the text.
 OwnedDescriptor bindUnixSocket(const SocketAddress& address, std::string_view operation, std::source_location where);
 
+/// What it throws for a path that exists.
+[[noreturn]] void throwUnixPathTaken(std::string_view operation, std::source_location where);
+
 /// A stream that is connected to `address`: that takes no time. Throws, with the address in the text.
 std::unique_ptr<AsyncIoStream> connectUnixSocket(uv_loop_t* loop, const SocketAddress& address,
                                                  std::source_location where);

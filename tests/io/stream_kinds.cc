@@ -14,6 +14,7 @@
 #include <troth/io/tee.h>
 #include <troth/io/testing.h>
 #include <troth/io/tty.h>
+#include <troth/net/testing.h>
 
 #include <algorithm>
 #include <random>
@@ -63,6 +64,17 @@ StreamPair newMemoryPair(IoTest&) {
   return {std::move(pipe.ends[0]), std::move(pipe.ends[1])};
 }
 
+/// A connection, as `setUp` wants it.
+StreamPair newMemoryConnection(IoTest& test, void (*setUp)(MemoryNetwork& network)) {
+  MemoryNetwork network(test.io.timer());
+  setUp(network);
+  const auto address = network.parseAddress("10.0.0.1:80").wait(test.scope);
+  const auto receiver = address->listen();
+  Promise<std::unique_ptr<AsyncIoStream>> accepted = receiver->accept();
+  auto client = address->connect().wait(test.scope);
+  return {std::move(client), std::move(accepted).wait(test.scope)};
+}
+
 StreamPair newTerminalPair(IoTest& test) {
   PseudoTerminal pty = newPseudoTerminal();
   makeRaw(pty.terminal.get());
@@ -81,6 +93,18 @@ StreamPair newTerminalPair(IoTest& test) {
 const std::vector<PairKind>& pairKinds() {
   static const std::vector<PairKind> kinds{
       {"a pipe in memory", newMemoryPair, {.breakOff = breakPump}},
+      {"a connection in memory",
+       [](IoTest& test) { return newMemoryConnection(test, [](MemoryNetwork&) {}); },
+       {.breakOff = breakPump}},
+      {"a connection in memory that is going to be reset, with short reads",
+       [](IoTest& test) {
+         return newMemoryConnection(test, [](MemoryNetwork& network) {
+           for (const auto direction : {MemoryNetwork::Direction::TO_SERVER, MemoryNetwork::Direction::TO_CLIENT})
+             network.resetAfter("10.0.0.1", direction, std::uint64_t(1) << 40); // never
+           network.shortReads("10.0.0.1", 1000);
+         });
+       },
+       {}},
       {"a Unix socket", [](IoTest& test) { return newStreamPair(test.io); }, {.breakOff = breakUnix}},
       {"TCP",
        [](IoTest& test) { return newTcpStreamPair(test.io); },

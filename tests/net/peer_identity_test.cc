@@ -92,15 +92,3 @@ TEST_CASE_FIXTURE(IoTest, "a client that has reset its connection before it is a
   CHECK(dynamic_cast<const UnknownPeerIdentity*>(connection.peerIdentity.get()) != nullptr);
   CHECK(kindName(thrownBy([&] { peerAddressOf(*connection.stream); })) == "DISCONNECTED");
 }
-
-TEST_CASE_FIXTURE(IoTest, "an authenticated accept that is cancelled when its connection is there loses nothing (R5)") {
-  const auto receiver = listenOn(*this);
-  const Peer client = connectTo(receiver->getPort());
-  {
-    Promise<AuthenticatedStream> accepted = receiver->acceptAuthenticated();
-    while (!accepted.poll(scope)) {}
-  }
-  Promise<StreamPtr> again = receiver->accept();
-  REQUIRE(again.poll(scope));
-  CHECK(std::move(again).wait(scope) != nullptr);
-}

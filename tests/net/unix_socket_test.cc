@@ -201,19 +201,6 @@ TEST_CASE_FIXTURE(IoTest, "a Unix socket whose queue is full is OVERLOADED, and 
   }
 }
 
-TEST_CASE_FIXTURE(IoTest, "a connection over a Unix socket that is dropped is closed, and the next one is accepted (R5)") {
-  const TemporaryDirectory directory;
-  const std::string text = "unix:" + directory.inside("socket");
-  const auto receiver = listenOn(*this, text);
-  { Promise<StreamPtr> dropped = parse(*this, text)->connect(); }
-  const StreamPtr first = receiver->accept().wait(scope);
-  CHECK(first->tryReadChunk().wait(scope).empty());
-  Promise<StreamPtr> accept = receiver->accept();
-  REQUIRE(!accept.poll(scope));
-  const StreamPtr client = parse(*this, text)->connect().wait(scope);
-  CHECK(std::move(accept).wait(scope) != nullptr);
-}
-
 TEST_CASE_FIXTURE(IoTest, "without a single descriptor a Unix receiver pauses and then goes on, the client kept (A1)") {
   const TemporaryDirectory directory;
   const auto receiver = listenOn(*this, "unix:" + directory.inside("socket"));
@@ -230,23 +217,3 @@ TEST_CASE_FIXTURE(IoTest, "without a single descriptor a Unix receiver pauses an
   stream->write("hello").wait(scope);
   CHECK(client.receive(5) == "hello");
 }
-
-namespace {
-
-Promise<void> overUnixSocket(IoTest& test) {
-  const TemporaryDirectory directory;
-  const auto network = newNetwork(test.io);
-  const std::string text = "unix:" + directory.inside("socket");
-  const auto address = co_await network->parseAddress(text);
-  const auto receiver = address->listen();
-  Promise<StreamPtr> accepted = receiver->accept();
-  const StreamPtr client = co_await address->connect();
-  co_await client->write("hello");
-  const StreamPtr server = co_await std::move(accepted);
-  const Chunk chunk = co_await server->tryReadChunk();
-  CHECK(chunk.text() == "hello");
-}
-
-} // namespace
-
-TEST_CASE("listening on a Unix socket, connecting and closing can be cancelled at every step (R5)") { CHECK(cancelSweep(overUnixSocket) > 2); }

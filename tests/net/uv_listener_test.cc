@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests of accepting connections: order, cancellation, the receiver's end, and life without descriptors.
+// Tests of accepting connections from the system: what is taken ahead, and life without descriptors. What holds for all
+// receivers is in network_contract_test.cc.
 #include "loopback.h"
 
 #include <troth/runtime/uv/uv_event_port.h>
@@ -37,29 +38,6 @@ Peer namedClient(std::uint16_t port, char name) {
 
 } // namespace
 
-TEST_CASE_FIXTURE(IoTest, "an accept completes when a client has connected") {
-  const auto receiver = listenOn(*this);
-  Promise<StreamPtr> accept = receiver->accept();
-  REQUIRE(!accept.poll(scope));
-  Peer client = namedClient(receiver->getPort(), 'a');
-  const StreamPtr stream = std::move(accept).wait(scope);
-  CHECK(nameOf(*stream, scope) == 'a');
-  stream->write("hello").wait(scope);
-  CHECK(client.receive(5) == "hello");
-}
-
-TEST_CASE_FIXTURE(IoTest, "an accept never completes inside the call, even if a client waits") {
-  const auto receiver = listenOn(*this);
-  const Peer client = connectTo(receiver->getPort());
-  scope.poll();
-  Promise<StreamPtr> accept = receiver->accept();
-  bool taken = false;
-  Promise<void> then = std::move(accept).then([&](StreamPtr) { taken = true; }).eagerlyEvaluate(nullptr);
-  CHECK(!taken);
-  std::move(then).wait(scope);
-  CHECK(taken);
-}
-
 TEST_CASE_FIXTURE(IoTest, "64 connections at once, more than are taken ahead, are all accepted in order") {
   const auto receiver = listenOn(*this);
   std::vector<Peer> clients;
@@ -87,75 +65,6 @@ TEST_CASE_FIXTURE(IoTest, "no more than 33 connections are taken from the system
   CHECK(ahead > 0);
 }
 
-TEST_CASE_FIXTURE(IoTest, "a cancelled accept consumes nothing: the next one gets the connection (R5)") {
-  const auto receiver = listenOn(*this);
-  {
-    Promise<StreamPtr> accept = receiver->accept();
-    REQUIRE(!accept.poll(scope));
-  }
-  const Peer client = namedClient(receiver->getPort(), 'a');
-  scope.poll();
-  CHECK(nameOf(*receiver->accept().wait(scope), scope) == 'a');
-}
-
-TEST_CASE_FIXTURE(IoTest, "an accept that is cancelled when its connection is there loses nothing, and the order stays") {
-  const auto receiver = listenOn(*this);
-  std::vector<Peer> clients;
-  for (const char name : {'a', 'b', 'c'}) clients.push_back(namedClient(receiver->getPort(), name));
-  for (int i = 0; i < 5; ++i) {
-    Promise<StreamPtr> accept = receiver->accept();
-    while (!accept.poll(scope)) {}
-  }
-  for (const char name : {'a', 'b', 'c'}) CHECK(nameOf(*receiver->accept().wait(scope), scope) == name);
-}
-
-TEST_CASE_FIXTURE(IoTest, "an accept while another is pending is refused, and the pending one goes on") {
-  const auto receiver = listenOn(*this);
-  Promise<StreamPtr> accept = receiver->accept();
-  const Exception e = thrownBy([&] { (void)receiver->accept(); });
-  CHECK((e.kind() == Exception::Kind::FAILED));
-  CHECK(contains(e.description(), "another accept"));
-  CHECK(madeIn(e, "uv_listener_test.cc"));
-  const Peer client = namedClient(receiver->getPort(), 'a');
-  REQUIRE((scope.poll(), true));
-  while (!accept.poll(scope)) {}
-  const Exception untaken = thrownBy([&] { (void)receiver->accept(); });
-  CHECK(contains(untaken.description(), "not been taken"));
-  CHECK(nameOf(*std::move(accept).wait(scope), scope) == 'a');
-}
-
-TEST_CASE_FIXTURE(IoTest, "a receiver that is destroyed under a pending accept rejects it (R9)") {
-  auto receiver = listenOn(*this);
-  const std::string name = receiver->toString();
-  Promise<StreamPtr> accept = receiver->accept();
-  REQUIRE(!accept.poll(scope));
-  receiver.reset();
-  REQUIRE(accept.poll(scope));
-  const Exception e = failureOf(std::move(accept), scope);
-  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
-  CHECK(contains(e.description(), "receiver was destroyed"));
-  CHECK(contains(e.description(), "127.0.0.1:"));
-  CHECK(madeIn(e, "uv_listener_test.cc"));
-}
-
-TEST_CASE_FIXTURE(IoTest, "an accept's promise may be dropped after its receiver, pending or ready (R9)") {
-  for (const bool ready : {false, true}) {
-    CAPTURE(ready);
-    auto receiver = listenOn(*this);
-    Peer client;
-    {
-      Promise<StreamPtr> accept = receiver->accept();
-      if (ready) {
-        client = connectTo(receiver->getPort());
-        while (!accept.poll(scope)) {}
-      }
-      receiver.reset();
-      scope.poll();
-    }
-    if (ready) CHECK(client.isClosed());
-  }
-}
-
 TEST_CASE_FIXTURE(IoTest, "connections that nobody has accepted are closed with the receiver") {
   auto receiver = listenOn(*this);
   std::vector<Peer> clients;
@@ -164,40 +73,6 @@ TEST_CASE_FIXTURE(IoTest, "connections that nobody has accepted are closed with 
   receiver.reset();
   scope.poll();
   for (Peer& client : clients) CHECK(client.isClosed());
-}
-
-TEST_CASE_FIXTURE(IoTest, "a receiver that is destroyed with an accept ready closes the connections behind it at once") {
-  auto receiver = listenOn(*this);
-  std::vector<Peer> clients;
-  for (const char name : {'a', 'b', 'c'}) clients.push_back(namedClient(receiver->getPort(), name));
-  Promise<StreamPtr> accept = receiver->accept();
-  while (!accept.poll(scope)) {}
-  scope.poll();
-  receiver.reset();
-  scope.poll();
-  CHECK(clients[1].isReadable()); // its end
-  CHECK(clients[2].isReadable());
-  CHECK(nameOf(*std::move(accept).wait(scope), scope) == 'a');
-}
-
-TEST_CASE_FIXTURE(IoTest, "a continuation of an accept may destroy the receiver") {
-  auto receiver = listenOn(*this);
-  const Peer client = namedClient(receiver->getPort(), 'a');
-  Promise<StreamPtr> accept = receiver->accept().then([&](StreamPtr stream) {
-    receiver.reset();
-    return stream;
-  });
-  CHECK(nameOf(*std::move(accept).wait(scope), scope) == 'a');
-}
-
-TEST_CASE_FIXTURE(IoTest, "accepted connections outlive their receiver") {
-  auto receiver = listenOn(*this);
-  Peer client = connectTo(receiver->getPort());
-  const StreamPtr stream = receiver->accept().wait(scope);
-  receiver.reset();
-  scope.poll();
-  stream->write("still here").wait(scope);
-  CHECK(client.receive(10) == "still here");
 }
 
 TEST_CASE_FIXTURE(IoTest, "a client that has gone before it was accepted does not disturb the next (A2)") {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests of the network: addresses, listening, connecting, names, and cancelling each of them.
+// Tests of what is the system's own in its network: ports, silence, look-ups. What holds for all networks is in
+// network_contract_test.cc.
 #include "loopback.h"
 #include "resolver.h"
 
@@ -44,76 +45,7 @@ struct SilentPort {
 
 } // namespace
 
-// ----------------------------------------------------------------------------------------- addresses
-
-TEST_CASE_FIXTURE(IoTest, "an address is told as it was given, with its port") {
-  CHECK(parse(*this, "127.0.0.1:7000")->toString() == "127.0.0.1:7000");
-  CHECK(parse(*this, "[::1]:7000")->toString() == "[::1]:7000");
-  CHECK(parse(*this, "::1", 80)->toString() == "[::1]:80");
-  CHECK(parse(*this, "*:7000")->toString() == "*:7000");
-  CHECK(parse(*this, "*", 80)->toString() == "*:80");
-  CHECK(parse(*this, "localhost:7000")->toString() == "localhost:7000");
-  CHECK(parse(*this, "localhost", 81)->toString() == "localhost:81");
-  CHECK(parse(*this, "127.0.0.1")->toString() == "127.0.0.1:0");
-}
-
-TEST_CASE_FIXTURE(IoTest, "text that is no address rejects the promise, not the call, before anybody is asked (N1)") {
-  const auto network = newNetwork(io);
-  for (const std::string& text : {std::string("host:x"), std::string("127.1"), std::string("localhost\0.evil.example", 23), std::string()}) {
-    CAPTURE(text);
-    Promise<AddressPtr> address = network->parseAddress(text);
-    REQUIRE(address.poll(scope));
-    const Exception e = failureOf(std::move(address), scope);
-    CHECK((e.kind() == Exception::Kind::FAILED));
-    CHECK(contains(e.description(), "invalid address"));
-    CHECK(madeIn(e, "uv_network_test.cc"));
-  }
-}
-
 // ----------------------------------------------------------------------------------------- listening
-
-TEST_CASE_FIXTURE(IoTest, "listening on each kind of address gives a port, and connecting to it a connection") {
-  for (const std::string_view text : {"127.0.0.1:0", "[::1]:0", "localhost:0", "127.0.0.1", "::1"}) {
-    CAPTURE(text);
-    const auto receiver = listenOn(*this, text);
-    CHECK(receiver->getPort() != 0);
-    CHECK(receiver->toString().ends_with(":" + std::to_string(receiver->getPort())));
-    CHECK((receiver->toString().starts_with("127.0.0.1:") || receiver->toString().starts_with("[::1]:")));
-    Promise<StreamPtr> accepted = receiver->accept();
-    StreamPtr client = parse(*this, receiver->toString())->connect().wait(scope);
-    StreamPair pair{std::move(client), std::move(accepted).wait(scope)};
-    talk(pair, scope);
-  }
-}
-
-TEST_CASE_FIXTURE(IoTest, "listening on all addresses takes connections over IPv4 and IPv6") {
-  const auto receiver = listenOn(*this, "*:0");
-  REQUIRE(receiver->getPort() != 0);
-  CHECK((receiver->toString() == "[::]:" + std::to_string(receiver->getPort()) || receiver->toString() == withPort("0.0.0.0", receiver->getPort())));
-  for (const std::string_view host : {"127.0.0.1", "[::1]", "localhost"}) {
-    CAPTURE(host);
-    Promise<StreamPtr> accepted = receiver->accept();
-    StreamPtr client = parse(*this, withPort(host, receiver->getPort()))->connect().wait(scope);
-    StreamPair pair{std::move(client), std::move(accepted).wait(scope)};
-    talk(pair, scope);
-  }
-}
-
-TEST_CASE_FIXTURE(IoTest, "a port that is in use is FAILED and names the address (A7)") {
-  const auto receiver = listenOn(*this);
-  const std::string text = receiver->toString();
-  const Exception e = thrownBy([&] { listenOn(*this, text); });
-  CHECK((e.kind() == Exception::Kind::FAILED));
-  CHECK((e.code() == std::errc::address_in_use));
-  CHECK(contains(e.description(), "cannot listen on " + text));
-  CHECK(contains(e.description(), "EADDRINUSE"));
-  const Exception byName = thrownBy([&] { listenOn(*this, withPort("localhost", receiver->getPort())); });
-  CHECK((byName.kind() == Exception::Kind::FAILED));
-  CHECK(contains(byName.description(), withPort("localhost", receiver->getPort())));
-  const Exception wildcard = thrownBy([&] { listenOn(*this, withPort("*", receiver->getPort())); });
-  CHECK((wildcard.kind() == Exception::Kind::FAILED));
-  CHECK(contains(wildcard.description(), withPort("*", receiver->getPort())));
-}
 
 TEST_CASE_FIXTURE(IoTest, "a port whose connections have just ended can be listened on again at once (A7)") {
   auto receiver = listenOn(*this);
@@ -141,55 +73,6 @@ TEST_CASE_FIXTURE(IoTest, "an address that this machine does not have cannot be 
 
 // ---------------------------------------------------------------------------------------- connecting
 
-TEST_CASE_FIXTURE(IoTest, "a refused connection is DISCONNECTED and names the address (S6)") {
-  for (const Family family : {Family::IPV4, Family::IPV6}) {
-    const std::string text = withPort(family == Family::IPV4 ? "127.0.0.1" : "[::1]", unusedPort(family));
-    CAPTURE(text);
-    const Exception e = failureOf(parse(*this, text)->connect(), scope);
-    CHECK((e.kind() == Exception::Kind::DISCONNECTED));
-    CHECK((e.code() == std::errc::connection_refused));
-    CHECK(contains(e.description(), "cannot connect to " + text));
-    CHECK(contains(e.description(), "ECONNREFUSED"));
-    CHECK(madeIn(e, "uv_network_test.cc"));
-  }
-}
-
-TEST_CASE_FIXTURE(IoTest, "connecting to all addresses or to no port is refused as a misuse") {
-  const Exception wildcard = thrownBy([&] { (void)parse(*this, "*:7000")->connect(); });
-  CHECK((wildcard.kind() == Exception::Kind::FAILED));
-  CHECK(contains(wildcard.description(), "*:7000"));
-  CHECK(contains(wildcard.description(), "for listening"));
-  CHECK(madeIn(wildcard, "uv_network_test.cc"));
-  const Exception portless = thrownBy([&] { (void)parse(*this, "127.0.0.1")->connect(); });
-  CHECK((portless.kind() == Exception::Kind::FAILED));
-  CHECK(contains(portless.description(), "no port"));
-  CHECK(madeIn(portless, "uv_network_test.cc"));
-}
-
-TEST_CASE_FIXTURE(IoTest, "the address and the network may go while a connection is made") {
-  const auto receiver = listenOn(*this);
-  Promise<StreamPtr> accepted = receiver->accept();
-  auto network = newNetwork(io);
-  AddressPtr address = network->parseAddress(receiver->toString()).wait(scope);
-  Promise<StreamPtr> connecting = address->connect();
-  address.reset();
-  network.reset();
-  StreamPair pair{std::move(connecting).wait(scope), std::move(accepted).wait(scope)};
-  talk(pair, scope);
-}
-
-TEST_CASE_FIXTURE(IoTest, "one address makes many connections, also at the same time") {
-  const auto receiver = listenOn(*this);
-  const AddressPtr address = parse(*this, receiver->toString());
-  std::vector<Promise<StreamPtr>> connecting;
-  for (int i = 0; i < 20; ++i) connecting.push_back(address->connect());
-  for (Promise<StreamPtr>& promise : connecting) {
-    const StreamPtr stream = std::move(promise).wait(scope);
-    CHECK(stream != nullptr);
-  }
-  for (int i = 0; i < 20; ++i) CHECK(receiver->accept().wait(scope) != nullptr);
-}
-
 TEST_CASE_FIXTURE(IoTest, "a connection that is neither made nor refused can be cancelled, and timed out (R5, S6)") {
   SilentPort silent;
   const AddressPtr address = parse(*this, withPort("127.0.0.1", silent.port));
@@ -209,27 +92,7 @@ TEST_CASE_FIXTURE(IoTest, "a connection that is neither made nor refused can be 
   CHECK(activeHandles(*this, "tcp") == 0);
 }
 
-TEST_CASE_FIXTURE(IoTest, "a connection that is cancelled when it was made is closed (R5)") {
-  const auto receiver = listenOn(*this);
-  Promise<StreamPtr> accepted = receiver->accept();
-  {
-    Promise<StreamPtr> connecting = parse(*this, receiver->toString())->connect();
-    while (!connecting.poll(scope)) {}
-  }
-  const StreamPtr server = std::move(accepted).wait(scope);
-  CHECK(server->tryReadChunk().wait(scope).empty());
-}
-
 // ----------------------------------------------------------------------------------- several addresses
-
-TEST_CASE_FIXTURE(IoTest, "the addresses of a name are tried in turn until one accepts (S6)") {
-  const FakeHost host("two.troth.test", {"::1", "127.0.0.1"});
-  const auto receiver = listenOn(*this, "127.0.0.1:0"); // on the second alone
-  Promise<StreamPtr> accepted = receiver->accept();
-  StreamPtr client = parse(*this, withPort("two.troth.test", receiver->getPort()))->connect().wait(scope);
-  StreamPair pair{std::move(client), std::move(accepted).wait(scope)};
-  talk(pair, scope);
-}
 
 TEST_CASE_FIXTURE(IoTest, "an address that does not answer is not waited for: the next one is tried beside it (S6)") {
   const FakeHost host("dead.troth.test", {"127.0.0.1", "::1"});
@@ -258,20 +121,6 @@ TEST_CASE_FIXTURE(IoTest, "connecting ends when its time is up, and the text say
   CHECK(activeHandles(*this, "tcp") == 0);
 }
 
-TEST_CASE_FIXTURE(IoTest, "if all addresses of a name refuse, the text lists each with its reason (S6)") {
-  const FakeHost host("two.troth.test", {"127.0.0.1", "::1"});
-  std::uint16_t port = unusedPort();
-  const Exception e = failureOf(parse(*this, withPort("two.troth.test", port))->connect(), scope);
-  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
-  CHECK((e.code() == std::errc::connection_refused));
-  CHECK(contains(e.description(), "cannot connect to " + withPort("two.troth.test", port) + ": "));
-  const std::size_t first = e.description().find(withPort("127.0.0.1", port) + ": connection refused");
-  const std::size_t second = e.description().find(withPort("[::1]", port) + ": connection refused");
-  REQUIRE(first != std::string_view::npos);
-  REQUIRE(second != std::string_view::npos);
-  CHECK(first < second);
-}
-
 TEST_CASE_FIXTURE(IoTest, "listening on a name takes the first of its addresses that this machine has") {
   const FakeHost host("elsewhere.troth.test", {"203.0.113.77", "127.0.0.1"});
   CHECK(listenOn(*this, "elsewhere.troth.test:0")->toString().starts_with("127.0.0.1:"));
@@ -283,22 +132,9 @@ TEST_CASE_FIXTURE(IoTest, "listening on a name takes the first of its addresses 
 
 // ------------------------------------------------------------------------------------------- look-ups
 
-TEST_CASE_FIXTURE(IoTest, "a name that does not exist is FAILED and quoted") {
-  const FakeHost host("no-such-host.invalid", EAI_NONAME);
-  const Exception e = failureOf(newNetwork(io)->parseAddress("no-such-host.invalid:80"), scope);
-  CHECK((e.kind() == Exception::Kind::FAILED));
-  CHECK(contains(e.description(), "\"no-such-host.invalid\""));
-  CHECK(contains(e.description(), "ENOTFOUND") + contains(e.description(), "EAI_NONAME") == 1);
-  CHECK(madeIn(e, "uv_network_test.cc"));
-}
-
-TEST_CASE_FIXTURE(IoTest, "a name server that cannot be asked is OVERLOADED, and other failures are FAILED") {
-  const FakeHost busy("busy.troth.test", EAI_AGAIN);
-  CHECK((failureOf(newNetwork(io)->parseAddress("busy.troth.test"), scope).kind() == Exception::Kind::OVERLOADED));
+TEST_CASE_FIXTURE(IoTest, "a look-up for which the system has no memory is OVERLOADED") {
   const FakeHost memory("memory.troth.test", EAI_MEMORY);
   CHECK((failureOf(newNetwork(io)->parseAddress("memory.troth.test"), scope).kind() == Exception::Kind::OVERLOADED));
-  const FakeHost broken("broken.troth.test", EAI_FAIL);
-  CHECK((failureOf(newNetwork(io)->parseAddress("broken.troth.test"), scope).kind() == Exception::Kind::FAILED));
 }
 
 TEST_CASE_FIXTURE(IoTest, "a name without any address is an error, not an empty address") {
@@ -399,17 +235,6 @@ TEST_CASE_FIXTURE(IoTest, "a resolver that finds no address at all, and no error
   CHECK(madeIn(e, "uv_network_test.cc"));
 }
 
-TEST_CASE_FIXTURE(IoTest, "an address that was cloned is as good, when the first and the network are gone, and is not looked up again") {
-  const FakeHost host("one.troth.test", {"127.0.0.1"});
-  const auto receiver = listenOn(*this);
-  AddressPtr address = parse(*this, withPort("one.troth.test", receiver->getPort()));
-  const AddressPtr clone = address->clone();
-  address.reset();
-  CHECK(clone->toString() == withPort("one.troth.test", receiver->getPort()));
-  CHECK(clone->connect().wait(scope) != nullptr);
-  CHECK(host.lookups() == 1);
-}
-
 TEST_CASE_FIXTURE(IoTest, "a resolver that does not answer is bounded by the caller's deadline (N4)") {
   FakeHost host("silent.troth.test", {"127.0.0.1"});
   host.hold();
@@ -468,23 +293,8 @@ Promise<void> conversation(IoTest& test, std::string host) {
   co_await std::move(server);
 }
 
-Promise<void> overNumericAddress(IoTest& test) { return conversation(test, "127.0.0.1"); }
 Promise<void> overName(IoTest& test) { return conversation(test, "localhost"); }
-
-Promise<void> refused(IoTest& test) {
-  const AddressPtr address = co_await newNetwork(test.io)->parseAddress(withPort("127.0.0.1", unusedPort()));
-  try {
-    const StreamPtr stream = co_await address->connect();
-    FAIL("connected");
-  } catch (const Exception& e) {
-    CHECK((e.kind() == Exception::Kind::DISCONNECTED));
-  }
-}
 
 } // namespace
 
-TEST_CASE("listening, connecting, an echo and closing can be cancelled at every step (R5)") { CHECK(cancelSweep(overNumericAddress) > 10); }
-
-TEST_CASE("the same over a name, with its look-ups, can be cancelled at every step (R5, R14)") { CHECK(cancelSweep(overName) > 10); }
-
-TEST_CASE("a refused connection can be cancelled at every step (R5)") { CHECK(cancelSweep(refused) > 1); }
+TEST_CASE("a look-up, listening, connecting, an echo and closing can be cancelled at every step (R5, R14)") { CHECK(cancelSweep(overName) > 10); }
