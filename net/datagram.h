@@ -57,7 +57,7 @@ class DatagramSocket {
 public:
   /// The most bytes that a datagram can have; over IPv4 a few less, 65507.
   static constexpr std::size_t MAX_SIZE = 65535;
-  /// The most datagrams that a socket has received ahead of those who ask for them.
+  /// The most datagrams that a receive takes along for the next ones, beside its own.
   static constexpr std::size_t MOST_AHEAD = 15;
 
   virtual ~DatagramSocket() = default;
@@ -72,8 +72,8 @@ public:
   ///               there is no way to `to`, and for a connected socket's unreachable peer, as above; UNIMPLEMENTED if
   ///               the socket is none for addresses like `to`.
   /// Cancellation: clean while pending: nothing is sent, neither whole nor in part.
-  /// Lifetime:     `bytes` and this socket stay alive until the promise completes or is destroyed; `to` is needed only
-  ///               during the call.
+  /// Lifetime:     `bytes` stays alive until the promise completes or is destroyed, which may be after this socket;
+  ///               `to` is needed only during the call.
   /// Overlap:      any number of sends; those that wait go in the order in which they were begun.
   /// Misuse:       throws FAILED at once if the socket is connected.
   virtual Promise<void> send(std::span<const std::byte> bytes, const SocketAddress& to,
@@ -110,8 +110,8 @@ public:
   /// Errors:       those of send(), for the first datagram. (Of a connected socket's unreachable peer, what is reported
   ///               in between may go unheard.)
   /// Cancellation: clean while pending: none is sent.
-  /// Lifetime:     `datagrams`, their bytes, their addresses and this socket stay alive until the promise completes or
-  ///               is destroyed.
+  /// Lifetime:     `datagrams`, their bytes and their addresses stay alive until the promise completes or is destroyed,
+  ///               which may be after this socket.
   /// Overlap:      as send().
   /// Misuse:       throws FAILED at once for a `to` that is null, unless the socket is connected, where all must be.
   virtual Promise<std::size_t> sendMany(std::span<const OutgoingDatagram> datagrams,
