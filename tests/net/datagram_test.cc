@@ -396,12 +396,12 @@ TEST_CASE_FIXTURE(IoTest, "a connected socket's peer that nobody is at is report
 }
 
 TEST_CASE_FIXTURE(IoTest, "an unreachable peer that is reported while nobody waits is told to the next receive") {
-  const SocketPtr server = bindTo(*this);
+  SocketPtr server = bindTo(*this);
   const SocketPtr client = connectedTo(*this, *server);
   server->send("before", client->localAddress()).wait(scope);
   CHECK(receiveText(*this, *client) == "before"); // from here on libuv watches
   const std::string address = server->localAddress().toString();
-  const_cast<SocketPtr&>(server).reset();
+  server.reset();
   client->send("lost").wait(scope);
   CHECK(sleeps(*this));
   CHECK((failureOf(client->receive(), scope).code() == std::errc::connection_refused));
@@ -420,6 +420,24 @@ TEST_CASE_FIXTURE(IoTest, "a receive that is destroyed with its error leaves the
   }
   CHECK((failureOf(client->receive(), scope).code() == std::errc::connection_refused));
 }
+
+#ifdef IP_RECVERR
+TEST_CASE_FIXTURE(IoTest, "a receive goes on waiting when the socket looks failed and is not") {
+  const std::string address = unusedAddress(*this);
+  const SocketPtr client = parse(*this, address)->connectDatagram();
+  const int on = 1;
+  REQUIRE(setsockopt(*client->descriptor(), IPPROTO_IP, IP_RECVERR, &on, sizeof on) == 0);
+  client->send("anybody?").wait(scope);
+  CHECK((failureOf(client->receive(), scope).code() == std::errc::connection_refused));
+  Promise<Datagram> receive = client->receive(); // the error is still in the queue of errors
+  CHECK(staysPending(*this, receive));
+  char bytes[64];
+  REQUIRE(recv(*client->descriptor(), bytes, sizeof bytes, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0);
+  const SocketPtr server = bindTo(*this, address);
+  server->send("now", client->localAddress()).wait(scope);
+  CHECK(std::move(receive).wait(scope).bytes.text() == "now");
+}
+#endif
 
 TEST_CASE_FIXTURE(IoTest, "a socket that is not connected does not hear of peers that nobody is at (S7)") {
   const SocketPtr client = bindTo(*this);
@@ -455,8 +473,10 @@ TEST_CASE_FIXTURE(IoTest, "a port that is taken is refused with the address, unl
 
   const SocketPtr shared = bindTo(*this, "127.0.0.1:0", {.reuseAddress = true});
   CHECK(bindTo(*this, shared->localAddress().toString(), {.reuseAddress = true})->localAddress() == shared->localAddress());
+#ifdef __linux__
   const SocketPtr port = bindTo(*this, "127.0.0.1:0", {.reusePort = true});
   CHECK(bindTo(*this, port->localAddress().toString(), {.reusePort = true})->localAddress() == port->localAddress());
+#endif
 }
 
 TEST_CASE_FIXTURE(IoTest, "\"*\" takes IPv6 and IPv4 in one socket, and an IPv4 peer has an IPv4 address") {
@@ -673,6 +693,21 @@ TEST_CASE_FIXTURE(IoTest, "a send to a full socket waits until there is room, an
   for (const char* text : {"first", "second", "third", "fourth"}) CHECK(full.peer.receiveSome() == text);
   CHECK(sleeps(*this)); // nobody watches for room any more
   CHECK(activeHandles(*this, "poll") <= 1); // the loop's own
+}
+
+TEST_CASE_FIXTURE(IoTest, "a send does not overtake one that waits, even if there is room again") {
+  FullSocket full(*this);
+  full.fill(*this);
+  Promise<void> first = full.socket->send("first");
+  CHECK(!first.poll(scope));
+  full.empty();
+  Promise<void> second = full.socket->send("second");
+  const OutgoingDatagram datagram{bytesOf("third")};
+  Promise<std::size_t> third = full.socket->sendMany({&datagram, 1});
+  std::move(third).wait(scope);
+  std::move(second).wait(scope);
+  std::move(first).wait(scope);
+  for (const char* text : {"first", "second", "third"}) CHECK(full.peer.receiveSome() == text);
 }
 
 TEST_CASE_FIXTURE(IoTest, "a send that is cancelled while it waits is never sent, and its memory is left alone (R9)") {
