@@ -2,6 +2,7 @@
 // What every network does in the same way.
 #include <troth/net/network.h>
 
+#include <troth/net/datagram.h>
 #include <troth/net/peer_identity.h>
 
 #include <utility>
@@ -18,6 +19,14 @@ Promise<AuthenticatedStream> NetworkAddress::connectAuthenticated(ConnectOptions
   return connect(options, where).then([](std::unique_ptr<AsyncIoStream> stream) {
     return authenticate(std::move(stream));
   });
+}
+
+std::unique_ptr<DatagramSocket> NetworkAddress::bindDatagram(DatagramOptions, std::source_location where) {
+  throw Exception(Exception::Kind::UNIMPLEMENTED, "bindDatagram: this network has no datagrams", {}, where);
+}
+
+std::unique_ptr<DatagramSocket> NetworkAddress::connectDatagram(DatagramOptions, std::source_location where) {
+  throw Exception(Exception::Kind::UNIMPLEMENTED, "connectDatagram: this network has no datagrams", {}, where);
 }
 
 std::unique_ptr<ConnectionReceiver> Network::adoptListener(OwnedDescriptor, ListenOptions, std::source_location where) {

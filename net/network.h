@@ -20,6 +20,7 @@ namespace troth {
 inline namespace v0 {
 
 class AsyncIo;
+class DatagramSocket; // troth/net/datagram.h
 class Resolver;
 struct AuthenticatedStream; // troth/net/peer_identity.h
 
@@ -90,6 +91,32 @@ struct ConnectOptions {
   TcpOptions tcp = TcpOptions();
 };
 
+/// How a datagram socket behaves (troth/net/datagram.h). What is left empty is the system's choice.
+struct DatagramOptions {
+  /// Whether others may bind the same address, if they want it, too (SO_REUSEADDR): each gets what is sent to a group
+  /// or broadcast, and of the rest, on Linux, the last one gets all.
+  bool reuseAddress = false;
+  /// Whether others of this user may bind the same address, each with this option; the system shares the datagrams out
+  /// among them by their senders (SO_REUSEPORT). UNIMPLEMENTED where the system has no such thing.
+  bool reusePort = false;
+  /// As ListenOptions::ipv6Only.
+  bool ipv6Only = false;
+  /// Whether it may send to broadcast addresses (SO_BROADCAST).
+  bool broadcast = false;
+  /// Whether this machine gets what the socket sends to groups that sockets of this machine have joined.
+  bool multicastLoop = true;
+  /// How many routers what it sends may pass, 1 to 255: to one receiver, and to a group, where 0 is this machine and 1,
+  /// the system's choice, this network.
+  std::optional<unsigned> ttl = std::nullopt;
+  std::optional<unsigned> multicastTtl = std::nullopt;
+  /// The name of the network interface by which it sends to groups.
+  std::string multicastInterface = {};
+  /// How many bytes, with what the system adds to each datagram, may wait in the kernel (SO_RCVBUF, SO_SNDBUF). The
+  /// system has limits of its own, and keeps to them silently (Linux: net.core.rmem_max, net.core.wmem_max).
+  std::optional<std::size_t> receiveBuffer = std::nullopt;
+  std::optional<std::size_t> sendBuffer = std::nullopt;
+};
+
 /// Where to connect or listen: one address or, behind a name, several.
 class NetworkAddress {
 public:
@@ -126,6 +153,24 @@ public:
   /// it.
   virtual std::unique_ptr<ConnectionReceiver> listen(ListenOptions options = ListenOptions(),
                                                      std::source_location where = std::source_location::current()) = 0;
+
+  /// Makes a socket for datagrams (UDP) at the first of the addresses that exists on this machine: for a server, or
+  /// with port 0, which is any, for a client of several peers. "*" takes IPv6 and IPv4 in one socket, unless told
+  /// otherwise.
+  ///
+  /// Throws FAILED, with the address in its text, if the port is in use, for options out of range, or if
+  /// Network::restrictPeers() allows no peers of this kind; UNIMPLEMENTED for a Unix socket, and on a network without
+  /// datagrams.
+  virtual std::unique_ptr<DatagramSocket> bindDatagram(DatagramOptions options = DatagramOptions(),
+                                                       std::source_location where = std::source_location::current());
+
+  /// Makes a socket for datagrams to the first of the addresses to which there is a way; no peer is asked. Its own
+  /// address is of the system's choice.
+  ///
+  /// Throws as bindDatagram() does; FAILED if Network::restrictPeers() does not allow the addresses, for "*", and for
+  /// port 0; DISCONNECTED if there is no way.
+  virtual std::unique_ptr<DatagramSocket> connectDatagram(DatagramOptions options = DatagramOptions(),
+                                                          std::source_location where = std::source_location::current());
 
   /// The same address once more: without another look-up.
   virtual std::unique_ptr<NetworkAddress> clone() const = 0;
@@ -193,7 +238,8 @@ public:
   /// Addresses are judged after names are resolved, each before it is connected to, and it is this very one that is
   /// connected to; parseAddress() itself refuses nothing. Listening is refused only where no peer could be allowed: on
   /// a Unix socket without a rule for it (its peers are not judged one by one), on an IP address without a rule for
-  /// any. Throws FAILED, quoting it, for an item that is no rule.
+  /// any. A datagram is judged by its sender, and dropped unseen, or by its receiver, and refused. Throws FAILED,
+  /// quoting it, for an item that is no rule.
   virtual std::unique_ptr<Network> restrictPeers(const std::vector<std::string>& allow,
                                                  const std::vector<std::string>& deny = {},
                                                  std::source_location where = std::source_location::current()) = 0;

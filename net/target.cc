@@ -47,11 +47,11 @@ void requireAllowed(const PeerFilter* filter, const SocketAddress& address, std:
                   std::make_error_code(std::errc::permission_denied), where);
 }
 
-void requireListening(const PeerFilter* filter, const SocketAddress& address, const std::string& name,
-                      std::source_location where) {
+void requireListening(const PeerFilter* filter, const SocketAddress& address, std::string_view operation,
+                      std::string_view name, std::source_location where) {
   if (filter == nullptr || filter->allowsListening(address)) return;
   throw Exception(Exception::Kind::FAILED,
-                  fmt::format("cannot listen on {}: restrictPeers() allows no peer of such an address", name),
+                  fmt::format("{} {}: restrictPeers() allows no peer of such an address", operation, name),
                   std::make_error_code(std::errc::permission_denied), where);
 }
 

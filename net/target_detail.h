@@ -32,9 +32,10 @@ void requireConnectable(const Target& target, std::source_location where);
 /// Throws FAILED if `filter` does not allow to connect to `address`; null allows all.
 void requireAllowed(const PeerFilter* filter, const SocketAddress& address, std::source_location where);
 
-/// Throws FAILED if `filter` allows nobody who could connect to `address`; null allows all. `name` is for the text.
-void requireListening(const PeerFilter* filter, const SocketAddress& address, const std::string& name,
-                      std::source_location where);
+/// Throws FAILED if `filter` allows nobody who could reach a socket on `address`; null allows all. The text is of
+/// `operation`, such as "cannot listen on", and `name`.
+void requireListening(const PeerFilter* filter, const SocketAddress& address, std::string_view operation,
+                      std::string_view name, std::source_location where);
 
 } // namespace detail
 } // namespace v0

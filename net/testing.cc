@@ -585,7 +585,7 @@ public:
   }
   std::unique_ptr<ConnectionReceiver> listen(ListenOptions options, std::source_location where) override {
     const SocketAddress& address = target_->addresses.front(); // every address exists
-    detail::requireListening(target_->filter.get(), address, target_->name, where);
+    detail::requireListening(target_->filter.get(), address, "cannot listen on", target_->name, where);
     return std::make_unique<MemoryReceiver>(
         target_->world, target_->world->listen(address, target_->name, target_->filter, options, where));
   }

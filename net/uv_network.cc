@@ -5,6 +5,7 @@
 // the handle, and frees itself.
 #include <troth/net/network.h>
 
+#include <troth/net/uv_datagram_detail.h>
 #include <troth/net/uv_listener_detail.h>
 #include <troth/net/uv_tcp_options_detail.h>
 #include <troth/net/uv_unix_socket_detail.h>
@@ -92,12 +93,33 @@ Promise<std::unique_ptr<AsyncIoStream>> connectTo(uv_loop_t* loop, const SocketA
 
 // ------------------------------------------------------------------------------------------ addresses
 
+/// Whether `e` tells of an address family or an address that this machine does not have.
+bool isMissing(const Exception& e) {
+  return e.code() == std::errc::address_family_not_supported || e.code() == std::errc::address_not_available;
+}
+
 /// What an address and its clones are, and its connections while they are made.
 struct UvTarget : detail::Target {
   AsyncIo& io;
   Filter filter;
 
   uv_loop_t* loop() const noexcept { return io.uvEventPort().uvLoop(); }
+
+  /// `make()` of the first of the addresses for which it does not throw what `mayGoOn()` says that another may do for.
+  template <typename Make, typename MayGoOn>
+  auto first(Make make, MayGoOn mayGoOn) const {
+    for (std::size_t i = 0;; ++i) {
+      try {
+        return make(addresses[i]);
+      } catch (const Exception& e) {
+        if (!mayGoOn(e) || i + 1 == addresses.size()) throw;
+      }
+    }
+  }
+  template <typename Make>
+  auto firstOnThisMachine(Make make) const {
+    return first(std::move(make), isMissing);
+  }
 };
 
 class UvNetworkAddress final : public NetworkAddress {
@@ -118,17 +140,32 @@ public:
 
   std::unique_ptr<ConnectionReceiver> listen(ListenOptions options, std::source_location where) override {
     const UvTarget& target = *target_;
-    detail::requireListening(target.filter.get(), target.addresses.front(), target.name, where);
-    for (std::size_t i = 0;; ++i) {
-      try {
-        return detail::newListener(target.loop(), target.addresses[i], target.name, target.filter, options, where);
-      } catch (const Exception& e) {
-        // An address family or address that this machine does not have: another one may do.
-        const bool missing =
-            e.code() == std::errc::address_family_not_supported || e.code() == std::errc::address_not_available;
-        if (!missing || i + 1 == target.addresses.size()) throw;
-      }
-    }
+    detail::requireListening(target.filter.get(), target.addresses.front(), "cannot listen on", target.name, where);
+    return target.firstOnThisMachine([&](const SocketAddress& address) {
+      return detail::newListener(target.loop(), address, target.name, target.filter, options, where);
+    });
+  }
+
+  std::unique_ptr<DatagramSocket> bindDatagram(DatagramOptions options, std::source_location where) override {
+    const UvTarget& target = *target_;
+    detail::requireListening(target.filter.get(), target.addresses.front(), "cannot bind a datagram socket to",
+                             target.name, where);
+    return target.firstOnThisMachine([&](const SocketAddress& address) {
+      return detail::newBoundDatagramSocket(target.loop(), address, target.name, target.filter, options, where);
+    });
+  }
+
+  std::unique_ptr<DatagramSocket> connectDatagram(DatagramOptions options, std::source_location where) override {
+    const UvTarget& target = *target_;
+    detail::requireConnectable(target, where);
+    return target.first(
+        [&](const SocketAddress& address) {
+          return detail::newConnectedDatagramSocket(target.loop(), address, target.name, target.filter, options, where);
+        },
+        // No way, an address family that this machine does not have, or an address that is not allowed.
+        [](const Exception& e) {
+          return e.kind() == Exception::Kind::DISCONNECTED || isMissing(e) || e.code() == std::errc::permission_denied;
+        });
   }
 
   std::unique_ptr<NetworkAddress> clone() const override { return std::make_unique<UvNetworkAddress>(*this); }
@@ -170,7 +207,7 @@ public:
                       fmt::format("adoptListener: descriptor {} is no stream socket, TCP or Unix", socket.get()),
                       std::make_error_code(std::errc::not_a_socket), where);
     const SocketAddress address = SocketAddress::ofSocket(socket.get(), where);
-    detail::requireListening(filter_.get(), address, address.toString(), where);
+    detail::requireListening(filter_.get(), address, "cannot listen on", address.toString(), where);
     return detail::newListener(io_.uvEventPort().uvLoop(), std::move(socket), address, filter_, options, where);
   }
 

@@ -4,6 +4,7 @@
 #include "operations.h"
 
 #include <troth/io/async_io.h>
+#include <troth/net/datagram.h>
 #include <troth/net/network.h>
 #include <troth/timers/timer.h>
 
@@ -115,6 +116,68 @@ TEST_CASE("a timer that is set and cancelled allocates nothing") {
           keep(later);
         }) == 0);
   CHECK(allocationsOf([&] { expect(timer.timeoutAfter(1h, Promise<int>(42)).wait(loopback.scope) == 42); }) == 0);
+}
+
+struct Datagrams {
+  Loopback loopback;
+  std::unique_ptr<DatagramSocket> server = bind();
+  std::unique_ptr<DatagramSocket> client = bind();
+  const SocketAddress address = server->localAddress();
+
+  std::unique_ptr<DatagramSocket> bind() {
+    return loopback.network->parseAddress("127.0.0.1").wait(loopback.scope)->bindDatagram();
+  }
+};
+
+Promise<void> echoDatagrams(DatagramSocket& socket) {
+  for (;;) {
+    const Datagram datagram = co_await socket.receive();
+    co_await socket.send(datagram.bytes, datagram.source);
+  }
+}
+
+Promise<void> echoDatagramsFromBuffer(DatagramSocket& socket) {
+  Buffer buffer;
+  for (;;) {
+    const ReceivedDatagram datagram = co_await socket.receive(buffer);
+    co_await socket.send(std::span<const std::byte>(buffer).first(datagram.size), datagram.source);
+  }
+}
+
+TEST_CASE("a datagram and its echo allocate nothing") {
+  Datagrams sockets;
+  Promise<void> server = NEVER_DONE;
+  SUBCASE("received as chunks") { server = echoDatagrams(*sockets.server); }
+  SUBCASE("received in a buffer") { server = echoDatagramsFromBuffer(*sockets.server); }
+  Buffer buffer;
+  CHECK(allocationsOf([&] {
+          sockets.client->send(MESSAGE, sockets.address).wait(sockets.loopback.scope);
+          expect(sockets.client->receive(buffer).wait(sockets.loopback.scope).size == MESSAGE.size());
+        }) == 0);
+  CHECK(!server.poll(sockets.loopback.scope));
+}
+
+TEST_CASE("datagrams that come together allocate nothing") {
+  Datagrams sockets;
+  const auto bytes = std::as_bytes(std::span(MESSAGE));
+  const std::array<OutgoingDatagram, 10> batch = [&] {
+    std::array<OutgoingDatagram, 10> all;
+    all.fill({bytes, &sockets.address});
+    return all;
+  }();
+  CHECK(allocationsOf([&] {
+          expect(sockets.client->sendMany(batch).wait(sockets.loopback.scope) == batch.size());
+          for (std::size_t i = 0; i < batch.size(); ++i)
+            expect(sockets.server->receive().wait(sockets.loopback.scope).bytes.size() == MESSAGE.size());
+        }) == 0);
+}
+
+TEST_CASE("a receive that is cancelled allocates nothing") {
+  Datagrams sockets;
+  CHECK(allocationsOf([&] {
+          Promise<Datagram> receive = sockets.server->receive();
+          expect(!receive.poll(sockets.loopback.scope));
+        }) == 0);
 }
 
 TEST_CASE("making and ending a connection takes few allocations, for both of its ends") {

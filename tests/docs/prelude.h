@@ -11,6 +11,7 @@
 #include <troth/io/process.h>
 #include <troth/io/stream.h>
 #include <troth/io/testing.h>
+#include <troth/net/datagram.h>
 #include <troth/net/network.h>
 #include <troth/runtime/canceler.h>
 #include <troth/runtime/channel.h>

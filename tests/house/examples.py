@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs the examples that need no partner and compares what they print: examples.py TIMERS SPAWN CAT DNS."""
+"""Runs the examples that need no other partner and compares what they print: examples.py TIMERS SPAWN CAT DNS UDP_ECHO."""
 import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -125,8 +126,37 @@ def dns(program: str) -> bool:
     return right
 
 
+def udp_echo(program: str) -> bool:
+    """A server, clients of it, and clients that nobody answers."""
+    def send(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run([program, "--send", *arguments], text=True, capture_output=True, timeout=60, check=False)
+
+    server = subprocess.Popen([program, "127.0.0.1:0"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    address = server.stdout.readline().strip().removeprefix("listening on ")
+    answers = [send(address, text) for text in ("hello", "", "x" * 60_000)]
+    server.send_signal(signal.SIGINT)
+    rest, errors = server.communicate(timeout=60)
+    refused = send(address, "anybody?")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        unheard = send(f"127.0.0.1:{silent.getsockname()[1]}", "anybody?")
+        silent.settimeout(0)
+        asked = [silent.recv(100) for _ in range(3)]
+    wrong = send(address)
+    right = (
+        [answer.stdout for answer in answers] == [f"{address}: {text}\n" for text in ("hello", "", "x" * 60_000)]
+        and server.returncode == 0 and not rest and not errors
+        and refused.returncode == 1 and "connection refused" in refused.stderr
+        and unheard.returncode == 1 and unheard.stderr.count("\n") == 1 and asked == [b"anybody?"] * 3
+        and wrong.returncode == 1 and "usage" in wrong.stderr
+    )
+    print("udp_echo answers what it should" if right else
+          f"udp_echo: {[a.stderr for a in answers]}, {server.returncode}, {rest}, {errors}, {refused}, {unheard}, {wrong}")
+    return right
+
+
 def main() -> int:
-    results = [timers(sys.argv[1]), spawn(sys.argv[2]), cat(sys.argv[3]), dns(sys.argv[4])]
+    results = [timers(sys.argv[1]), spawn(sys.argv[2]), cat(sys.argv[3]), dns(sys.argv[4]), udp_echo(sys.argv[5])]
     return 0 if all(results) else 1
 
 
