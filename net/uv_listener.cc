@@ -170,9 +170,10 @@ void ListenerState::bind(std::string_view operation, std::source_location where)
     return adopt(std::move(socket), operation, where);
   }
   const bool isIpv6 = address_.family() == SocketAddress::Family::IPV6;
-  UvHandle<uv_tcp_t> handle(operation, [&](uv_tcp_t* tcp) {
-    return uv_tcp_init_ex(loop_, tcp, static_cast<unsigned>(isIpv6 ? AF_INET6 : AF_INET));
-  });
+  UvHandle<uv_tcp_t> handle(
+      operation,
+      [&](uv_tcp_t* tcp) { return uv_tcp_init_ex(loop_, tcp, static_cast<unsigned>(isIpv6 ? AF_INET6 : AF_INET)); },
+      where);
   if (options_.reusePort) setReusePort(*handle.get(), operation, where);
   const unsigned flags = isIpv6 && options_.ipv6Only ? UV_TCP_IPV6ONLY : 0;
   uvCheck(uv_tcp_bind(handle.get(), address_.get(), flags), operation, where);

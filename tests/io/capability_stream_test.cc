@@ -586,6 +586,9 @@ TEST_CASE_FIXTURE(IoTest, "what a capability stream does not allow is refused") 
     CHECK((e.kind() == Exception::Kind::FAILED));
     CHECK(contains(e.description(), "newCapabilityStream: descriptor " + std::to_string(fd) + " is not a Unix socket"));
   }
+  const Exception watched = thrownBy([&] { (void)newCapabilityStream(io, *pair.stream->descriptor(), Ownership::TAKE); });
+  CHECK((watched.code() == std::errc::file_exists));
+  CHECK(madeIn(watched, "capability_stream_test.cc"));
   DescriptorLimit limit;
   CHECK((thrownBy([&] { (void)newCapabilityPair(io); }).kind() == Exception::Kind::OVERLOADED));
 }
