@@ -96,9 +96,11 @@ Promise<std::unique_ptr<AsyncIoStream>> connectTo(uv_loop_t* loop, const SocketA
 
 // ------------------------------------------------------------------------------------------ addresses
 
-/// Throws if `filter` allows nobody who could connect to `address`.
+/// Throws if `filter` allows nobody who could connect to `address`, or no connection could wait.
 void requireListening(const Filter& filter, const SocketAddress& address, const std::string& name,
-                      std::source_location where) {
+                      const ListenOptions& options, std::source_location where) {
+  if (options.backlog < 1)
+    detail::throwMisuse(fmt::format("cannot listen on {}: the backlog is {}", name, options.backlog), where);
   if (filter == nullptr || filter->allowsListening(address)) return;
   throw Exception(Exception::Kind::FAILED,
                   fmt::format("cannot listen on {}: restrictPeers() allows no peer of such an address", name),
@@ -137,7 +139,7 @@ public:
 
   std::unique_ptr<ConnectionReceiver> listen(ListenOptions options, std::source_location where) override {
     const Target& target = *target_;
-    requireListening(target.filter, target.addresses.front(), target.name, where);
+    requireListening(target.filter, target.addresses.front(), target.name, options, where);
     for (std::size_t i = 0;; ++i) {
       try {
         return detail::newListener(target.loop(), target.addresses[i], target.name, target.filter, options, where);
@@ -202,7 +204,10 @@ public:
                       fmt::format("adoptListener: descriptor {} is no stream socket, TCP or Unix", socket.get()),
                       std::make_error_code(std::errc::not_a_socket), where);
     const SocketAddress address = SocketAddress::ofSocket(socket.get(), where);
-    requireListening(filter_, address, address.toString(), where);
+    if (address.isUnix() ? address.unixName().empty() : address.port() == 0)
+      throw Exception(Exception::Kind::FAILED,
+                      fmt::format("adoptListener: descriptor {} is not bound to an address", socket.get()), {}, where);
+    requireListening(filter_, address, address.toString(), options, where);
     return detail::newListener(io_.uvEventPort().uvLoop(), std::move(socket), address, filter_, options, where);
   }
 

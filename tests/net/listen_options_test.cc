@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,17 @@ TEST_CASE_FIXTURE(IoTest, "the backlog is what was asked for, as far as the syst
     CHECK(backlogOf(*parse(*this, "127.0.0.1:0")->listen({.backlog = backlog})) == std::min(static_cast<unsigned>(backlog), most));
   }
   CHECK(backlogOf(*listenOn(*this)) == std::min(511U, most));
+}
+
+TEST_CASE_FIXTURE(IoTest, "a backlog in which nobody can wait is refused") {
+  const auto address = parse(*this, "127.0.0.1:0");
+  for (const int backlog : {0, -1, std::numeric_limits<int>::min()}) {
+    const Exception e = thrownBy([&] { address->listen({.backlog = backlog}); });
+    CHECK((e.kind() == Exception::Kind::FAILED));
+    CHECK(contains(e.description(), "127.0.0.1:0: the backlog is " + std::to_string(backlog)));
+    CHECK(madeIn(e, "listen_options_test.cc"));
+    CHECK(contains(thrownBy([&] { newNetwork(io)->adoptListener(boundSocket(), {.backlog = backlog}); }).description(), "backlog"));
+  }
 }
 
 TEST_CASE_FIXTURE(IoTest, "receivers with reusePort share the connections of one port") {
@@ -173,6 +185,34 @@ TEST_CASE_FIXTURE(IoTest, "a socket that somebody else has bound is listened on,
   }
 }
 
+TEST_CASE_FIXTURE(IoTest, "a socket that comes as standard input is closed with the receiver, too") {
+  const Standard input(STDIN_FILENO, boundSocket().get());
+  ReceiverPtr receiver = newNetwork(io)->adoptListener(OwnedDescriptor(STDIN_FILENO));
+  CHECK(rawPipe().out.get() > STDERR_FILENO); // nothing else gets the number
+  talkOver(*this, *receiver);
+  const auto address = parse(*this, receiver->toString());
+  receiver.reset();
+  CHECK((failureOf(address->connect(), scope).kind() == Exception::Kind::DISCONNECTED));
+}
+
+TEST_CASE_FIXTURE(IoTest, "a socket that is taken over is closed on exec") {
+  OwnedDescriptor socket = boundSocket();
+  const int number = socket.get();
+  REQUIRE(fcntl(number, F_SETFD, 0) == 0);
+  const ReceiverPtr receiver = newNetwork(io)->adoptListener(std::move(socket));
+  CHECK(isClosedOnExec(number));
+  CHECK(isClosedOnExec(receiver->descriptor().value()));
+}
+
+TEST_CASE_FIXTURE(IoTest, "what a socket that is taken over is set to does not count against noDelay") {
+  OwnedDescriptor socket = boundSocket();
+  const int on = 1;
+  REQUIRE(setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0);
+  const ReceiverPtr receiver = newNetwork(io)->adoptListener(std::move(socket), {.tcp = {.noDelay = false}});
+  const Peer client = connectTo(receiver->getPort());
+  CHECK(option(*receiver->accept().wait(scope), IPPROTO_TCP, TCP_NODELAY) == 0);
+}
+
 TEST_CASE_FIXTURE(IoTest, "of a Unix socket that is taken over the file stays") {
   const TemporaryDirectory directory;
   OwnedDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -210,6 +250,15 @@ TEST_CASE_FIXTURE(IoTest, "what nobody can listen on is refused by its number, a
   CHECK((thrownBy([&] { network->adoptListener(std::move(datagrams)); }).kind() == Exception::Kind::FAILED));
   RawPair connected = rawSocketpair();
   CHECK((thrownBy([&] { network->adoptListener(std::move(connected.in)); }).kind() == Exception::Kind::FAILED));
+  const Pair tcp = newTcpPair(io);
+  OwnedDescriptor connection(dup(tcp.peer.fd()));
+  CHECK((thrownBy([&] { network->adoptListener(std::move(connection)); }).kind() == Exception::Kind::FAILED));
+  for (const int family : {AF_INET, AF_INET6, AF_UNIX}) { // the system would choose a port, and listen on all addresses
+    const Exception unbound = thrownBy([&] { network->adoptListener(OwnedDescriptor(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0))); });
+    CHECK((unbound.kind() == Exception::Kind::FAILED));
+    CHECK(contains(unbound.description(), "is not bound"));
+    CHECK(madeIn(unbound, "listen_options_test.cc"));
+  }
   CHECK((thrownBy([&] { network->adoptListener(OwnedDescriptor(987'654)); }).kind() == Exception::Kind::FAILED));
   CHECK((thrownBy([&] { network->adoptListener(OwnedDescriptor()); }).kind() == Exception::Kind::FAILED));
 }
