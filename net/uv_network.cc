@@ -147,7 +147,8 @@ public:
         // An address family or address that this machine does not have: another one may do.
         const bool missing =
             e.code() == std::errc::address_family_not_supported || e.code() == std::errc::address_not_available;
-        if (!missing || i + 1 == target.addresses.size()) throw;
+        const bool isLast = i + 1 == target.addresses.size() || (target.isWildcard && options.ipv6Only);
+        if (!missing || isLast) throw;
       }
     }
   }

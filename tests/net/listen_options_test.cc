@@ -5,12 +5,16 @@
 #include "loopback.h"
 
 #include <troth/net/socket_address.h>
+#include <troth/runtime/defer.h>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <fstream>
 #include <limits>
 #include <string>
@@ -63,7 +67,16 @@ void talkOver(IoTest& test, ConnectionReceiver& receiver) {
   CHECK(server->tryReadChunk().wait(test.scope).text() == "hello");
 }
 
+std::atomic<bool> hasIpv6 = true;
+
 } // namespace
+
+/// The system's, on a machine that may have no IPv6.
+extern "C" int socket(int domain, int type, int protocol) noexcept {
+  if (domain != AF_INET6 || hasIpv6) return static_cast<int>(syscall(SYS_socket, domain, type, protocol));
+  errno = EAFNOSUPPORT;
+  return -1;
+}
 
 // ------------------------------------------------------------------------------------------- options
 
@@ -163,6 +176,15 @@ TEST_CASE_FIXTURE(IoTest, "an IPv6 socket takes IPv4 connections too, unless it 
     CHECK(parse(*this, withPort("[::1]", *one))->connect().wait(scope) != nullptr);
     CHECK((failureOf(parse(*this, withPort("127.0.0.1", *one))->connect(), scope).kind() == Exception::Kind::DISCONNECTED));
   }
+}
+
+TEST_CASE_FIXTURE(IoTest, "without IPv6 \"*\" is IPv4, but not if it is to be IPv6 only") {
+  const auto address = parse(*this, "*:0");
+  hasIpv6 = false;
+  TROTH_DEFER { hasIpv6 = true; };
+  CHECK(address->listen()->toString().starts_with("0.0.0.0:"));
+  const Exception e = thrownBy([&] { address->listen({.ipv6Only = true}); });
+  CHECK((e.code() == std::errc::address_family_not_supported));
 }
 
 TEST_CASE_FIXTURE(IoTest, "connections have the options that were asked for, on both sides") {
