@@ -62,9 +62,9 @@ public:
 struct TcpOptions {
   /// Whether small writes are sent at once, instead of waiting for the answer to the ones before (TCP_NODELAY).
   bool noDelay = true;
-  /// After how long a silence the peer is asked whether it is still there (SO_KEEPALIVE, TCP_KEEPIDLE), in whole seconds,
-  /// rounded up. A peer that has vanished is noticed some minutes later, as the system has it (tcp(7)): reads and writes
-  /// fail with ETIMEDOUT, OVERLOADED. Zero or less: never, unless a socket that was adopted is set up for it.
+  /// After how long a silence the peer is asked whether it is still there (SO_KEEPALIVE, TCP_KEEPIDLE), in whole
+  /// seconds, rounded up. A peer that has vanished is noticed some minutes later, as the system has it (tcp(7)): reads
+  /// and writes fail with ETIMEDOUT, OVERLOADED. Zero or less: never, unless an adopted socket is set up for it.
   Duration keepAlive = Duration::zero();
 };
 
@@ -162,9 +162,10 @@ public:
   parseAddress(std::string_view text, std::uint16_t defaultPort = 0,
                std::source_location where = std::source_location::current()) = 0;
 
-  /// Listens on a socket that is bound already, such as one that was inherited (troth/net/inherited_sockets.h): a stream
-  /// socket, TCP or Unix. It is the receiver's from then on, non-blocking and closed on exec, but its file, if it has one,
-  /// is not removed. Of `options`, `reusePort` and `ipv6Only` were decided by whoever has bound it, and have no effect.
+  /// Listens on a socket that is bound already, such as one that was inherited (troth/net/inherited_sockets.h): a
+  /// stream socket, TCP or Unix. It is the receiver's from then on, non-blocking and closed on exec, but its file, if
+  /// it has one, is not removed. Of `options`, `reusePort` and `ipv6Only` were decided by whoever has bound it, and
+  /// have no effect.
   ///
   /// Throws FAILED for what is no such socket; it is closed then. UNIMPLEMENTED on a network without descriptors.
   virtual std::unique_ptr<ConnectionReceiver>

@@ -52,8 +52,8 @@ bool requireDescriptors() {
 } // namespace
 
 // libuv aborts when it closes a descriptor that has the number of a standard one (1.44, uv__close in
-// src/unix/core.c), and what a program prints would go into it. "a standard descriptor that is closed …" shows when this
-// can go.
+// src/unix/core.c), and what a program prints would go into it. "a standard descriptor that is closed …" shows when
+// this can go.
 void detail::holdStandardDescriptors() noexcept {
 #ifdef __unix__
   for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
