@@ -3,10 +3,11 @@
 //
 //   echo_server --port 7000        then, in another terminal:  nc 127.0.0.1 7000
 //
-// Started by systemd for a socket unit, it serves on that socket.
+// Started by systemd for a socket unit, it serves on its sockets.
 #include "options.h"
 
 #include <troth/io/async_io.h>
+#include <troth/net/aggregate_receiver.h>
 #include <troth/net/connection_server.h>
 #include <troth/net/inherited_sockets.h>
 #include <troth/net/network.h>
@@ -43,10 +44,12 @@ int main(int argc, char** argv) try {
   std::vector<InheritedSocket> inherited = takeInheritedSockets();
   AsyncIoContext io = setupAsyncIo();
   auto network = newNetwork(io);
-  auto receiver =
-      inherited.empty()
-          ? network->parseAddress(options.text("address"), options.port("port")).wait(io.waitScope())->listen()
-          : network->adoptListener(std::move(inherited.front().descriptor));
+  std::vector<std::unique_ptr<ConnectionReceiver>> receivers;
+  for (InheritedSocket& socket : inherited) receivers.push_back(network->adoptListener(std::move(socket.descriptor)));
+  if (receivers.empty())
+    receivers.push_back(
+        network->parseAddress(options.text("address"), options.port("port")).wait(io.waitScope())->listen());
+  auto receiver = newAggregateReceiver(std::move(receivers));
   Promise<int> stopped = io.onSignal(SIGINT, SIGTERM); // whoever reads the line may send one
   std::printf("listening on %s\n", receiver->toString().c_str());
   std::fflush(stdout);

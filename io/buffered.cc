@@ -226,11 +226,11 @@ Promise<std::uint64_t> BufferedInputStream::State::pump(std::shared_ptr<State> s
   const detail::StreamWatch outputWatch(output);
   const auto held = static_cast<std::size_t>(std::min<std::uint64_t>(state->size(), amount));
   if (held > 0) {
-    // They go first: who cancels the pump does not know how many were written, and none may come twice. Their memory
-    // stays as it is, for nobody else reads meanwhile.
-    const std::span<const std::byte> bytes = state->bytes().first(held);
+    // They go once the write has begun: who cancels the pump does not know how many were written, and none may come
+    // twice. Their memory stays as it is, for nobody else reads meanwhile.
+    Promise<void> written = output.write(state->bytes().first(held), where);
     state->drop(held);
-    co_await output.write(bytes, where);
+    co_await std::move(written);
   }
   if (held == amount) co_return amount;
   if (state->inner == nullptr) throw state->reading.disconnected(where);

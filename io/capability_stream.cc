@@ -176,8 +176,8 @@ private:
 };
 
 void CapabilityState::open(detail::DescriptorClaim& claim, const detail::DescriptorRequest& request) {
-  handle_ =
-      UvHandle<uv_poll_t>(request.subject(), [&](uv_poll_t* poll) { return uv_poll_init(loop_, poll, claim.get()); });
+  handle_ = UvHandle<uv_poll_t>(
+      request.subject(), [&](uv_poll_t* poll) { return uv_poll_init(loop_, poll, claim.get()); }, request.where);
   handle_.setData(this);
   descriptor_ = OwnedDescriptor(claim.settle());
 }

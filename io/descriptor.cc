@@ -6,6 +6,7 @@
 #include <troth/io/uv_descriptor_detail.h>
 #include <troth/io/uv_stream.h>
 #include <troth/runtime/defer.h>
+#include <troth/runtime/uv/standard_descriptors_detail.h>
 #include <troth/runtime/uv/uv_event_port.h>
 
 #include <fmt/format.h>
@@ -159,6 +160,11 @@ OwnedDescriptor duplicateDescriptor(const DescriptorRequest& request) {
   return OwnedDescriptor(duplicate);
 }
 
+void closeTaken(const DescriptorRequest& request) noexcept {
+  OwnedDescriptor(request.descriptor).close();
+  holdStandardDescriptors();
+}
+
 SocketPair newSocketPair(std::string_view function, std::source_location where) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
@@ -177,7 +183,7 @@ int DescriptorClaim::settle() noexcept {
   if (ours_.get() == request_.descriptor)
     fcntl(ours_.get(), F_SETFD, FD_CLOEXEC);
   else if (request_.ownership == Ownership::TAKE)
-    OwnedDescriptor(request_.descriptor).close();
+    closeTaken(request_);
   return ours_.release();
 }
 

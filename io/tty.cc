@@ -47,7 +47,7 @@ std::unique_ptr<Tty> openTty(uv_loop_t* loop, const DescriptorRequest& request) 
   uv_fileno(handle.base(), &used);
   if (used == duplicate.get()) duplicate.release(); // it could not be opened anew
   auto tty = std::make_unique<UvTty>(std::move(handle));
-  if (request.ownership == Ownership::TAKE) OwnedDescriptor(request.descriptor).close();
+  if (request.ownership == Ownership::TAKE) closeTaken(request);
   return tty;
 }
 

@@ -61,6 +61,9 @@ private:
 /// A duplicate that is closed on exec and is none of the standard ones, which libuv would not close.
 OwnedDescriptor duplicateDescriptor(const DescriptorRequest& request);
 
+/// Closes the one that was to be taken, when the stream works on a duplicate.
+void closeTaken(const DescriptorRequest& request) noexcept;
+
 /// Makes a stream of `descriptor` by `make(number)`, which takes it; if that throws, it is closed.
 template <typename Make>
 auto handOver(OwnedDescriptor descriptor, Make&& make) {

@@ -41,7 +41,7 @@ public:
 
 private:
   std::vector<std::unique_ptr<ConnectionReceiver>> receivers_;
-  std::size_t first_ = 0; // whose connection counts if several are there
+  std::size_t first_ = 0; // who is asked first: in turn each is in every place, whichever counts if several are ready
 
   // The promises of the receivers are clean when cancelled, ready or not, and an exclusiveJoin() takes the result of
   // one of them when its own is taken: so nothing is lost.

@@ -15,7 +15,8 @@ inline namespace v0 {
 /// a Unix socket.
 ///
 /// accept() gives the connections of each as they come; where several have one, they take turns. It fails when one of
-/// them fails, and the next accept() asks all of them again. getPort() is the port that they have in common, or 0;
+/// them fails, and the next accept() asks all of them again: after one has failed for good, it fails at once whenever
+/// the others have no connection, so do not go on then. getPort() is the port that they have in common, or 0;
 /// toString() names them all, "127.0.0.1:7000, [::1]:7000"; descriptor() is that of a single one.
 ///
 /// Throws FAILED if there is none, or one is null. (ConnectionServer serves several receivers without this.)

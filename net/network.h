@@ -64,13 +64,13 @@ struct TcpOptions {
   /// Whether small writes are sent at once, instead of waiting for the answer to the ones before (TCP_NODELAY).
   bool noDelay = true;
   /// After how long a silence the peer is asked whether it is still there (SO_KEEPALIVE, TCP_KEEPIDLE), in whole
-  /// seconds, rounded up; zero: never. A peer that has vanished is noticed some minutes later, as the system has it
-  /// (tcp(7)): reads and writes fail with ETIMEDOUT, OVERLOADED.
+  /// seconds, rounded up. A peer that has vanished is noticed some minutes later, as the system has it (tcp(7)): reads
+  /// and writes fail with ETIMEDOUT, OVERLOADED. Zero or less: never, unless an adopted socket is set up for it.
   Duration keepAlive = Duration::zero();
 };
 
 struct ListenOptions {
-  /// How many connections may wait to be accepted; the system has a limit of its own (net.core.somaxconn).
+  /// How many connections may wait to be accepted, 1 or more; the system has a limit of its own (net.core.somaxconn).
   int backlog = 511;
   /// Whether others may listen on the same port, each of this user and each with this option; the system shares the
   /// connections out among them (SO_REUSEPORT): one loop a thread, all on one port. UNIMPLEMENTED where the system has
@@ -208,8 +208,9 @@ public:
                std::source_location where = std::source_location::current()) = 0;
 
   /// Listens on a socket that is bound already, such as one that was inherited (troth/net/inherited_sockets.h): a
-  /// stream socket, TCP or Unix. It is the receiver's from then on, but its file, if it has one, is not removed. Of
-  /// `options`, `reusePort` and `ipv6Only` were decided by whoever has bound it, and have no effect.
+  /// stream socket, TCP or Unix. It is the receiver's from then on, non-blocking and closed on exec, but its file, if
+  /// it has one, is not removed. Of `options`, `reusePort` and `ipv6Only` were decided by whoever has bound it, and
+  /// have no effect.
   ///
   /// Throws FAILED for what is no such socket; it is closed then. UNIMPLEMENTED on a network without descriptors.
   virtual std::unique_ptr<ConnectionReceiver>

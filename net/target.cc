@@ -55,6 +55,11 @@ void requireListening(const PeerFilter* filter, const SocketAddress& address, st
                   std::make_error_code(std::errc::permission_denied), where);
 }
 
+void requireBacklog(const ListenOptions& options, std::string_view name, std::source_location where) {
+  if (options.backlog < 1)
+    throwMisuse(fmt::format("cannot listen on {}: the backlog is {}", name, options.backlog), where);
+}
+
 } // namespace detail
 } // namespace v0
 } // namespace troth

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <troth/net/address_detail.h>
+#include <troth/net/network.h>
 #include <troth/net/peer_filter_detail.h>
 #include <troth/net/socket_address.h>
 
 #include <source_location>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace troth {
@@ -36,6 +38,9 @@ void requireAllowed(const PeerFilter* filter, const SocketAddress& address, std:
 /// `operation`, such as "cannot listen on", and `name`.
 void requireListening(const PeerFilter* filter, const SocketAddress& address, std::string_view operation,
                       std::string_view name, std::source_location where);
+
+/// Throws FAILED if no connection could wait to be accepted. `name` is for the text.
+void requireBacklog(const ListenOptions& options, std::string_view name, std::source_location where);
 
 } // namespace detail
 } // namespace v0

@@ -256,7 +256,7 @@ public:
         operation_(fmt::format("accepting on {}", name)),
         filter_(std::move(filter)),
         options_(options),
-        backlog_(static_cast<std::size_t>(std::max(options.backlog, 1))) {}
+        backlog_(static_cast<std::size_t>(options.backlog)) {}
 
   const SocketAddress& address() const noexcept { return address_; }
   Fit fits(const SocketAddress& arrival) const { return fitOf(arrivals_, options_.ipv6Only, arrival); }
@@ -586,6 +586,7 @@ public:
   std::unique_ptr<ConnectionReceiver> listen(ListenOptions options, std::source_location where) override {
     const SocketAddress& address = target_->addresses.front(); // every address exists
     detail::requireListening(target_->filter.get(), address, "cannot listen on", target_->name, where);
+    detail::requireBacklog(options, target_->name, where);
     return std::make_unique<MemoryReceiver>(
         target_->world, target_->world->listen(address, target_->name, target_->filter, options, where));
   }

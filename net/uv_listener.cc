@@ -16,12 +16,15 @@
 #include <troth/io/uv_stream.h>
 #include <troth/net/uv_tcp_options_detail.h>
 #include <troth/net/uv_unix_socket_detail.h>
+#include <troth/runtime/uv/standard_descriptors_detail.h>
 
 #include <fmt/format.h>
 
 #include <cerrno>
 #include <deque>
+
 #include <fcntl.h>
+#include <unistd.h>
 
 namespace troth {
 inline namespace v0 {
@@ -32,8 +35,12 @@ constexpr std::size_t READY_LIMIT = 32; // connections accepted ahead of demand
 constexpr unsigned ERRORS_IN_A_ROW = 16;
 constexpr std::uint64_t PAUSE_MS = 100;
 
-/// None if that cannot be done; errno says why.
-OwnedDescriptor duplicate(int descriptor) noexcept { return OwnedDescriptor(fcntl(descriptor, F_DUPFD_CLOEXEC, 0)); }
+/// None of the standard ones: libuv would not close it.
+OwnedDescriptor duplicate(int descriptor, std::string_view operation, std::source_location where) {
+  OwnedDescriptor copy(fcntl(descriptor, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  if (!copy) throw uvException(uv_translate_sys_error(errno), operation, where);
+  return copy;
+}
 
 bool isShortage(int status) noexcept {
   return status == UV_EMFILE || status == UV_ENFILE || status == UV_ENOBUFS || status == UV_ENOMEM;
@@ -170,9 +177,10 @@ void ListenerState::bind(std::string_view operation, std::source_location where)
     return adopt(std::move(socket), operation, where);
   }
   const bool isIpv6 = address_.family() == SocketAddress::Family::IPV6;
-  UvHandle<uv_tcp_t> handle(operation, [&](uv_tcp_t* tcp) {
-    return uv_tcp_init_ex(loop_, tcp, static_cast<unsigned>(isIpv6 ? AF_INET6 : AF_INET));
-  });
+  UvHandle<uv_tcp_t> handle(
+      operation,
+      [&](uv_tcp_t* tcp) { return uv_tcp_init_ex(loop_, tcp, static_cast<unsigned>(isIpv6 ? AF_INET6 : AF_INET)); },
+      where);
   if (options_.reusePort) setReusePort(*handle.get(), operation, where);
   const unsigned flags = isIpv6 && options_.ipv6Only ? UV_TCP_IPV6ONLY : 0;
   uvCheck(uv_tcp_bind(handle.get(), address_.get(), flags), operation, where);
@@ -181,6 +189,11 @@ void ListenerState::bind(std::string_view operation, std::source_location where)
 }
 
 void ListenerState::adopt(OwnedDescriptor socket, std::string_view operation, std::source_location where) {
+  if (socket.get() <= STDERR_FILENO) {
+    socket = duplicate(socket.get(), operation, where);
+    holdStandardDescriptors();
+  }
+  fcntl(socket.get(), F_SETFD, FD_CLOEXEC);
   handle_ = newHandle(operation);
   uvCheck(open(socket.get()), operation, where);
   socket.release();
@@ -194,8 +207,7 @@ void ListenerState::start(std::string_view operation, std::source_location where
   uv_os_fd_t fd;
   uvCheck(uv_fileno(handle_.base(), &fd), operation, where);
   address_ = SocketAddress::ofSocket(fd, where);
-  socket_ = duplicate(fd);
-  if (!socket_) throw uvException(uv_translate_sys_error(errno), operation, where);
+  socket_ = duplicate(fd, operation, where);
   pause_ = UvHandle<uv_timer_t>(operation, [this](uv_timer_t* handle) { return uv_timer_init(loop_, handle); });
   pause_.setData(this);
 }
@@ -296,8 +308,7 @@ void ListenerState::pause() noexcept {
 void ListenerState::resume() noexcept {
   if (waiting_) return take();
   try {
-    OwnedDescriptor descriptor = duplicate(socket_.get());
-    if (!descriptor) return breakOff();
+    OwnedDescriptor descriptor = duplicate(socket_.get(), "accepting", std::source_location());
     handle_ = newHandle("accepting");
     handle_.setData(this);
     if (open(descriptor.get()) < 0) return breakOff();

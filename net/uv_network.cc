@@ -116,10 +116,6 @@ struct UvTarget : detail::Target {
       }
     }
   }
-  template <typename Make>
-  auto firstOnThisMachine(Make make) const {
-    return first(std::move(make), isMissing);
-  }
 };
 
 class UvNetworkAddress final : public NetworkAddress {
@@ -141,18 +137,24 @@ public:
   std::unique_ptr<ConnectionReceiver> listen(ListenOptions options, std::source_location where) override {
     const UvTarget& target = *target_;
     detail::requireListening(target.filter.get(), target.addresses.front(), "cannot listen on", target.name, where);
-    return target.firstOnThisMachine([&](const SocketAddress& address) {
-      return detail::newListener(target.loop(), address, target.name, target.filter, options, where);
-    });
+    detail::requireBacklog(options, target.name, where);
+    const bool onlyFirst = target.isWildcard && options.ipv6Only; // the second is IPv4's
+    return target.first(
+        [&](const SocketAddress& address) {
+          return detail::newListener(target.loop(), address, target.name, target.filter, options, where);
+        },
+        [onlyFirst](const Exception& e) { return isMissing(e) && !onlyFirst; });
   }
 
   std::unique_ptr<DatagramSocket> bindDatagram(DatagramOptions options, std::source_location where) override {
     const UvTarget& target = *target_;
     detail::requireListening(target.filter.get(), target.addresses.front(), "cannot bind a datagram socket to",
                              target.name, where);
-    return target.firstOnThisMachine([&](const SocketAddress& address) {
-      return detail::newBoundDatagramSocket(target.loop(), address, target.name, target.filter, options, where);
-    });
+    return target.first(
+        [&](const SocketAddress& address) {
+          return detail::newBoundDatagramSocket(target.loop(), address, target.name, target.filter, options, where);
+        },
+        isMissing);
   }
 
   std::unique_ptr<DatagramSocket> connectDatagram(DatagramOptions options, std::source_location where) override {
@@ -207,7 +209,11 @@ public:
                       fmt::format("adoptListener: descriptor {} is no stream socket, TCP or Unix", socket.get()),
                       std::make_error_code(std::errc::not_a_socket), where);
     const SocketAddress address = SocketAddress::ofSocket(socket.get(), where);
+    if (address.isUnix() ? address.unixName().empty() : address.port() == 0)
+      throw Exception(Exception::Kind::FAILED,
+                      fmt::format("adoptListener: descriptor {} is not bound to an address", socket.get()), {}, where);
     detail::requireListening(filter_.get(), address, "cannot listen on", address.toString(), where);
+    detail::requireBacklog(options, address.toString(), where);
     return detail::newListener(io_.uvEventPort().uvLoop(), std::move(socket), address, filter_, options, where);
   }
 

@@ -17,7 +17,7 @@ inline namespace v0 {
 namespace detail {
 
 void applyTcpOptions(uv_tcp_t& connection, const TcpOptions& options) noexcept {
-  if (options.noDelay) uv_tcp_nodelay(&connection, 1);
+  uv_tcp_nodelay(&connection, options.noDelay); // off, too: a connection has it from its listening socket
   if (options.keepAlive <= Duration::zero()) return;
   constexpr std::chrono::seconds MOST(32767); // Linux's MAX_TCP_KEEPIDLE
   const std::chrono::seconds idle = std::min(std::chrono::ceil<std::chrono::seconds>(options.keepAlive), MOST);

@@ -3,6 +3,7 @@
 #include <troth/runtime/uv/uv_event_port.h>
 
 #include <troth/runtime/event_loop_observer.h>
+#include <troth/runtime/uv/standard_descriptors_detail.h>
 
 #include <fmt/format.h>
 
@@ -48,11 +49,12 @@ bool requireDescriptors() {
 }
 #endif
 
+} // namespace
+
 // libuv aborts when it closes a descriptor that has the number of a standard one (1.44, uv__close in
-// src/unix/core.c), and what a program prints would go into it. So the number of one that is closed is taken by
-// something that can be used in the wrong direction only. "a standard descriptor that is closed …" shows when this can
-// go.
-void holdStandardDescriptors() noexcept {
+// src/unix/core.c), and what a program prints would go into it. "a standard descriptor that is closed …" shows when
+// this can go.
+void detail::holdStandardDescriptors() noexcept {
 #ifdef __unix__
   for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (fcntl(number, F_GETFD) >= 0 || errno != EBADF) continue;
@@ -63,10 +65,8 @@ void holdStandardDescriptors() noexcept {
 #endif
 }
 
-} // namespace
-
 UvEventPort::UvEventPort() : uvLoop_(&own_) {
-  holdStandardDescriptors();
+  detail::holdStandardDescriptors();
 #ifdef __linux__
   // With the first loop of a process libuv (1.44, src/unix/signal.c) makes a pipe for good, and calls abort() if it
   // cannot.

@@ -7,6 +7,7 @@
 
 #include <uv.h>
 
+#include <source_location>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -25,15 +26,15 @@ public:
   UvHandle() noexcept = default;
 
   /// Allocates a handle and initialises it by `init(Handle*)`, which returns a libuv status. Throws what
-  /// uvException makes of it, with `operation`.
+  /// uvException makes of it, with `operation` and `where`.
   template <typename Init>
     requires std::is_invocable_r_v<int, Init, Handle*>
-  UvHandle(std::string_view operation, Init&& init) {
+  UvHandle(std::string_view operation, Init&& init, std::source_location where = std::source_location::current()) {
     auto* handle = static_cast<Handle*>(detail::allocate(sizeof(Handle)));
     handle->data = nullptr;
     if (const int status = init(handle); status < 0) {
       detail::deallocate(handle, sizeof(Handle));
-      throw uvException(status, operation);
+      throw uvException(status, operation, where);
     }
     handle_ = handle;
   }

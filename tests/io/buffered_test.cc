@@ -399,6 +399,15 @@ TEST_CASE_FIXTURE(LoopTest, "what a cancelled pump had begun to write does not c
   CHECK(stream.readAllText(10).wait(scope).find("abc") == std::string::npos);
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a pump that cannot begin to write leaves its bytes where they are") {
+  BufferedInputStream stream(given("line\nabcdef"));
+  CHECK(*stream.readLine().wait(scope) == "line");
+  OneWayPipe pipe = newOneWayPipe();
+  const Promise<void> other = pipe.output->write("x");
+  CHECK((failureOf(stream.pumpTo(*pipe.output), scope).kind() == Exception::Kind::FAILED));
+  CHECK(stream.readAllText(10).wait(scope) == "abcdef");
+}
+
 TEST_CASE_FIXTURE(LoopTest, "a line that is ready when the streams go is still there to be taken") {
   std::unique_ptr<ScriptedStream> script = given("abc\n");
   auto stream = std::make_unique<BufferedInputStream>(*script);

@@ -251,6 +251,33 @@ TEST_CASE_FIXTURE(IoTest, "several streams come along with bytes, in their order
   CHECK(sockets[2].left->tryReadChunk().wait(scope).empty());
 }
 
+TEST_CASE_FIXTURE(IoTest, "streams that wait to be sent stay open until then, and are destroyed") {
+  CapabilityPeer pair = newCapabilityPeer(io, 4096);
+  const std::string data = numberedBytes(1 << 20);
+  {
+    Promise<void> fill = pair.stream->write(data);
+    REQUIRE(!fill.poll(scope));
+  }
+  OsSocketpair sockets = newOsSocketpair(io);
+  std::vector<std::unique_ptr<AsyncIoStream>> sent;
+  sent.push_back(std::move(sockets.right));
+  Promise<void> write = pair.stream->writeWithStreams(asBytes("x"), std::move(sent));
+  REQUIRE(!write.poll(scope));
+  auto receiver = newCapabilityStream(io, pair.peer.fd(), Ownership::BORROW);
+  std::vector<std::unique_ptr<AsyncIoStream>> received;
+  while (received.empty()) {
+    std::string buffer(3000, '.');
+    BytesAndStreams got = receiver->tryReadWithStreams(bufferOf(buffer), 1, 1).wait(scope);
+    REQUIRE(got.bytes > 0);
+    received = std::move(got.streams);
+  }
+  std::move(write).wait(scope);
+  sockets.left->write("hello").wait(scope);
+  CHECK(received[0]->tryReadChunk().wait(scope).text() == "hello");
+  received.clear();
+  CHECK(sockets.left->tryReadChunk().wait(scope).empty()); // nobody else has it
+}
+
 TEST_CASE_FIXTURE(IoTest, "streams that came for a cancelled read come again") {
   for (const bool ready : {false, true}) {
     CAPTURE(ready);
@@ -586,6 +613,9 @@ TEST_CASE_FIXTURE(IoTest, "what a capability stream does not allow is refused") 
     CHECK((e.kind() == Exception::Kind::FAILED));
     CHECK(contains(e.description(), "newCapabilityStream: descriptor " + std::to_string(fd) + " is not a Unix socket"));
   }
+  const Exception watched = thrownBy([&] { (void)newCapabilityStream(io, *pair.stream->descriptor(), Ownership::TAKE); });
+  CHECK((watched.code() == std::errc::file_exists));
+  CHECK(madeIn(watched, "capability_stream_test.cc"));
   DescriptorLimit limit;
   CHECK((thrownBy([&] { (void)newCapabilityPair(io); }).kind() == Exception::Kind::OVERLOADED));
 }

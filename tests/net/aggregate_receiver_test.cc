@@ -6,6 +6,7 @@
 
 #include <troth/net/aggregate_receiver.h>
 #include <troth/net/peer_identity.h>
+#include <troth/runtime/uv/uv_event_port.h>
 
 #include <algorithm>
 #include <string>
@@ -44,12 +45,21 @@ char nameOf(AsyncIoStream& stream, WaitScope& scope) {
   return static_cast<char>(name);
 }
 
+std::size_t tcpHandles(IoTest& test) {
+  std::size_t count = 0;
+  const auto add = [](uv_handle_t* handle, void* counted) {
+    if (handle->type == UV_TCP && uv_is_closing(handle) == 0) ++*static_cast<std::size_t*>(counted);
+  };
+  uv_walk(test.io.uvEventPort().uvLoop(), add, &count);
+  return count;
+}
+
 } // namespace
 
 TEST_CASE_FIXTURE(IoTest, "connections to each of the receivers are accepted, TCP and Unix alike") {
   const TemporaryDirectory directory;
   const ReceiverPtr receiver = aggregate(*this, {"127.0.0.1:0", "[::1]:0", "unix:" + directory.inside("socket")});
-  for (const std::size_t index : {2, 0, 1}) {
+  for (const std::size_t index : {2U, 0U, 1U}) {
     CAPTURE(index);
     Promise<StreamPtr> accept = receiver->accept();
     REQUIRE(!accept.poll(scope));
@@ -75,6 +85,48 @@ TEST_CASE_FIXTURE(IoTest, "receivers that have connections at the same time take
   CHECK(order.substr(0, 6).find("bbb") == std::string::npos);
 }
 
+TEST_CASE_FIXTURE(IoTest, "of many receivers none has to wait for more than one turn of each of the others") {
+  const ReceiverPtr receiver = aggregate(*this, {"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"});
+  std::vector<StreamPtr> clients;
+  for (int i = 0; i < 5; ++i)
+    for (const char name : {'a', 'b', 'c', 'd'}) clients.push_back(client(*this, *receiver, static_cast<std::size_t>(name - 'a'), name));
+  for (int i = 0; i < 10'000 && tcpHandles(*this) < 4 + 2 * clients.size(); ++i) scope.poll(); // until libuv has all
+  for (int i = 0; i < 5; ++i) {
+    std::string turns;
+    for (int j = 0; j < 4; ++j) turns += nameOf(*receiver->accept().wait(scope), scope);
+    std::ranges::sort(turns);
+    CHECK(turns == "abcd");
+  }
+}
+
+TEST_CASE_FIXTURE(IoTest, "a receiver that fails is told, and costs the others no connection") {
+  struct Broken final : ConnectionReceiver {
+    Promise<StreamPtr> accept(std::source_location where) override {
+      return Exception(Exception::Kind::FAILED, "broken", {}, where);
+    }
+    std::uint16_t getPort() const override { return 0; }
+    std::string toString() const override { return "broken"; }
+  };
+  std::vector<ReceiverPtr> receivers;
+  receivers.push_back(std::make_unique<Broken>());
+  receivers.push_back(listenOn(*this));
+  const ReceiverPtr receiver = newAggregateReceiver(std::move(receivers));
+  const StreamPtr stream = client(*this, *receiver, 1, 'x');
+  CHECK(failureOf(receiver->accept(), scope).description() == "broken");
+  StreamPtr accepted;
+  for (int i = 0; i < 100 && accepted == nullptr; ++i) {
+    scope.poll();
+    Promise<StreamPtr> accept = receiver->accept();
+    REQUIRE(accept.poll(scope));
+    try {
+      accepted = std::move(accept).wait(scope);
+    } catch (const Exception&) {
+    }
+  }
+  REQUIRE(accepted != nullptr);
+  CHECK(nameOf(*accepted, scope) == 'x');
+}
+
 TEST_CASE_FIXTURE(IoTest, "an accept that is cancelled, ready or not, loses no connection") {
   const ReceiverPtr receiver = aggregate(*this, {"127.0.0.1:0", "127.0.0.1:0"});
   { const Promise<StreamPtr> pending = receiver->accept(); }
@@ -89,29 +141,38 @@ TEST_CASE_FIXTURE(IoTest, "an accept that is cancelled, ready or not, loses no c
   CHECK((names == "ab" || names == "ba"));
 }
 
-TEST_CASE_FIXTURE(IoTest, "the identity of the client comes along") {
+TEST_CASE_FIXTURE(IoTest, "the identity of the client comes along, and cancelling loses none") {
   const TemporaryDirectory directory;
   const ReceiverPtr receiver = aggregate(*this, {"127.0.0.1:0", "unix:" + directory.inside("socket")});
-  for (const std::size_t index : {0, 1}) {
+  for (const std::size_t index : {0U, 1U}) {
     Promise<AuthenticatedStream> accept = receiver->acceptAuthenticated();
     const StreamPtr stream = client(*this, *receiver, index, 'x');
     const AuthenticatedStream accepted = std::move(accept).wait(scope);
     CHECK((dynamic_cast<NetworkPeerIdentity*>(accepted.peerIdentity.get()) != nullptr) == (index == 0));
   }
+  const StreamPtr stream = client(*this, *receiver, 1, 'y');
+  for (int i = 0; i < 4; ++i) {
+    Promise<AuthenticatedStream> ready = receiver->acceptAuthenticated();
+    REQUIRE(ready.poll(scope));
+  }
+  CHECK(nameOf(*receiver->accept().wait(scope), scope) == 'y');
 }
 
 TEST_CASE_FIXTURE(IoTest, "a receiver of several tells all addresses, and a port if it is the same") {
-  const ReceiverPtr first = listenOn(*this, "[::1]:0");
-  const std::string ipv4 = "127.0.0.1:" + std::to_string(first->getPort());
   const ReceiverPtr both = aggregate(*this, {"127.0.0.1:0", "[::1]:0"});
   CHECK(both->getPort() == 0);
   CHECK(!both->descriptor());
   CHECK(both->toString().starts_with("127.0.0.1:"));
   CHECK(contains(both->toString(), ", [::1]:"));
-  const ReceiverPtr one = aggregate(*this, {ipv4});
-  CHECK(one->getPort() == first->getPort());
-  CHECK(one->descriptor().has_value());
-  CHECK(one->toString() == ipv4);
+  std::vector<ReceiverPtr> receivers;
+  receivers.push_back(parse(*this, "127.0.0.1:0")->listen({.reusePort = true}));
+  const std::uint16_t port = receivers[0]->getPort();
+  const std::string text = receivers[0]->toString();
+  receivers.push_back(parse(*this, text)->listen({.reusePort = true}));
+  const ReceiverPtr same = newAggregateReceiver(std::move(receivers));
+  CHECK(same->getPort() == port);
+  CHECK(same->toString() == text + ", " + text);
+  CHECK(aggregate(*this, {"127.0.0.1:0"})->descriptor().has_value());
 }
 
 TEST_CASE_FIXTURE(IoTest, "a second accept is refused, and destroying the receiver rejects the first") {
@@ -136,7 +197,7 @@ Promise<void> acceptBoth(IoTest& test) {
   std::vector<ReceiverPtr> receivers;
   for (int i = 0; i < 2; ++i) receivers.push_back((co_await newNetwork(test.io)->parseAddress("127.0.0.1:0"))->listen());
   const ReceiverPtr receiver = newAggregateReceiver(std::move(receivers));
-  for (const std::size_t index : {0, 1}) {
+  for (const std::size_t index : {0U, 1U}) {
     const std::string text = addressAt(*receiver, index);
     const auto address = co_await newNetwork(test.io)->parseAddress(text);
     const StreamPtr stream = co_await address->connect();

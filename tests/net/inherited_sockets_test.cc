@@ -2,10 +2,13 @@
 // Tests of inherited sockets, as far as they need no other process: what is not for us, and what makes no sense. (A
 // server that gets its socket so is among the tests of the examples.)
 #include "../io/peer.h"
+#include "../io/raw_descriptors.h"
+#include "../runtime/helpers.h"
 
 #include <troth/net/inherited_sockets.h>
 
 #include <cstdlib>
+#include <stdexcept>
 #include <string>
 
 #include <unistd.h>
@@ -39,6 +42,44 @@ TEST_CASE("sockets that are meant for another process are not taken, nor handed 
   REQUIRE(setenv("LISTEN_FDS", "1", 1) == 0); // by whomever, and without LISTEN_PID
   CHECK(takeInheritedSockets().empty());
   CHECK(!isAnySet());
+}
+
+TEST_CASE("the sockets come with their numbers and names, closed on exec") {
+  struct Case {
+    std::string variable, names; // "a b c"
+  };
+  for (const Case& c : {Case{"web:admin:x", "web admin x"}, Case{"", "unknown unknown unknown"}, Case{"a::c", "a unknown c"},
+                        Case{"a", "a unknown unknown"}, Case{"a:b:c:d", "a b c"}}) {
+    CAPTURE(c.variable);
+    const ChildEnd end = runInChild([&] {
+      const OwnedDescriptor high(fcntl(rawPipe().in.get(), F_DUPFD, 100));
+      for (const int number : {3, 4, 5}) dup2(high.get(), number);
+      set(std::to_string(getpid()), "3", c.variable);
+      std::string names;
+      int number = 3;
+      for (const InheritedSocket& socket : takeInheritedSockets()) {
+        names += (names.empty() ? "" : " ") + socket.name;
+        if (socket.descriptor.get() != number++ || !isClosedOnExec(socket.descriptor.get())) throw std::runtime_error("descriptor");
+      }
+      if (names != c.names) throw std::runtime_error(names);
+      if (isAnySet() || isOpen(3)) throw std::runtime_error("something is left");
+    });
+    CAPTURE(end.errors);
+    CHECK(end.finished);
+  }
+}
+
+TEST_CASE("if one descriptor is not open, those that are stay open") {
+  const ChildEnd end = runInChild([] {
+    const OwnedDescriptor high(fcntl(rawPipe().in.get(), F_DUPFD, 100));
+    dup2(high.get(), 3);
+    close(4);
+    set(std::to_string(getpid()), "2");
+    if (!contains(thrownBy([] { takeInheritedSockets(); }).description(), "LISTEN_FDS=\"2\": descriptor 4 is not open")) throw std::runtime_error("text");
+    if (!isOpen(3)) throw std::runtime_error("closed");
+  });
+  CAPTURE(end.errors);
+  CHECK(end.finished);
 }
 
 TEST_CASE("what makes no sense is told by its variable, and nothing is taken") {

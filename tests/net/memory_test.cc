@@ -3,6 +3,7 @@
 #include "../runtime/helpers.h"
 #include "loopback.h"
 
+#include <troth/net/aggregate_receiver.h>
 #include <troth/runtime/join.h>
 #include <troth/runtime/pool_detail.h>
 
@@ -11,6 +12,7 @@
 #include <cstdlib>
 #include <new>
 #include <string>
+#include <vector>
 
 #include <unistd.h>
 
@@ -66,6 +68,20 @@ void converseLocally(IoTest& test, std::string_view name) {
     throw Exception(Exception::Kind::FAILED, "what was sent is wrong");
 }
 
+/// The same over the last of several receivers that were taken over.
+void converseWithSeveral(IoTest& test) {
+  const auto network = newNetwork(test.io);
+  std::vector<std::unique_ptr<ConnectionReceiver>> receivers;
+  std::uint16_t port = 0;
+  for (int i = 0; i < 3; ++i) {
+    Peer socket = plainListener(port);
+    receivers.push_back(network->adoptListener(OwnedDescriptor(socket.release())));
+  }
+  const auto receiver = newAggregateReceiver(std::move(receivers));
+  const auto target = network->parseAddress("127.0.0.1", port).wait(test.scope);
+  joinPromisesFailFast(echoOnce(*receiver), ask(*target, numberedBytes(64))).wait(test.scope);
+}
+
 } // namespace
 
 TEST_CASE("when an allocation fails between listening and closing, that is reported, nothing is lost and the loop goes "
@@ -76,6 +92,10 @@ TEST_CASE("when an allocation fails between listening and closing, that is repor
 TEST_CASE("when an allocation fails between listening on a Unix socket and closing, that is reported (R6)") {
   const std::string name = "unix-abstract:troth-memory-test-" + std::to_string(::getpid());
   CHECK((starveSweep([&](IoTest& test) { converseLocally(test, name); }) > 10 || SANITIZED));
+}
+
+TEST_CASE("when an allocation of receivers that are made of sockets, and are one, fails, that is reported (R6)") {
+  CHECK((starveSweep([](IoTest& test) { converseWithSeveral(test); }) > 10 || SANITIZED));
 }
 
 TEST_CASE("when an allocation of a look-up fails, that is reported, nothing is lost and the loop goes on (R6)") {

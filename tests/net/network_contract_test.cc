@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -174,6 +175,17 @@ TEST_CASE(
 }
 
 // ----------------------------------------------------------------------------------------- listening
+
+TEST_CASE("a backlog in which nobody can wait is refused") {
+  onEachKind([](NetworkCase& on) {
+    for (const int backlog : {0, -1, std::numeric_limits<int>::min()}) {
+      CAPTURE(backlog);
+      const Exception e = thrownBy([&] { on.listen({.backlog = backlog}); });
+      CHECK(kindName(e) == "FAILED");
+      CHECK(contains(e.description(), fmt::format("cannot listen on {}: the backlog is {}", on.freeText(), backlog)));
+    }
+  });
+}
 
 TEST_CASE("a receiver tells where it listens, and connecting there gives a connection") {
   onEachKind([](NetworkCase& on) {

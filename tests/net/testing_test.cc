@@ -258,13 +258,12 @@ TEST_CASE_FIXTURE(MemoryNetworkTest, "what is set up is checked, with the place 
 // ---------------------------------------------------------------------------------------------- backlog
 
 TEST_CASE_FIXTURE(MemoryNetworkTest, "beyond the backlog a connect waits until somebody is accepted") {
-  for (const int backlog : {0, 1, 3}) {
+  for (const int backlog : {1, 3}) {
     CAPTURE(backlog);
-    const int places = std::max(backlog, 1);
     const ReceiverPtr receiver = listen("10.0.0.1:80", {.backlog = backlog});
     const AddressPtr address = parse("10.0.0.1:80");
     std::vector<StreamPtr> queued;
-    for (int i = 0; i < places; ++i) queued.push_back(address->connect().wait(scope));
+    for (int i = 0; i < backlog; ++i) queued.push_back(address->connect().wait(scope));
     Promise<StreamPtr> next = address->connect();
     Promise<StreamPtr> afterNext = address->connect();
     CHECK(!next.poll(scope));

@@ -140,6 +140,19 @@ TEST_CASE_FIXTURE(IoTest, "a receiver removes only its own file (S8)") {
   CHECK(directory.count() == 0);
 }
 
+TEST_CASE_FIXTURE(IoTest, "a receiver takes its socket and file along, even if its accept is still there (S8)") {
+  const TemporaryDirectory directory;
+  for (const std::string& text : {"unix:" + directory.inside("socket"), std::string("127.0.0.1:0")}) {
+    CAPTURE(text);
+    auto receiver = listenOn(*this, text);
+    const auto address = parse(*this, receiver->toString());
+    const Promise<StreamPtr> accept = receiver->accept();
+    receiver.reset();
+    CHECK(directory.count() == 0);
+    CHECK_THROWS_AS((void)address->connect().wait(scope), Exception);
+  }
+}
+
 TEST_CASE_FIXTURE(IoTest, "a Unix socket that cannot be listened on leaves no file, and is named") {
   const TemporaryDirectory directory;
   const std::string missing = "unix:" + directory.inside("no/such/directory");

@@ -227,6 +227,7 @@ TEST_CASE_FIXTURE(IoTest, "listening and connecting without descriptors are OVER
     REQUIRE(listening.has_value());
     CHECK((listening->kind() == Exception::Kind::OVERLOADED));
     CHECK(contains(listening->description(), "127.0.0.1:0"));
+    CHECK(madeIn(*listening, "uv_listener_test.cc"));
     if (spare == 0) {
       const Exception connecting = failureOf(other->connect(), scope);
       CHECK((connecting.kind() == Exception::Kind::OVERLOADED));

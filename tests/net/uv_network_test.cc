@@ -47,6 +47,13 @@ struct SilentPort {
 
 // ----------------------------------------------------------------------------------------- listening
 
+TEST_CASE_FIXTURE(IoTest, "of a name whose first address is in use the next one is not taken instead") {
+  const FakeHost host("two.troth.test", {"127.0.0.1", "127.0.0.2"});
+  const auto receiver = listenOn(*this);
+  const Exception e = thrownBy([&] { listenOn(*this, withPort("two.troth.test", receiver->getPort())); });
+  CHECK((e.code() == std::errc::address_in_use));
+}
+
 TEST_CASE_FIXTURE(IoTest, "a port whose connections have just ended can be listened on again at once (A7)") {
   auto receiver = listenOn(*this);
   const std::string text = receiver->toString();
