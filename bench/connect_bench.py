@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-# The connect benchmark: what a connection costs to accept and to make, beside bare libuv.
-"""Compares servers that accept connections, and clients that make them: CPU time, rate, instructions, system calls.
+# The connect benchmark: what a connection costs to accept and to make, and a datagram to echo, beside bare libuv.
+"""Compares servers that accept connections, clients that make them, and echoes of datagrams: CPU time, rate,
+instructions, system calls.
 
 Run it by `tools/bench connect`, which builds first. A connection carries one message there and back, and ends; or,
 for what accepting costs alone, none. The servers are those of `tools/bench echo`, and figures are taken as
@@ -147,17 +148,39 @@ def connecting(options, complaints):
     return table
 
 
+# --- Datagrams -----------------------------------------------------------------------------------
+
+
+def datagrams(options, complaints):
+    """Servers: the CPU time of a datagram that is received and sent back."""
+    bench = Bench(options, ["--datagrams"])
+    servers = {YARDSTICK: [str(options.build / "bench" / "udp_libuv")],
+               "troth": [str(options.build / "examples" / "udp_echo"), "127.0.0.1:0"]}
+    servers = only_those_that_start(bench, servers, complaints)
+    table = Table(f"UDP: an echo to {options.connections} clients at a time", servers)
+    add_rounds(table, f"{options.size} bytes there and back", "server CPU", run_rounds(bench, servers, complaints),
+               what_counts="datagrams")
+    with tempfile.TemporaryDirectory(prefix="connect-bench-") as name:
+        directory = Path(name)
+        add_counts(table, options,
+                   measure_each(servers, "instructions of datagrams",
+                                lambda command: measure_instructions(bench, command, directory), complaints),
+                   measure_each(servers, "system calls of datagrams",
+                                lambda command: measure_system_calls(bench, command, directory), complaints))
+    return table
+
+
 # What is measured, by the name that --only takes.
-PARTS = {"accepting": accepting, "connecting": connecting}
+PARTS = {"accepting": accepting, "connecting": connecting, "datagrams": datagrams}
 
 
 # --- Rows ----------------------------------------------------------------------------------------
 
 
-def add_rounds(table, what, whose, figures):
+def add_rounds(table, what, whose, figures, what_counts="connections"):
     table.add(f"{what}: {whose}, µs", median_cells(figures, "cpu", lambda value: f"{value:.1f}"))
     table.add("  CPU to libuv in the same round", paired_ratio_cells(figures, "cpu", YARDSTICK))
-    table.add("  connections per second", median_cells(figures, "rate", lambda value: f"{value:,.0f}"))
+    table.add(f"  {what_counts} per second", median_cells(figures, "rate", lambda value: f"{value:,.0f}"))
     table.add("  rate to libuv in the same round", paired_ratio_cells(figures, "rate", YARDSTICK))
 
 
@@ -190,7 +213,8 @@ def describe(options, busy):
 
 def parse_options(arguments):
     parser = argparse.ArgumentParser(prog="tools/bench connect",
-                                     description="What a connection costs to accept and to make, beside bare libuv.")
+                                     description="What a connection costs to accept and to make, and a datagram to echo, beside\n"
+                                                 "bare libuv.")
     parser.add_argument("--quick", action="store_true", help="less than a minute, and less precise")
     parser.add_argument("--rounds", type=int, help="rounds of the timed parts (25; 5 if quick)")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")

@@ -46,6 +46,7 @@ using Nanoseconds = std::chrono::nanoseconds;
 
 constexpr int stallLimitMs = 30'000;
 constexpr std::size_t bufferSize = 65'536;
+constexpr std::size_t mostInDatagram = 65'507; // over IPv4
 
 struct Options {
   std::uint16_t port = 0;
@@ -57,11 +58,12 @@ struct Options {
   std::optional<std::size_t> idle;
   bool gate = false;
   bool reconnect = false;
+  bool datagrams = false;
 };
 
 [[noreturn]] void usage() {
   std::fputs("usage: echo_load --port P [--connections C] [--size S] (--messages N | --seconds T)\n"
-             "                 [--warmup N] [--gate] [--reconnect]\n"
+             "                 [--warmup N] [--gate] [--reconnect | --datagrams]\n"
              "       echo_load --port P --idle N [--size S]\n"
              "       echo_load --version\n"
              "\n"
@@ -69,6 +71,7 @@ struct Options {
              "  --gate      print `ready` after the warm-up and wait for a byte on standard input;\n"
              "              after the result, keep the connections until standard input ends\n"
              "  --reconnect for each message a connection; with a size of 0, connections without a message\n"
+             "  --datagrams by UDP, where a connection is no more than a socket, and a message one datagram\n"
              "  --idle N    open N connections one after the other, exchange one message on each, print\n"
              "              `ready`, and keep them until standard input ends\n",
              stderr);
@@ -90,6 +93,10 @@ Options parseOptions(int argc, char** argv) {
     }
     if (name == "--reconnect") {
       options.reconnect = true;
+      continue;
+    }
+    if (name == "--datagrams") {
+      options.datagrams = true;
       continue;
     }
     if (name == "--version") {
@@ -119,6 +126,7 @@ Options parseOptions(int argc, char** argv) {
   int modes = options.messages.has_value() + options.seconds.has_value() + options.idle.has_value();
   if (options.port == 0 || options.connections == 0 || modes != 1) usage();
   if (options.reconnect ? options.idle.has_value() : options.size == 0) usage();
+  if (options.datagrams && (options.reconnect || options.size > mostInDatagram)) usage();
   return options;
 }
 
@@ -180,11 +188,12 @@ struct Result {
 
 class Load {
 public:
-  Load(std::uint16_t serverPort, std::size_t messageSize, bool connectForEach)
-      : port(serverPort),
-        size(messageSize),
-        reconnect(connectForEach),
-        pattern(messageSize + offsets),
+  explicit Load(const Options& options)
+      : port(options.port),
+        size(options.size),
+        reconnect(options.reconnect),
+        socketType(options.datagrams ? SOCK_DGRAM : SOCK_STREAM),
+        pattern(options.size + offsets),
         buffer(bufferSize),
         epoll(epoll_create1(EPOLL_CLOEXEC)) {
     if (epoll < 0) die("epoll_create1");
@@ -256,7 +265,7 @@ private:
   }
 
   void connect(Connection& connection) {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, socketType | SOCK_CLOEXEC, 0);
     if (fd < 0) die("socket");
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -265,7 +274,7 @@ private:
     if (reconnect) bindToOwnAddress(fd, indexOf(connection));
     if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) die("connect");
     int on = 1;
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) die("TCP_NODELAY");
+    if (socketType == SOCK_STREAM && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) die("TCP_NODELAY");
     if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0) die("O_NONBLOCK");
 
     epoll_event event{};
@@ -396,6 +405,7 @@ private:
   std::uint16_t port;
   std::size_t size;
   bool reconnect; // for each message
+  int socketType;
   std::vector<char> pattern;
   std::vector<char> buffer;
   int epoll;
@@ -445,7 +455,7 @@ void print(const Result& result, std::uint64_t errors) {
 int main(int argc, char** argv) {
   Options options = parseOptions(argc, argv);
   raiseDescriptorLimit();
-  Load load(options.port, options.size, options.reconnect);
+  Load load(options);
 
   if (options.idle) {
     load.openIdle(*options.idle);

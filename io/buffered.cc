@@ -337,5 +337,10 @@ Promise<void> BufferedOutputStream::whenWriteDisconnected(std::source_location w
   return state_->inner->whenWriteDisconnected(where);
 }
 
+void BufferedOutputStream::abortWrite(std::source_location where) {
+  state_->error = detail::writingGivenUp(where);
+  state_->inner->abortWrite(where);
+}
+
 } // namespace v0
 } // namespace troth

@@ -158,6 +158,7 @@ public:
   std::size_t buffered() const noexcept;
 
   Promise<void> whenWriteDisconnected(std::source_location where = std::source_location::current()) override;
+  void abortWrite(std::source_location where = std::source_location::current()) override;
 
 private:
   struct State;

@@ -133,6 +133,7 @@ public:
                       std::source_location where);
   Promise<void> whenWriteDisconnected(std::source_location where);
   void shutdownWrite(std::source_location where);
+  void abortWrite() noexcept;
   void abortRead() noexcept;
   int descriptor() const noexcept { return descriptor_.get(); }
   uv_loop_t* loop() const noexcept { return loop_; }
@@ -483,6 +484,14 @@ void CapabilityState::shutdownWrite(std::source_location where) {
   writeEnded_ = true;
 }
 
+// A Unix socket cannot tell its peer.
+void CapabilityState::abortWrite() noexcept {
+  if (writeEnded_ || writeError_ != 0) return;
+  writeError_ = UV_ECONNABORTED;
+  if (WriteOp* writer = endWriter()) writer->fail(uvException(writeError_, "write", writer->where()));
+  watch_.disconnected();
+}
+
 // -------------------------------------------------------------------------------------------- stream
 
 class UvCapabilityStream final : public AsyncCapabilityStream {
@@ -525,6 +534,7 @@ public:
     return state_->whenWriteDisconnected(where);
   }
   void shutdownWrite(std::source_location where) override { state_->shutdownWrite(where); }
+  void abortWrite(std::source_location) override { state_->abortWrite(); }
   void abortRead(std::source_location) override { state_->abortRead(); }
   std::optional<int> descriptor() const override { return state_->descriptor(); }
 

@@ -36,6 +36,7 @@ public:
     return target_->whenWriteDisconnected(where);
   }
   void shutdownWrite(std::source_location where) final { target_->shutdownWrite(where); }
+  void abortWrite(std::source_location where) final { target_->abortWrite(where); }
   void abortRead(std::source_location where) final { target_->abortRead(where); }
   std::optional<int> descriptor() const final { return target_->descriptor(); }
 

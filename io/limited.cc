@@ -150,13 +150,9 @@ public:
   std::optional<std::uint64_t> tryGetLength() const override { return 0; }
   void abortRead(std::source_location) override { isAborted_ = true; }
 
-  Promise<void> write(std::span<const std::byte>, std::source_location where) override {
-    requireOpen(where);
-    return READY_NOW;
-  }
+  Promise<void> write(std::span<const std::byte>, std::source_location where) override { return writeNothing(where); }
   Promise<void> write(std::span<const std::span<const std::byte>>, std::source_location where) override {
-    requireOpen(where);
-    return READY_NOW;
+    return writeNothing(where);
   }
   std::optional<Promise<std::uint64_t>> tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
                                                     std::source_location where) override {
@@ -164,14 +160,21 @@ public:
     return pumpByBuffer(input, *this, amount, where);
   }
   void shutdownWrite(std::source_location) override { isShutDown_ = true; }
+  void abortWrite(std::source_location) override { isWriteAborted_ = !isShutDown_; }
 
 private:
   bool isAborted_ = false;
   bool isShutDown_ = false;
+  bool isWriteAborted_ = false;
 
   static Exception aborted(std::source_location where) {
     return Exception(Exception::Kind::DISCONNECTED, "read: reading from the stream was given up by abortRead()", {},
                      where);
+  }
+  Promise<void> writeNothing(std::source_location where) const {
+    requireOpen(where);
+    if (!isWriteAborted_) return READY_NOW;
+    return {detail::writingGivenUp(where), where};
   }
   void requireOpen(std::source_location where) const {
     if (isShutDown_) detail::throwMisuse("write: the stream was shut down for writing", where);

@@ -18,7 +18,8 @@ inline namespace v0 {
 /// whole. tryGetLength() is what is left. A read that is cancelled, or dropped before its result was taken, counts for
 /// nothing. After a pump that failed or was cancelled nobody knows how much is left: reading throws FAILED.
 ///
-/// `inner` is destroyed when these bytes have been taken: whoever writes more to it is told. Throws FAILED if it is null.
+/// `inner` is destroyed when these bytes have been taken: whoever writes more to it is told. Throws FAILED if it is
+/// null.
 std::unique_ptr<AsyncInputStream> newLimitedInputStream(std::unique_ptr<AsyncInputStream> inner, std::uint64_t length,
                                                         std::source_location where = std::source_location::current());
 

@@ -54,6 +54,10 @@ void Sleepers::wake() noexcept {
   while (!list_.isEmpty()) static_cast<Sleeper&>(list_.front()).fulfill({});
 }
 
+Exception writingGivenUp(std::source_location where) {
+  return Exception(Exception::Kind::DISCONNECTED, "write: writing was given up (abortWrite)", {}, where);
+}
+
 PieceList copyPieces(std::span<const std::span<const std::byte>> pieces) {
   PieceList copy;
   copy.reserve(pieces.size());

@@ -112,6 +112,9 @@ private:
   WaiterList list_;
 };
 
+/// What writing meets after abortWrite().
+Exception writingGivenUp(std::source_location where);
+
 /// The pieces that are not empty, as an array that outlives the call.
 PieceList copyPieces(std::span<const std::span<const std::byte>> pieces);
 std::size_t totalSize(std::span<const std::span<const std::byte>> pieces) noexcept;

@@ -93,6 +93,7 @@ public:
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where);
   Promise<std::uint64_t> pumpFrom(AsyncInputStream& input, std::uint64_t amount, std::source_location where);
   void shutdownWrite(std::source_location where);
+  void abortWrite() noexcept;
   void closeWrite() noexcept;
   Promise<void> whenWriteDisconnected(std::source_location where) {
     if (aborted_ != nullptr) return READY_NOW;
@@ -105,12 +106,12 @@ private:
   friend WriteOp;
   friend class PumpOp;
 
-  bool writeEnded_ = false;       // nothing more will be written
-  bool truncated_ = false;        // … and something was cut off
-  bool transferring_ = false;     // transfer_ is at work
-  bool isStarting_ = false;       // … and has not suspended yet, so that transfer_ is not its promise
-  bool isGivingBack_ = false;     // … on bytes that were given back, which no writer waits for
-  const char* aborted_ = nullptr; // why nothing will be read any more
+  bool writeEnded_ = false;         // nothing more will be written
+  bool transferring_ = false;       // transfer_ is at work
+  bool isStarting_ = false;         // … and has not suspended yet, so that transfer_ is not its promise
+  bool isGivingBack_ = false;       // … on bytes that were given back, which no writer waits for
+  const char* truncated_ = nullptr; // why nothing more will be written, if something was cut off
+  const char* aborted_ = nullptr;   // why nothing will be read any more
   detail::GivenBack givenBack_;
   detail::ReadOp<PipeState> readOp_;
   WriteOp* writer_ = nullptr;
@@ -125,6 +126,7 @@ private:
   void endReaders() noexcept;
   void failReaders(const char* why) noexcept;
   void failWriters(const char* why) noexcept;
+  void cutOff(const char* why, const char* writersWhy) noexcept;
   void failAll(const Exception& exception) noexcept;
   static void failPump(PumpOp*& pump, const Exception& exception) noexcept;
 
@@ -209,7 +211,7 @@ Promise<std::uint64_t> PipeState::pumpTo(AsyncOutputStream& output, std::uint64_
 // Nothing more will come.
 void PipeState::endReaders() noexcept {
   if (transferring_) return; // it does so itself
-  if (truncated_) return failReaders("the writing end was destroyed in the middle of a write");
+  if (truncated_ != nullptr) return failReaders(truncated_);
   if (readOp_.isPending()) readOp_.ended();
   if (sink_ != nullptr) std::exchange(sink_, nullptr)->complete();
 }
@@ -238,11 +240,13 @@ void PipeState::abortRead(const char* why) noexcept {
 void PipeState::requireNoWriter(const char* operation, std::source_location where) const {
   if (writer_ != nullptr || source_ != nullptr)
     detail::throwMisuse(std::string(operation) + ": another write or pump to this stream is pending", where);
-  if (writeEnded_) detail::throwMisuse(std::string(operation) + ": the stream was shut down for writing", where);
+  if (writeEnded_ && truncated_ == nullptr)
+    detail::throwMisuse(std::string(operation) + ": the stream was shut down for writing", where);
 }
 
 Promise<void> PipeState::write(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
   requireNoWriter("write", where);
+  if (truncated_ != nullptr) return Promise<void>(disconnected(truncated_, where), where);
   if (aborted_ != nullptr) return Promise<void>(disconnected(aborted_, where), where);
   Pieces bytes(pieces);
   if (bytes.empty()) return READY_NOW;
@@ -254,6 +258,7 @@ Promise<void> PipeState::write(std::span<const std::span<const std::byte>> piece
 
 Promise<std::uint64_t> PipeState::pumpFrom(AsyncInputStream& input, std::uint64_t amount, std::source_location where) {
   requireNoWriter("pumpTo", where);
+  if (truncated_ != nullptr) return Promise<std::uint64_t>(disconnected(truncated_, where), where);
   if (amount == 0) return std::uint64_t(0);
   source_ = detail::NodeAccess::makeAlone<PumpOp>(*this, input, amount, where);
   Promise<std::uint64_t> promise = detail::PromiseAccess::wrap<std::uint64_t>(source_);
@@ -271,12 +276,22 @@ void PipeState::shutdownWrite(std::source_location where) {
   endReaders();
 }
 
+void PipeState::abortWrite() noexcept {
+  if (!writeEnded_) cutOff("writing was given up (abortWrite)", "writing was given up (abortWrite)");
+}
+
 void PipeState::closeWrite() noexcept {
-  truncated_ = writer_ != nullptr || source_ != nullptr;
-  if (truncated_) {
-    stopTransferOfWriter();
-    failWriters("the stream was destroyed while a write was pending");
-  }
+  if (writer_ != nullptr || source_ != nullptr)
+    return cutOff("the writing end was destroyed in the middle of a write",
+                  "the stream was destroyed while a write was pending");
+  writeEnded_ = true;
+  endReaders();
+}
+
+void PipeState::cutOff(const char* why, const char* writersWhy) noexcept {
+  truncated_ = why;
+  stopTransferOfWriter();
+  failWriters(writersWhy);
   writeEnded_ = true;
   endReaders();
 }
@@ -520,6 +535,7 @@ public:
   Promise<void> whenWriteDisconnected(std::source_location where) override {
     return end_->whenWriteDisconnected(where);
   }
+  void abortWrite(std::source_location) override { end_->abortWrite(); }
 
 private:
   WriteEnd end_;
@@ -552,6 +568,7 @@ public:
     return out_->whenWriteDisconnected(where);
   }
   void shutdownWrite(std::source_location where) override { out_->shutdownWrite(where); }
+  void abortWrite(std::source_location) override { out_->abortWrite(); }
   void abortRead(std::source_location) override { in_->abortRead("the reading end gave up reading"); }
 
 private:

@@ -21,8 +21,9 @@ template <typename Stream>
 struct PromisedState {
   std::unique_ptr<Stream> stream;
   std::optional<Exception> failure;
-  bool isShutDown = false; // before there was a stream
-  bool isAborted = false;  // the same
+  bool isShutDown = false;     // before there was a stream
+  bool isAborted = false;      // the same, of reading
+  bool isWriteAborted = false; // the same
   detail::Direction reading{detail::Direction::Kind::READ};
   detail::Direction writing{detail::Direction::Kind::WRITE};
   detail::Sleepers readers;
@@ -62,6 +63,9 @@ private:
     if constexpr (std::is_same_v<Stream, AsyncIoStream>) {
       if (isAborted) result->abortRead(where);
       if (isShutDown) result->shutdownWrite(where);
+    }
+    if constexpr (std::is_base_of_v<AsyncOutputStream, Stream>) {
+      if (isWriteAborted) result->abortWrite(where);
     }
     stream = std::move(result);
   }
@@ -184,6 +188,10 @@ public:
                              if (watch != nullptr) watch->require(where);
                              return input.pumpTo(stream, amount, where);
                            });
+  }
+  void abortWrite(std::source_location where) override {
+    if (state_->stream != nullptr) return state_->stream->abortWrite(where);
+    state_->isWriteAborted = !state_->isShutDown; // writes that wait for the stream meet that there
   }
   Promise<void> whenWriteDisconnected(std::source_location where) override {
     if (state_->stream != nullptr) return state_->stream->whenWriteDisconnected(where);

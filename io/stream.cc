@@ -127,6 +127,8 @@ std::optional<Promise<std::uint64_t>> AsyncOutputStream::tryPumpFrom(AsyncInputS
 
 Promise<void> AsyncOutputStream::whenWriteDisconnected(std::source_location) { return NEVER_DONE; }
 
+void AsyncOutputStream::abortWrite(std::source_location) {}
+
 Promise<std::uint64_t> pumpByBuffer(AsyncInputStream& input, AsyncOutputStream& output, std::uint64_t amount,
                                     std::source_location where) {
   const detail::StreamWatch inputWatch(input);

@@ -176,6 +176,15 @@ public:
   /// Overlap:      any number.
   virtual Promise<void> whenWriteDisconnected(std::source_location where = std::source_location::current());
 
+  /// Gives up writing in the middle: the reader, as far as the stream can tell it, meets DISCONNECTED where it would
+  /// have found the end, so what was cut off does not look complete. A write that is pending, and each later one, fails
+  /// with DISCONNECTED. After shutdownWrite() it is too late.
+  ///
+  /// A pipe in memory tells its reader at once. A TCP connection is reset when the stream is destroyed, which ends the
+  /// peer's reading and writing alike. Other streams of the system cannot tell: these just end. A stream that has no
+  /// way of its own, such as one to a file, ignores it.
+  virtual void abortWrite(std::source_location where = std::source_location::current());
+
 private:
   friend class detail::StreamWatch;
 };

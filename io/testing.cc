@@ -66,7 +66,15 @@ void requirePositive(std::size_t most, const char* function, std::source_locatio
 // and then looks again.
 struct ScriptedStream::State final : private TaskSet::ErrorHandler {
   struct Step {
-    enum class Kind : std::uint8_t { EXPECT_WRITE, GIVE_READ, GIVE_END, EXPECT_SHUTDOWN, DELAY, DELAY_TURNS };
+    enum class Kind : std::uint8_t {
+      EXPECT_WRITE,
+      GIVE_READ,
+      GIVE_END,
+      EXPECT_SHUTDOWN,
+      EXPECT_ABORT,
+      DELAY,
+      DELAY_TURNS
+    };
     Kind kind;
     Bytes bytes = {};       // to be given, or still expected
     Timer* timer = nullptr; // of a DELAY
@@ -104,7 +112,8 @@ struct ScriptedStream::State final : private TaskSet::ErrorHandler {
     isShutDown_ = true;
     begin();
   }
-  void abort();
+  void abortRead();
+  void abortWrite(std::source_location where);
   void close();
   /// The operations that wait look again.
   void change() noexcept { waiting_.wake(); }
@@ -130,6 +139,7 @@ private:
   bool isEndRead_ = false;
   bool isShutDown_ = false;
   bool isAborted_ = false;
+  bool isWriteAborted_ = false;
   bool isClosed_ = false;
   std::optional<Exception> writeError_;  // every write fails with it
   std::optional<Exception> scriptError_; // a timer has gone
@@ -150,6 +160,7 @@ private:
   bool isReadable(std::size_t minBytes, std::source_location where);
   bool isWritable(std::source_location where);
   std::size_t accept(std::span<const std::byte> bytes, std::source_location where);
+  std::string_view expectedInstead() const noexcept;
   [[noreturn]] void failWrite(Exception error);
   [[noreturn]] void refuse(std::uint64_t offset, std::string_view expected, std::string_view got,
                            std::source_location where);
@@ -167,6 +178,8 @@ bool ScriptedStream::State::isDone(Step& step) {
     return step.bytes.isEmpty();
   case Step::Kind::EXPECT_SHUTDOWN:
     return isShutDown_;
+  case Step::Kind::EXPECT_ABORT:
+    return isWriteAborted_;
   case Step::Kind::GIVE_READ:
     incomingSize_ += step.bytes.text.size();
     if (!step.bytes.isEmpty()) incoming_.push_back(std::move(step.bytes));
@@ -194,9 +207,16 @@ Promise<void> ScriptedStream::State::passTurns(std::size_t turns) {
   for (; turns > 0; --turns) co_await yield();
 }
 
-void ScriptedStream::State::abort() {
+void ScriptedStream::State::abortRead() {
   isAborted_ = true;
   change();
+}
+
+void ScriptedStream::State::abortWrite(std::source_location where) {
+  if (isShutDown_ || isWriteAborted_) return;
+  isWriteAborted_ = true;
+  if (!writeError_) writeError_ = detail::writingGivenUp(where);
+  begin();
 }
 
 void ScriptedStream::State::close() {
@@ -218,6 +238,9 @@ std::string ScriptedStream::State::unused() const {
       break;
     case Step::Kind::EXPECT_SHUTDOWN:
       line("shutdownWrite() is still expected");
+      break;
+    case Step::Kind::EXPECT_ABORT:
+      line("abortWrite() is still expected");
       break;
     case Step::Kind::GIVE_READ:
       line(fmt::format("{} is still to be given", excerpt(step.bytes.rest())));
@@ -298,7 +321,7 @@ Promise<std::size_t> ScriptedStream::tryRead(std::span<std::byte> buffer, std::s
             detail::PropagateException(), where);
 }
 
-void ScriptedStream::abortRead(std::source_location) { state_->abort(); }
+void ScriptedStream::abortRead(std::source_location) { state_->abortRead(); }
 
 // ------------------------------------------------------------------------------------------- writing
 
@@ -327,6 +350,12 @@ void ScriptedStream::State::refuse(std::uint64_t offset, std::string_view expect
   failWrite(Exception(Exception::Kind::FAILED, "write: " + difference_, {}, where));
 }
 
+// What the script expects that is no write.
+std::string_view ScriptedStream::State::expectedInstead() const noexcept {
+  if (steps_.empty()) return "no more";
+  return steps_.front().kind == Step::Kind::EXPECT_ABORT ? "abortWrite()" : "shutdownWrite()";
+}
+
 // Compares what is written with what the step expects. Returns how much of it the step takes.
 std::size_t ScriptedStream::State::accept(std::span<const std::byte> bytes, std::source_location where) {
   if (mostWritten != 0) bytes = bytes.first(std::min(bytes.size(), mostWritten));
@@ -335,7 +364,7 @@ std::size_t ScriptedStream::State::accept(std::span<const std::byte> bytes, std:
         static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), writeFailure->offset - writtenBytes_)));
   const std::string_view got = asText(bytes);
   if (steps_.empty() || steps_.front().kind != Step::Kind::EXPECT_WRITE)
-    refuse(writtenBytes_, steps_.empty() ? "no more" : "shutdownWrite()", got, where);
+    refuse(writtenBytes_, expectedInstead(), got, where);
   const std::string_view expected = steps_.front().bytes.rest();
   const std::size_t size = std::min(expected.size(), got.size());
   const auto same = static_cast<std::size_t>(
@@ -376,6 +405,8 @@ void ScriptedStream::shutdownWrite(std::source_location where) {
   state_->shutdown();
 }
 
+void ScriptedStream::abortWrite(std::source_location where) { state_->abortWrite(where); }
+
 Promise<void> ScriptedStream::State::untilWriteFailed(std::shared_ptr<State> state, std::source_location where) {
   while (!state->writeError_ && !state->isClosed_) co_await state->waiting_.sleep(where);
 }
@@ -407,6 +438,11 @@ ScriptedStream& ScriptedStream::giveEnd() {
 
 ScriptedStream& ScriptedStream::expectShutdown() {
   state_->add({.kind = State::Step::Kind::EXPECT_SHUTDOWN});
+  return *this;
+}
+
+ScriptedStream& ScriptedStream::expectAbort() {
+  state_->add({.kind = State::Step::Kind::EXPECT_ABORT});
   return *this;
 }
 
@@ -527,6 +563,7 @@ public:
     detail::requireNotBusy(state_->writing, "shutdownWrite", where);
     state_->inner->shutdownWrite(where);
   }
+  void abortWrite(std::source_location where) override { state_->inner->abortWrite(where); }
   void abortRead(std::source_location where) override { state_->inner->abortRead(where); }
   std::optional<int> descriptor() const override { return state_->inner->descriptor(); }
 

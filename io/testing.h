@@ -53,6 +53,8 @@ public:
   ScriptedStream& giveEnd();
   /// Waits for shutdownWrite().
   ScriptedStream& expectShutdown();
+  /// Waits for abortWrite().
+  ScriptedStream& expectAbort();
   /// Waits; a write meanwhile waits too. `timer`, which may be a ManualTimer, must outlive the delay.
   ScriptedStream& delay(Timer& timer, Duration duration);
   /// Waits for `turns` trips through the loop's queue.
@@ -91,6 +93,7 @@ public:
   /// Completes when a write has failed, for whatever reason, or the stream is destroyed.
   Promise<void> whenWriteDisconnected(std::source_location where = std::source_location::current()) override;
   void shutdownWrite(std::source_location where = std::source_location::current()) override;
+  void abortWrite(std::source_location where = std::source_location::current()) override;
   /// What was given and not read counts as not used, as before.
   void abortRead(std::source_location where = std::source_location::current()) override;
 

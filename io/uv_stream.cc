@@ -117,6 +117,7 @@ public:
   Promise<void> whenWriteDisconnected(std::source_location where);
   void shutdownWrite(std::source_location where);
   void onShutdown(int status) noexcept;
+  void abortWrite(std::source_location) noexcept;
   void abortRead(std::source_location) noexcept;
   std::optional<int> descriptor() const noexcept;
 
@@ -130,15 +131,16 @@ private:
   using SendfileOp = detail::SendfileOp<UvStreamState>;
   friend SendfileOp;
 
-  bool readOpen_ = false;   // a read has only to wait: libuv watches, and nothing was given back
-  bool reading_ = false;    // libuv watches for input
-  bool missed_ = false;     // input came and nobody had asked
-  bool ended_ = false;      // the end of the stream was seen
-  bool aborted_ = false;    // abortRead was called
-  bool writeOpen_ = true;   // a write may go straight to the socket: none of the following stands against it
-  bool writeEnded_ = false; // shutdownWrite was called
-  bool spilling_ = false;   // a Spill, or a part of a file, is on its way
-  int readError_ = 0;       // once a direction has failed, it fails always
+  bool readOpen_ = false;     // a read has only to wait: libuv watches, and nothing was given back
+  bool reading_ = false;      // libuv watches for input
+  bool missed_ = false;       // input came and nobody had asked
+  bool ended_ = false;        // the end of the stream was seen
+  bool aborted_ = false;      // abortRead was called
+  bool writeOpen_ = true;     // a write may go straight to the socket: none of the following stands against it
+  bool writeEnded_ = false;   // shutdownWrite was called
+  bool writeAborted_ = false; // abortWrite was called
+  bool spilling_ = false;     // a Spill, or a part of a file, is on its way
+  int readError_ = 0;         // once a direction has failed, it fails always
   int writeError_ = 0;
   WriteOp* writer_ = nullptr;    // the write that waits, if its promise is still there
   SendfileOp* sender_ = nullptr; // or the pump from a file
@@ -346,6 +348,9 @@ Promise<Chunk> UvStreamState::tryReadUnusualChunk(std::size_t maxBytes, std::sou
 // ------------------------------------------------------------------------------------------- writing
 
 Exception UvStreamState::writeException(std::source_location where) const {
+  if (writeAborted_)
+    return Exception(Exception::Kind::DISCONNECTED, "write: writing was given up (abortWrite)",
+                     uvErrorCode(writeError_), where);
   if (writeError_ == UV_EIO && handle_->type == UV_TTY)
     return Exception(Exception::Kind::DISCONNECTED, "write: the terminal was hung up", uvErrorCode(UV_EIO), where);
   return uvException(writeError_, "write", where);
@@ -550,6 +555,17 @@ void UvStreamState::shutdownWrite(std::source_location where) {
 // that would.)
 void UvStreamState::onShutdown(int status) noexcept {
   if (status < 0 && status != UV_ECANCELED && status != UV_ENOTCONN && handle_->type != UV_TTY) failRead(status);
+}
+
+// The kernel resets a TCP connection that is closed and may not linger (tcp_close, Linux; so does uv_tcp_close_reset(),
+// which would close it now, and libuv's own closing does as well).
+void UvStreamState::abortWrite(std::source_location) noexcept {
+  if (writeEnded_ || writeAborted_) return;
+  const linger none{.l_onoff = 1, .l_linger = 0};
+  if (const std::optional<int> fd = descriptor(); fd && handle_->type == UV_TCP)
+    ::setsockopt(*fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+  writeAborted_ = true;
+  failWrite(UV_ECONNABORTED);
 }
 
 // A local peer's next write fails; a TCP peer is not told: what it sends is thrown away (shutdown(2), Linux).

@@ -186,6 +186,7 @@ public:
     return inner().whenWriteDisconnected(where);
   }
   void shutdownWrite(std::source_location where) override { inner().shutdownWrite(where); }
+  void abortWrite(std::source_location where) override { inner().abortWrite(where); }
   void abortRead(std::source_location where) override { inner().abortRead(where); }
 
 private:

@@ -296,6 +296,14 @@ TEST_CASE_FIXTURE(LoopTest, "an input may go when bytes for the null stream have
   CHECK((failureOf(std::move(pump), scope).kind() == Exception::Kind::DISCONNECTED));
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a null stream takes nothing more once writing to it was given up") {
+  const std::unique_ptr<AsyncIoStream> output = newNullStream();
+  output->abortWrite();
+  const Exception e = failureOf(output->write("more"), scope);
+  CHECK((e.kind() == Exception::Kind::DISCONNECTED));
+  CHECK(contains(e.description(), "abortWrite"));
+}
+
 TEST_CASE_FIXTURE(LoopTest, "the null stream keeps to the contract of streams") {
   const std::unique_ptr<AsyncIoStream> stream = newNullStream();
   CHECK(contains(thrownBy([&] { static_cast<void>(stream->tryRead({})); }).description(), "the buffer is empty"));

@@ -423,6 +423,62 @@ TEST_CASE("abortRead fails the pending read and all later ones, and leaves the o
   });
 }
 
+TEST_CASE("abortWrite fails the pending write and all later ones, and its reader does not take it for the end") {
+  onEachWay([](IoTest& test, Way way, const Traits& traits) {
+    const std::string much(traits.much, 'x');
+    Promise<void> write = way.output->write(much);
+    CHECK(!write.poll(test.scope));
+    way.output->abortWrite();
+    way.output->abortWrite(); // no effect
+    check(failureOf(std::move(write), test.scope), Kind::DISCONNECTED);
+    check(failureOf(way.output->write("more"), test.scope), Kind::DISCONNECTED);
+    if (!traits.tellsAbort) return;
+    way.output = nullptr;
+    way.others.clear();
+    check(failureOf(way.input->readAllText(ALL_BYTES), test.scope), Kind::DISCONNECTED);
+  });
+}
+
+TEST_CASE("abortWrite between two writes leaves what was written, and no end behind it") {
+  onEachWay([](IoTest& test, Way way, const Traits& traits) {
+    if (!traits.tellsAbort) return;
+    way.others.clear();
+    Promise<void> write = way.write("hello");
+    std::string buffer(5, '.');
+    way.input->read(bufferOf(buffer)).wait(test.scope);
+    CHECK(buffer == "hello");
+    std::move(write).wait(test.scope);
+    Promise<Chunk> read = way.input->tryReadChunk();
+    CHECK(!read.poll(test.scope));
+    way.output->abortWrite();
+    way.output = nullptr;
+    check(failureOf(std::move(read), test.scope), Kind::DISCONNECTED);
+    check(failureOf(way.input->tryReadChunk(), test.scope), Kind::DISCONNECTED);
+  });
+}
+
+TEST_CASE("abortWrite leaves the other direction, until the stream is destroyed") {
+  onEachPair([](IoTest& test, StreamPair pair, const Traits&) {
+    pair.left->abortWrite();
+    Promise<void> write = pair.right->write("still");
+    std::string buffer(5, '.');
+    pair.left->read(bufferOf(buffer)).wait(test.scope);
+    CHECK(buffer == "still");
+    std::move(write).wait(test.scope);
+  });
+}
+
+TEST_CASE("after shutdownWrite it is too late for abortWrite: the end is an end") {
+  onEachPair([](IoTest& test, StreamPair pair, const Traits& traits) {
+    if (!traits.ends) return;
+    pair.left->shutdownWrite();
+    pair.left->abortWrite();
+    CHECK(pair.right->tryReadChunk().wait(test.scope).empty());
+    pair.left = nullptr;
+    CHECK(pair.right->tryReadChunk().wait(test.scope).empty());
+  });
+}
+
 TEST_CASE("a socket's options and names are reached by the descriptor of its stream; in memory there is none") {
   const TwoWayPipe pipe = newTwoWayPipe();
   CHECK(!pipe.ends[0]->descriptor());

@@ -92,10 +92,10 @@ StreamPair newTerminalPair(IoTest& test) {
 
 const std::vector<PairKind>& pairKinds() {
   static const std::vector<PairKind> kinds{
-      {"a pipe in memory", newMemoryPair, {.breakOff = breakPump}},
+      {"a pipe in memory", newMemoryPair, {.breakOff = breakPump, .tellsAbort = true}},
       {"a connection in memory",
        [](IoTest& test) { return newMemoryConnection(test, [](MemoryNetwork&) {}); },
-       {.breakOff = breakPump}},
+       {.breakOff = breakPump, .tellsAbort = true}},
       {"a connection in memory that is going to be reset, with short reads",
        [](IoTest& test) {
          return newMemoryConnection(test, [](MemoryNetwork& network) {
@@ -104,11 +104,11 @@ const std::vector<PairKind>& pairKinds() {
            network.shortReads("10.0.0.1", 1000);
          });
        },
-       {}},
+       {.tellsAbort = true}},
       {"a Unix socket", [](IoTest& test) { return newStreamPair(test.io); }, {.breakOff = breakUnix}},
       {"TCP",
        [](IoTest& test) { return newTcpStreamPair(test.io); },
-       {.learns = Learns::BY_WRITING, .much = 8 << 20, .breakOff = breakTcp}},
+       {.learns = Learns::BY_WRITING, .much = 8 << 20, .breakOff = breakTcp, .tellsAbort = true}},
       {"a socketpair",
        [](IoTest& test) {
          OsSocketpair pair = newOsSocketpair(test.io);
@@ -127,14 +127,14 @@ const std::vector<PairKind>& pairKinds() {
          return StreamPair{newPromisedStream(atOnce(std::move(pair.left))),
                            newPromisedStream(atOnce(std::move(pair.right)))};
        },
-       {}},
+       {.tellsAbort = true}},
       {"promised streams that come later",
        [](IoTest& test) {
          StreamPair pair = newMemoryPair(test);
          return StreamPair{newPromisedStream(later(std::move(pair.left))),
                            newPromisedStream(later(std::move(pair.right)))};
        },
-       {}},
+       {.tellsAbort = true}},
       {"a terminal", newTerminalPair, {.ends = false, .learns = Learns::NEVER}},
       {"a terminal's emulator",
        [](IoTest& test) {
@@ -203,13 +203,13 @@ std::vector<WayKind> makeWayKinds() {
                      },
                      pair.traits});
   kinds.push_back({"a one-way pipe in memory", [](IoTest&, std::uint64_t) { return memoryWay(); },
-                   {.breakOff = breakPump}});
+                   {.breakOff = breakPump, .tellsAbort = true}});
   kinds.push_back({"a pipe of a known length",
                    [](IoTest&, std::uint64_t length) {
                      OneWayPipe pipe = newOneWayPipe(length);
                      return Way{std::move(pipe.input), std::move(pipe.output), {}};
                    },
-                   {.breakOff = breakPump}});
+                   {.breakOff = breakPump, .tellsAbort = true}});
   kinds.push_back({"a pipe of the system",
                    [](IoTest& test, std::uint64_t) {
                      OsPipe pipe = newOsPipe(test.io);
@@ -223,7 +223,7 @@ std::vector<WayKind> makeWayKinds() {
                        put(way, length);
                        return way;
                      },
-                     {.breakOff = breakOff}});
+                     {.breakOff = breakOff, .tellsAbort = true}});
   };
   for (const Layer& layer : inputLayers()) addLayer(layer, breakPump);
   for (const Layer& layer : outputLayers()) addLayer(layer, nullptr);

@@ -34,6 +34,7 @@ struct Traits {
   Learns learns = Learns::BY_WAITING;
   std::size_t much = 1 << 20;           ///< so many bytes are not under way without a reader
   void (*breakOff)(Way& way) = nullptr; ///< destroys the output in a way that the reader must not take for an end
+  bool tellsAbort = false;              ///< the reader is told of abortWrite(), when the output is destroyed or before
 };
 
 struct PairKind {

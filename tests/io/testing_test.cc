@@ -79,6 +79,19 @@ TEST_CASE_FIXTURE(LoopTest, "what differs fails the write and each later one, an
   CHECK(failureOf(stream.write(" HTTP"), scope).description() == e.description());
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a script may expect that writing is given up") {
+  ScriptedStream stream;
+  stream.expectWrite("half").expectAbort().giveRead("why?");
+  stream.write("half").wait(scope);
+  Promise<Chunk> read = stream.tryReadChunk();
+  REQUIRE(!read.poll(scope));
+  CHECK(contains(thrownBy([&] { stream.checkFinished(); }).description(), "abortWrite() is still expected"));
+  stream.abortWrite();
+  CHECK(std::move(read).wait(scope).text() == "why?");
+  CHECK((failureOf(stream.write("more"), scope).kind() == Exception::Kind::DISCONNECTED));
+  stream.checkFinished();
+}
+
 TEST_CASE_FIXTURE(LoopTest, "what the script does not expect is told, shortened") {
   ScriptedStream stream;
   stream.expectWrite("ab");
@@ -88,6 +101,9 @@ TEST_CASE_FIXTURE(LoopTest, "what the script does not expect is told, shortened"
   ScriptedStream other;
   other.expectShutdown();
   CHECK(contains(failureOf(other.write("ab"), scope).description(), "expects shutdownWrite(), but got \"ab\""));
+  ScriptedStream third;
+  third.expectAbort();
+  CHECK(contains(failureOf(third.write("ab"), scope).description(), "expects abortWrite(), but got \"ab\""));
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a script with which a write differed is not finished, even if nobody saw the error") {
