@@ -113,7 +113,8 @@ public:
   /// Lifetime:     `datagrams`, their bytes and their addresses stay alive until the promise completes or is destroyed,
   ///               which may be after this socket.
   /// Overlap:      as send().
-  /// Misuse:       throws FAILED at once for a `to` that is null, unless the socket is connected, where all must be.
+  /// Misuse:       throws FAILED at once for a `to` that is null, unless the socket is connected, where all must be; of
+  ///               very many, only those are looked at that one call may send.
   virtual Promise<std::size_t> sendMany(std::span<const OutgoingDatagram> datagrams,
                                         std::source_location where = std::source_location::current()) = 0;
 

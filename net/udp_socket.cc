@@ -132,7 +132,6 @@ OwnedDescriptor openUdpSocket(int family) noexcept {
 
 constexpr std::size_t MOST_PIECES = 64; // of a datagram that is sent without being put together first
 constexpr std::size_t MOST_TOGETHER = 32;
-constexpr std::size_t MOST_AT_ONCE = 512; // others on the loop want their turn
 
 iovec asBuffer(std::span<const std::byte> bytes) noexcept {
   // Nobody writes through the pointer; the type serves both directions.
@@ -254,7 +253,6 @@ int sendDatagram(int socket, std::span<const std::span<const std::byte>> pieces,
 }
 
 int sendDatagrams(int socket, SocketAddress::Family family, std::span<const OutgoingDatagram> datagrams) noexcept {
-  datagrams = datagrams.first(std::min(datagrams.size(), MOST_AT_ONCE));
   std::size_t sent = 0;
   while (sent < datagrams.size()) {
     const auto next = datagrams.subspan(sent, std::min(datagrams.size() - sent, MOST_TOGETHER));

@@ -251,6 +251,7 @@ private:
   void giveBack(std::span<const std::byte> bytes, const SocketAddress& source) noexcept;
 
   bool isAllowed(const SocketAddress& peer) const noexcept { return filter_ == nullptr || filter_->allows(peer); }
+  int checkDestination(const SocketAddress* to) const noexcept;
   int trySend(std::span<const std::span<const std::byte>> pieces, const SocketAddress* to) const noexcept;
   int trySendMany(std::span<const OutgoingDatagram> datagrams) const noexcept;
   void wait(SendOp& op) noexcept;
@@ -526,18 +527,27 @@ void DatagramState::requireDestination(std::string_view function, const SocketAd
               where);
 }
 
+/// What is wrong with `to` before the system is asked, as a status; 0 if nothing is.
+int DatagramState::checkDestination(const SocketAddress* to) const noexcept {
+  if (to == nullptr) return 0;
+  if (!isAllowed(*to)) return NOT_ALLOWED;
+  return to->isUnix() ? UV_EAFNOSUPPORT : 0;
+}
+
 int DatagramState::trySend(std::span<const std::span<const std::byte>> pieces, const SocketAddress* to) const noexcept {
-  if (to != nullptr && !isAllowed(*to)) return NOT_ALLOWED;
-  if (to != nullptr && to->isUnix()) return UV_EAFNOSUPPORT;
+  if (const int status = checkDestination(to); status < 0) return status;
   return sendDatagram(socket_.get(), pieces, UdpTarget(family_, to));
 }
 
 // Those up to the first that may not be sent.
 int DatagramState::trySendMany(std::span<const OutgoingDatagram> datagrams) const noexcept {
-  std::size_t count = 0;
-  while (count < datagrams.size() && (datagrams[count].to == nullptr || isAllowed(*datagrams[count].to))) ++count;
-  if (count == 0) return NOT_ALLOWED;
-  return sendDatagrams(socket_.get(), family_, datagrams.first(count));
+  for (std::size_t i = 0; i < datagrams.size(); ++i) {
+    const int status = checkDestination(datagrams[i].to);
+    if (status == 0) continue;
+    if (i == 0) return status;
+    datagrams = datagrams.first(i);
+  }
+  return sendDatagrams(socket_.get(), family_, datagrams);
 }
 
 Promise<void> DatagramState::send(std::span<const std::span<const std::byte>> pieces, const SocketAddress* to,
@@ -556,6 +566,8 @@ Promise<void> DatagramState::send(std::span<const std::span<const std::byte>> pi
 }
 
 Promise<std::size_t> DatagramState::sendMany(std::span<const OutgoingDatagram> datagrams, std::source_location where) {
+  // Or else each call of many for one long batch would look at all that is left of it.
+  datagrams = datagrams.first(std::min(datagrams.size(), MOST_SENT_AT_ONCE));
   for (const OutgoingDatagram& datagram : datagrams) requireDestination("sendMany", datagram.to, where);
   if (datagrams.empty()) return std::size_t(0);
   if (senders_.isEmpty()) [[likely]] {

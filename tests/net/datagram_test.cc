@@ -343,6 +343,24 @@ TEST_CASE_FIXTURE(IoTest, "an address that the socket is none for is refused") {
   CHECK(kindName(failureOf(socket->send("x", SocketAddress::parse("127.0.0.1:0")), scope)) == "FAILED");
 }
 
+TEST_CASE_FIXTURE(IoTest, "a batch refuses an address that the socket is none for as a single send does") {
+  const SocketAddress local = SocketAddress::parse("unix:/x"), ipv6 = SocketAddress::parse("[::1]:9");
+  for (const std::string bound : {"127.0.0.1:0", "*:0"}) {
+    CAPTURE(bound);
+    const SocketPtr socket = bindTo(*this, bound);
+    const SocketAddress self = SocketAddress::parse("127.0.0.1", socket->localAddress().port());
+    const std::array<OutgoingDatagram, 3> batch = {OutgoingDatagram{bytesOf("1"), &self}, OutgoingDatagram{bytesOf("2"), &local},
+                                                   OutgoingDatagram{bytesOf("3"), &self}};
+    CHECK(socket->sendMany(batch).wait(scope) == 1);
+    const Exception e = failureOf(socket->sendMany(std::span(batch).subspan(1)), scope);
+    CHECK(kindName(e) == "UNIMPLEMENTED");
+    CHECK(contains(e.description(), "send to unix:/x"));
+    CHECK(receiveText(*this, *socket) == "1");
+  }
+  const OutgoingDatagram other{bytesOf("x"), &ipv6};
+  CHECK(kindName(failureOf(bindTo(*this)->sendMany({&other, 1}), scope)) == "UNIMPLEMENTED");
+}
+
 // ------------------------------------------------------------------------------------ connected sockets
 
 TEST_CASE_FIXTURE(IoTest, "a connected socket hears its peer only") {
