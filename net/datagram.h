@@ -140,7 +140,8 @@ public:
 
   /// Settles on one peer: from now on send() takes no address, what others send is not received (but for what has come
   /// already), and unreachable peers are reported. Again, for another peer. Throws FAILED if Network::restrictPeers()
-  /// does not allow `peer`, DISCONNECTED if there is no way to it.
+  /// does not allow `peer`, DISCONNECTED if there is no way to it; if it throws, the socket is as it was. Misuse:
+  /// throws FAILED while sends wait, since they are not meant for the new peer.
   virtual void connect(const SocketAddress& peer, std::source_location where = std::source_location::current()) = 0;
 
   /// Receives what is sent to a multicast group, such as 239.1.2.3 or ff02::123 (the port does not count), and comes by

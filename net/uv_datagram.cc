@@ -609,6 +609,7 @@ void DatagramState::sendEnded() noexcept {
 void DatagramState::connect(const SocketAddress& peer, std::string_view operation, std::source_location where) {
   if (!isAllowed(peer)) throw notAllowed(operation, peer, where);
   if (peer.isUnix()) throw uvException(UV_EAFNOSUPPORT, operation, where);
+  if (!senders_.isEmpty()) throwMisuse(fmt::format("{}: sends are waiting", operation), where);
   const UdpTarget target(family_, &peer);
   if (::connect(socket_.get(), target.get(), target.size()) != 0)
     throw uvException(uv_translate_sys_error(errno), operation, where);

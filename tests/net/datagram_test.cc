@@ -728,6 +728,20 @@ TEST_CASE_FIXTURE(IoTest, "a send does not overtake one that waits, even if ther
   for (const char* text : {"first", "second", "third"}) CHECK(full.peer.receiveSome() == text);
 }
 
+TEST_CASE_FIXTURE(IoTest, "a socket is not connected to another peer while sends to the old one wait") {
+  FullSocket full(*this);
+  full.fill(*this);
+  Promise<void> send = full.socket->send("for the old peer");
+  const SocketPtr other = bindTo(*this);
+  const Exception e = thrownBy([&] { full.socket->connect(other->localAddress()); });
+  CHECK(kindName(e) == "FAILED");
+  CHECK(contains(e.description(), "sends are waiting"));
+  CHECK(madeIn(e, "datagram_test.cc"));
+  full.empty();
+  std::move(send).wait(scope);
+  CHECK(full.peer.receiveSome() == "for the old peer");
+}
+
 TEST_CASE_FIXTURE(IoTest, "a send that is cancelled while it waits is never sent, and its memory is left alone (R9)") {
   FullSocket full(*this);
   full.fill(*this);
