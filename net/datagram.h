@@ -145,8 +145,9 @@ public:
   virtual void connect(const SocketAddress& peer, std::source_location where = std::source_location::current()) = 0;
 
   /// Receives what is sent to a multicast group, such as 239.1.2.3 or ff02::123 (the port does not count), and comes by
-  /// the network interface of this name; empty: by the one that the system chooses. Throws FAILED if `group` is none,
-  /// if the interface does not exist or knows no multicast, and if the socket is in the group (there) already.
+  /// the network interface of this name; empty: by the one that the group's zone names ("ff02::123%eth0"), or else by
+  /// the one that the system chooses. Throws FAILED if `group` is none, if the interface does not exist, knows no
+  /// multicast or is not the zone's, and if the socket is in the group (there) already.
   virtual void joinGroup(const SocketAddress& group, std::string_view interface = {},
                          std::source_location where = std::source_location::current()) = 0;
   /// No longer does. Throws FAILED if the socket was not in the group, there.

@@ -618,6 +618,30 @@ TEST_CASE_FIXTURE(IoTest, "a dual-stack socket joins groups of IPv6 and of IPv4"
   }
 }
 
+TEST_CASE_FIXTURE(IoTest, "a group's zone says by which interface it is joined") {
+  const SocketAddress group = SocketAddress::parse("ff02::4d4e%lo");
+  SocketPtr socket;
+  try {
+    socket = bindTo(*this, "[::]:0");
+    socket->joinGroup(group);
+  } catch (const Exception& e) {
+    MESSAGE("skipped: no such multicast on the loopback here: ", std::string(e.description()));
+    return;
+  }
+  socket->leaveGroup(group, "lo"); // which fails if the socket was in the group elsewhere
+  socket->joinGroup(group.withPort(9), "lo");
+  CHECK(kindName(thrownBy([&] { socket->joinGroup(group); })) == "FAILED"); // it is already
+  socket->leaveGroup(group);
+  sockaddr_in6 ipv6;
+  std::memcpy(&ipv6, group.get(), sizeof ipv6);
+  ipv6.sin6_scope_id = 47110; // no interface
+  const SocketAddress elsewhere = SocketAddress::from(reinterpret_cast<const sockaddr&>(ipv6), sizeof ipv6);
+  CHECK(kindName(thrownBy([&] { socket->joinGroup(elsewhere); })) == "FAILED");
+  const Exception e = thrownBy([&] { socket->joinGroup(elsewhere, "lo"); });
+  CHECK(contains(e.description(), "another network interface than \"lo\""));
+  CHECK(madeIn(e, "datagram_test.cc"));
+}
+
 TEST_CASE_FIXTURE(IoTest, "what is no group, and an interface that does not exist, cannot be joined") {
   const SocketPtr socket = bindTo(*this);
   CHECK(kindName(thrownBy([&] { socket->joinGroup(SocketAddress::parse("127.0.0.1")); })) == "FAILED");
