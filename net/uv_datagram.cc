@@ -203,7 +203,7 @@ private:
 class DatagramState final : public Counted, public Pooled {
 public:
   DatagramState(uv_loop_t* loop, OwnedDescriptor socket, SocketAddress::Family family,
-                std::shared_ptr<const PeerFilter> filter, std::string_view operation);
+                std::shared_ptr<const PeerFilter> filter, std::string_view operation, std::source_location where);
 
   Promise<void> send(std::span<const std::span<const std::byte>> pieces, const SocketAddress* to,
                      std::source_location where);
@@ -297,12 +297,14 @@ std::size_t sizeOf(std::span<const std::span<const std::byte>> pieces) noexcept 
 // ------------------------------------------------------------------------------------------ watching
 
 DatagramState::DatagramState(uv_loop_t* loop, OwnedDescriptor socket, SocketAddress::Family family,
-                             std::shared_ptr<const PeerFilter> filter, std::string_view operation)
+                             std::shared_ptr<const PeerFilter> filter, std::string_view operation,
+                             std::source_location where)
     : family_(family),
       socket_(std::move(socket)),
       filter_(std::move(filter)),
       receiveOp_(*this),
-      poll_(operation, [&](uv_poll_t* poll) { return uv_poll_init(loop, poll, socket_.get()); }) {
+      poll_(
+          operation, [&](uv_poll_t* poll) { return uv_poll_init(loop, poll, socket_.get()); }, where) {
   poll_.setData(this);
   uv_unref(poll_.base());
 }
@@ -672,9 +674,10 @@ private:
 };
 
 Ref<DatagramState> newState(uv_loop_t* loop, OwnedDescriptor socket, const SocketAddress& address,
-                            std::shared_ptr<const PeerFilter> filter, std::string_view operation) {
+                            std::shared_ptr<const PeerFilter> filter, std::string_view operation,
+                            std::source_location where) {
   return Ref<DatagramState>(
-      *new DatagramState(loop, std::move(socket), address.family(), std::move(filter), operation));
+      *new DatagramState(loop, std::move(socket), address.family(), std::move(filter), operation, where));
 }
 
 void requireIp(const SocketAddress& address, std::string_view operation, std::source_location where) {
@@ -695,7 +698,8 @@ std::unique_ptr<DatagramSocket> newBoundDatagramSocket(uv_loop_t* loop, const So
   OwnedDescriptor socket = newUdpSocket(address.family(), options, operation, where);
   if (::bind(socket.get(), address.get(), address.size()) != 0)
     throw uvException(uv_translate_sys_error(errno), operation, where);
-  return std::make_unique<UvDatagramSocket>(newState(loop, std::move(socket), address, std::move(filter), operation));
+  return std::make_unique<UvDatagramSocket>(
+      newState(loop, std::move(socket), address, std::move(filter), operation, where));
 }
 
 std::unique_ptr<DatagramSocket> newConnectedDatagramSocket(uv_loop_t* loop, const SocketAddress& address,
@@ -705,8 +709,8 @@ std::unique_ptr<DatagramSocket> newConnectedDatagramSocket(uv_loop_t* loop, cons
   const std::string operation = fmt::format("cannot connect a datagram socket to {}", name);
   requireIp(address, operation, where);
   OwnedDescriptor socket = newUdpSocket(address.family(), options, operation, where);
-  auto made =
-      std::make_unique<UvDatagramSocket>(newState(loop, std::move(socket), address, std::move(filter), operation));
+  auto made = std::make_unique<UvDatagramSocket>(
+      newState(loop, std::move(socket), address, std::move(filter), operation, where));
   made->connectAs(address, operation, where);
   return made;
 }

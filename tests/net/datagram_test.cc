@@ -11,6 +11,9 @@
 
 #include <dlfcn.h>
 #include <netinet/in.h>
+#if defined(__linux__)
+#include <sys/epoll.h>
+#endif
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,6 +33,7 @@ using namespace std::chrono_literals;
 
 namespace {
 int failNextSend = 0; // an errno
+int failNextWatch = 0;
 } // namespace
 
 // In the place of the C library's: what a kernel does only in an emergency.
@@ -39,6 +43,15 @@ extern "C" ssize_t sendmsg(int socket, const msghdr* message, int flags) {
   errno = std::exchange(failNextSend, 0);
   return -1;
 }
+
+#if defined(__linux__)
+extern "C" int epoll_ctl(int epoll, int operation, int descriptor, epoll_event* event) noexcept {
+  static const auto real = reinterpret_cast<int (*)(int, int, int, epoll_event*)>(dlsym(RTLD_NEXT, "epoll_ctl"));
+  if (failNextWatch == 0) return real(epoll, operation, descriptor, event);
+  errno = std::exchange(failNextWatch, 0);
+  return -1;
+}
+#endif
 
 namespace {
 
@@ -1029,6 +1042,18 @@ TEST_CASE("a host's loop is kept alive by what is pending, not by sockets") {
   CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
   CHECK(uv_loop_close(&loop) == 0);
 }
+
+#if defined(__linux__)
+TEST_CASE_FIXTURE(IoTest, "a socket that cannot be watched is not made, and the place of the caller is told") {
+  const auto address = parse(*this, "127.0.0.1:0");
+  failNextWatch = ENOSPC;
+  const Exception e = thrownBy([&] { (void)address->bindDatagram(); });
+  CHECK(std::exchange(failNextWatch, 0) == 0);
+  CHECK(kindName(e) == "OVERLOADED");
+  CHECK(contains(e.description(), "cannot bind a datagram socket to 127.0.0.1:0"));
+  CHECK(madeIn(e, "datagram_test.cc"));
+}
+#endif
 
 TEST_CASE_FIXTURE(IoTest, "without descriptors no socket is made, and that is OVERLOADED") {
   const auto address = parse(*this, "127.0.0.1:0");
