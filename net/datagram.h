@@ -45,10 +45,11 @@ struct OutgoingDatagram {
 /// Destroying the socket closes it, and rejects what is pending with DISCONNECTED; socket and promises may go in any
 /// order. It belongs to its loop's thread. A socket that nobody waits for does not keep a host's loop alive.
 ///
-/// **Unreachable peers.** When nobody listens at the peer's port, or the peer cannot be reached, its machine or a
-/// router may say so (ICMP). A *connected* socket reports that once, as DISCONNECTED, to the operation that comes next,
-/// or to the receive that waits: a send that is told of it has not sent its own datagram, and may be tried again. The
-/// socket goes on as before. A socket that is *not connected* does not hear of it (Linux; other systems may differ).
+/// **Unreachable peers.** When nobody listens at the peer's port, its machine may say so (ICMP). A *connected* socket
+/// reports that once, as DISCONNECTED, to the operation that comes next, or to the receive that waits: a send that is
+/// told of it has not sent its own datagram, and may be tried again. The socket goes on as before. A socket that is
+/// *not connected* does not hear of it. That a router cannot reach the peer's machine or network for the moment is told
+/// to neither. (All this on Linux; other systems may differ.)
 ///
 /// **What comes faster than it is asked for** waits in the kernel, in a buffer of bounded size
 /// (DatagramOptions::receiveBuffer), and what does not fit is dropped there. To save system calls, a receive that has
