@@ -501,6 +501,31 @@ TEST_CASE_FIXTURE(MemoryNetworkTest,
   CHECK(bytesOf(*other) == 7);
 }
 
+TEST_CASE_FIXTURE(MemoryNetworkTest, "what a cancelled write had to offer counts towards a reset") {
+  const std::string text = numberedBytes(2);
+  const ReceiverPtr receiver = listen("10.0.0.1:80");
+  network.resetAfter("10.0.0.1:80", Direction::TO_SERVER, 3);
+  StreamPair pair = connectedPair(*receiver);
+  {
+    Promise<void> unread = pair.left->write(text);
+    CHECK(!unread.poll(scope));
+  }
+  Promise<std::size_t> counted = countUntilReset(*pair.right);
+  CHECK(isReset(failureOf(pair.left->write(text), scope)));
+  CHECK(std::move(counted).wait(scope) == 1);
+
+  network.resetAfter("10.0.0.1:80", Direction::TO_SERVER, 2);
+  StreamPair next = connectedPair(*receiver);
+  {
+    Promise<void> unread = next.left->write(text);
+    CHECK(!unread.poll(scope));
+  }
+  Promise<Chunk> read = next.right->tryReadChunk();
+  CHECK(!read.poll(scope));
+  CHECK(isReset(failureOf(next.left->write("2"), scope)));
+  CHECK(isReset(failureOf(std::move(read), scope)));
+}
+
 TEST_CASE_FIXTURE(MemoryNetworkTest, "an echo by a pump from a connection to itself is reset as well") {
   for (std::uint64_t k = 0; k < 12; ++k) {
     CAPTURE(k);
