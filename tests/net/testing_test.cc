@@ -731,6 +731,23 @@ TEST_CASE("a conversation that begins with silence, a refusal and latency can be
 
 TEST_CASE("a conversation that is cut off can be cancelled at every step (R5)") { CHECK(cancelSweep(cutOff) > 8); }
 
+TEST_CASE_FIXTURE(MemoryNetworkTest, "a receiver for which there is no memory does not take the port (R6)") {
+  const AddressPtr address = parse("10.0.0.1:80");
+  ReceiverPtr receiver;
+  for (std::uint64_t after = 0; receiver == nullptr && after < 100; ++after) {
+    try {
+      const NoMemory none(after, NoMemory::ONE);
+      receiver = address->listen();
+    } catch (const std::bad_alloc&) {
+      const Exception e = failureOf(address->connect(), scope);
+      CHECK((e.code() == std::errc::connection_refused));
+    }
+  }
+  REQUIRE(receiver != nullptr);
+  CHECK(receiver->getPort() == 80);
+  (void)connectedPair(*receiver);
+}
+
 TEST_CASE("when an allocation of the network in memory fails, that is reported, and nothing is lost (R6)") {
   CHECK((starveSweep([](LoopTest& test) { farAway(test).wait(test.scope); }) > 10 || SANITIZED));
   CHECK((starveSweep([](LoopTest& test) { cutOff(test).wait(test.scope); }) > 10 || SANITIZED));
