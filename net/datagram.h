@@ -45,10 +45,11 @@ struct OutgoingDatagram {
 /// Destroying the socket closes it, and rejects what is pending with DISCONNECTED; socket and promises may go in any
 /// order. It belongs to its loop's thread. A socket that nobody waits for does not keep a host's loop alive.
 ///
-/// **Unreachable peers.** When nobody listens at the peer's port, or the peer cannot be reached, its machine or a
-/// router may say so (ICMP). A *connected* socket reports that once, as DISCONNECTED, to the operation that comes next,
-/// or to the receive that waits: a send that is told of it has not sent its own datagram, and may be tried again. The
-/// socket goes on as before. A socket that is *not connected* does not hear of it (Linux; other systems may differ).
+/// **Unreachable peers.** When nobody listens at the peer's port, its machine may say so (ICMP). A *connected* socket
+/// reports that once, as DISCONNECTED, to the operation that comes next, or to the receive that waits: a send that is
+/// told of it has not sent its own datagram, and may be tried again. The socket goes on as before. A socket that is
+/// *not connected* does not hear of it. That a router cannot reach the peer's machine or network for the moment is told
+/// to neither. (All this on Linux; other systems may differ.)
 ///
 /// **What comes faster than it is asked for** waits in the kernel, in a buffer of bounded size
 /// (DatagramOptions::receiveBuffer), and what does not fit is dropped there. To save system calls, a receive that has
@@ -113,7 +114,8 @@ public:
   /// Lifetime:     `datagrams`, their bytes and their addresses stay alive until the promise completes or is destroyed,
   ///               which may be after this socket.
   /// Overlap:      as send().
-  /// Misuse:       throws FAILED at once for a `to` that is null, unless the socket is connected, where all must be.
+  /// Misuse:       throws FAILED at once for a `to` that is null, unless the socket is connected, where all must be; of
+  ///               very many, only those are looked at that one call may send.
   virtual Promise<std::size_t> sendMany(std::span<const OutgoingDatagram> datagrams,
                                         std::source_location where = std::source_location::current()) = 0;
 
@@ -139,12 +141,14 @@ public:
 
   /// Settles on one peer: from now on send() takes no address, what others send is not received (but for what has come
   /// already), and unreachable peers are reported. Again, for another peer. Throws FAILED if Network::restrictPeers()
-  /// does not allow `peer`, DISCONNECTED if there is no way to it.
+  /// does not allow `peer`, DISCONNECTED if there is no way to it; if it throws, the socket is as it was. Misuse:
+  /// throws FAILED while sends wait, since they are not meant for the new peer.
   virtual void connect(const SocketAddress& peer, std::source_location where = std::source_location::current()) = 0;
 
   /// Receives what is sent to a multicast group, such as 239.1.2.3 or ff02::123 (the port does not count), and comes by
-  /// the network interface of this name; empty: by the one that the system chooses. Throws FAILED if `group` is none,
-  /// if the interface does not exist or knows no multicast, and if the socket is in the group (there) already.
+  /// the network interface of this name; empty: by the one that the group's zone names ("ff02::123%eth0"), or else by
+  /// the one that the system chooses. Throws FAILED if `group` is none, if the interface does not exist, knows no
+  /// multicast or is not the zone's, and if the socket is in the group (there) already.
   virtual void joinGroup(const SocketAddress& group, std::string_view interface = {},
                          std::source_location where = std::source_location::current()) = 0;
   /// No longer does. Throws FAILED if the socket was not in the group, there.

@@ -391,8 +391,10 @@ public:
 
   /// Who gets the next connection that arrives there, if anybody listens. Those who share a port take turns.
   std::shared_ptr<Listener> nextListener(const SocketAddress& arrival);
-  std::shared_ptr<Listener> listen(SocketAddress address, const std::string& name, Filter filter,
-                                   const ListenOptions& options, std::source_location where);
+  /// A listener on `address`, if that is free. It gets no connections before add().
+  std::shared_ptr<Listener> newListener(SocketAddress address, const std::string& name, Filter filter,
+                                        const ListenOptions& options, std::source_location where);
+  void add(Listener& listener) { listeners_.push_back(&listener); }
   void remove(const Listener& listener) noexcept {
     std::erase_if(listeners_, [&](const Listener* one) { return one == &listener; });
   }
@@ -451,8 +453,8 @@ std::shared_ptr<Listener> MemoryWorld::nextListener(const SocketAddress& arrival
   return listeners_.back()->shared_from_this();
 }
 
-std::shared_ptr<Listener> MemoryWorld::listen(SocketAddress address, const std::string& name, Filter filter,
-                                              const ListenOptions& options, std::source_location where) {
+std::shared_ptr<Listener> MemoryWorld::newListener(SocketAddress address, const std::string& name, Filter filter,
+                                                   const ListenOptions& options, std::source_location where) {
   const std::string operation = fmt::format("cannot listen on {}", name);
   if (address.isUnix() && options.reusePort) throwNoReusePort(operation, where);
   const bool isFreePort = !address.isUnix() && address.port() == 0;
@@ -462,9 +464,7 @@ std::shared_ptr<Listener> MemoryWorld::listen(SocketAddress address, const std::
       nextFreePort_ = nextFreePort_ == LAST_PORT ? FIRST_FREE_PORT : static_cast<std::uint16_t>(nextFreePort_ + 1);
     }
     auto listener = std::make_shared<Listener>(address, name, filter, options);
-    if (isTaken(*listener)) continue;
-    listeners_.push_back(listener.get());
-    return listener;
+    if (!isTaken(*listener)) return listener;
   }
   if (address.isUnix() && !address.isAbstract()) throwUnixPathTaken(operation, where);
   throw uvException(UV_EADDRINUSE, operation, where);
@@ -535,8 +535,10 @@ Promise<StreamPtr> connectTo(WorldPtr world, SocketAddress address, Filter filte
 
 class MemoryReceiver final : public ConnectionReceiver {
 public:
-  MemoryReceiver(WorldPtr world, std::shared_ptr<Listener> listener) noexcept
-      : world_(std::move(world)), listener_(std::move(listener)) {}
+  MemoryReceiver(WorldPtr world, std::shared_ptr<Listener> listener)
+      : world_(std::move(world)), listener_(std::move(listener)) {
+    world_->add(*listener_); // here, so that it is removed in any case
+  }
   ~MemoryReceiver() override {
     world_->remove(*listener_);
     listener_->close();
@@ -589,7 +591,7 @@ public:
     detail::requireListening(target_->filter.get(), address, "cannot listen on", target_->name, where);
     detail::requireBacklog(options, target_->name, where);
     return std::make_unique<MemoryReceiver>(
-        target_->world, target_->world->listen(address, target_->name, target_->filter, options, where));
+        target_->world, target_->world->newListener(address, target_->name, target_->filter, options, where));
   }
   std::unique_ptr<NetworkAddress> clone() const override { return std::make_unique<MemoryAddress>(*this); }
   std::string toString() const override { return target_->name; }

@@ -36,7 +36,8 @@ class MemoryWorld;
 ///
 /// A receiver holds `ListenOptions::backlog` connections that nobody has accepted, at least one. Beyond that an attempt
 /// to connect waits for a place, and to a Unix socket it is OVERLOADED. Who shares a port by `reusePort` gets the
-/// connections in turn. When a receiver goes, those that it holds are reset. adoptListener() is UNIMPLEMENTED.
+/// connections in turn. When a receiver goes, those that it holds are reset. adoptListener() and datagrams are
+/// UNIMPLEMENTED.
 ///
 /// Connections are pipes in memory (newTwoWayPipe()): nothing is under way between two ends, so a write completes when
 /// the other side has read it. That is stricter than sockets are, whose buffers let small writes pass. Code that writes
@@ -88,7 +89,8 @@ public:
   /// Which connections are concerned. After several calls with NEXT, each concerns one.
   enum class Connections : std::uint8_t { NEXT, EACH };
   /// Connections are reset when `bytes` bytes have been read in one direction: what is pending at either end then, and
-  /// what comes later, fails with DISCONNECTED and std::errc::connection_reset.
+  /// what comes later, fails with DISCONNECTED and std::errc::connection_reset. All that a cancelled write
+  /// was to bring counts as read; if the last byte was among it, the reset comes with the next write.
   MemoryNetwork& resetAfter(std::string_view destination, Direction direction, std::uint64_t bytes,
                             Connections connections = Connections::NEXT,
                             std::source_location where = std::source_location::current());

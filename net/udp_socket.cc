@@ -118,6 +118,14 @@ void setOptions(const OptionSetter& socket, SocketAddress::Family family, const 
   if (!options.multicastInterface.empty()) setMulticastInterface(socket, family, options.multicastInterface);
 }
 
+/// The index of the interface that an IPv6 address is valid at; 0 if that is not said.
+unsigned zoneOf(const SocketAddress& address) noexcept {
+  if (address.family() != SocketAddress::Family::IPV6) return 0;
+  sockaddr_in6 ipv6;
+  std::memcpy(&ipv6, address.get(), sizeof ipv6);
+  return ipv6.sin6_scope_id;
+}
+
 OwnedDescriptor openUdpSocket(int family) noexcept {
 #ifdef SOCK_NONBLOCK
   return OwnedDescriptor(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -132,7 +140,6 @@ OwnedDescriptor openUdpSocket(int family) noexcept {
 
 constexpr std::size_t MOST_PIECES = 64; // of a datagram that is sent without being put together first
 constexpr std::size_t MOST_TOGETHER = 32;
-constexpr std::size_t MOST_AT_ONCE = 512; // others on the loop want their turn
 
 iovec asBuffer(std::span<const std::byte> bytes) noexcept {
   // Nobody writes through the pointer; the type serves both directions.
@@ -213,7 +220,11 @@ void changeMembership(int socket, Membership membership, const SocketAddress& gr
   if (group.isUnix()) throw uvException(UV_EAFNOSUPPORT, operation, where);
   const OptionSetter setter(socket, operation, where);
   group_req request{};
-  if (!interface.empty()) request.gr_interface = setter.requireInterface(interface);
+  const unsigned zone = zoneOf(group); // the system does not look at it
+  request.gr_interface = interface.empty() ? zone : setter.requireInterface(interface);
+  if (zone != 0 && zone != request.gr_interface)
+    throwMisuse(fmt::format("{}: the group is of another network interface than {}", operation, quote(interface)),
+                where);
   std::memcpy(&request.gr_group, group.get(), group.size());
   const int level = group.family() == SocketAddress::Family::IPV4 ? IPPROTO_IP : IPPROTO_IPV6;
   setter.set(level, membership == Membership::JOIN ? MCAST_JOIN_GROUP : MCAST_LEAVE_GROUP, request);
@@ -254,7 +265,6 @@ int sendDatagram(int socket, std::span<const std::span<const std::byte>> pieces,
 }
 
 int sendDatagrams(int socket, SocketAddress::Family family, std::span<const OutgoingDatagram> datagrams) noexcept {
-  datagrams = datagrams.first(std::min(datagrams.size(), MOST_AT_ONCE));
   std::size_t sent = 0;
   while (sent < datagrams.size()) {
     const auto next = datagrams.subspan(sent, std::min(datagrams.size() - sent, MOST_TOGETHER));

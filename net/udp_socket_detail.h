@@ -53,8 +53,11 @@ SocketAddress unmapped(const SocketAddress& address) noexcept;
 /// Sends one datagram. Returns 0 or a negative status, UV_EAGAIN if the socket is full.
 int sendDatagram(int socket, std::span<const std::span<const std::byte>> pieces, const UdpTarget& to) noexcept;
 
-/// Sends `datagrams`, which are not empty, until one is not taken, or a good many are. Returns how many were, or why
-/// not the first.
+/// As many datagrams go by one call of sendDatagrams() at most: others on the loop want their turn.
+inline constexpr std::size_t MOST_SENT_AT_ONCE = 512;
+
+/// Sends `datagrams`, from one to MOST_SENT_AT_ONCE, until one is not taken. Returns how many were, or why not the
+/// first.
 int sendDatagrams(int socket, SocketAddress::Family family, std::span<const OutgoingDatagram> datagrams) noexcept;
 
 /// Where datagrams come to before anybody knows how long they are: one for each thread, of a good MiB, of which the

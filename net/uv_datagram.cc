@@ -203,7 +203,7 @@ private:
 class DatagramState final : public Counted, public Pooled {
 public:
   DatagramState(uv_loop_t* loop, OwnedDescriptor socket, SocketAddress::Family family,
-                std::shared_ptr<const PeerFilter> filter, std::string_view operation);
+                std::shared_ptr<const PeerFilter> filter, std::string_view operation, std::source_location where);
 
   Promise<void> send(std::span<const std::span<const std::byte>> pieces, const SocketAddress* to,
                      std::source_location where);
@@ -251,6 +251,7 @@ private:
   void giveBack(std::span<const std::byte> bytes, const SocketAddress& source) noexcept;
 
   bool isAllowed(const SocketAddress& peer) const noexcept { return filter_ == nullptr || filter_->allows(peer); }
+  int checkDestination(const SocketAddress* to) const noexcept;
   int trySend(std::span<const std::span<const std::byte>> pieces, const SocketAddress* to) const noexcept;
   int trySendMany(std::span<const OutgoingDatagram> datagrams) const noexcept;
   void wait(SendOp& op) noexcept;
@@ -296,12 +297,14 @@ std::size_t sizeOf(std::span<const std::span<const std::byte>> pieces) noexcept 
 // ------------------------------------------------------------------------------------------ watching
 
 DatagramState::DatagramState(uv_loop_t* loop, OwnedDescriptor socket, SocketAddress::Family family,
-                             std::shared_ptr<const PeerFilter> filter, std::string_view operation)
+                             std::shared_ptr<const PeerFilter> filter, std::string_view operation,
+                             std::source_location where)
     : family_(family),
       socket_(std::move(socket)),
       filter_(std::move(filter)),
       receiveOp_(*this),
-      poll_(operation, [&](uv_poll_t* poll) { return uv_poll_init(loop, poll, socket_.get()); }) {
+      poll_(
+          operation, [&](uv_poll_t* poll) { return uv_poll_init(loop, poll, socket_.get()); }, where) {
   poll_.setData(this);
   uv_unref(poll_.base());
 }
@@ -526,18 +529,27 @@ void DatagramState::requireDestination(std::string_view function, const SocketAd
               where);
 }
 
+/// What is wrong with `to` before the system is asked, as a status; 0 if nothing is.
+int DatagramState::checkDestination(const SocketAddress* to) const noexcept {
+  if (to == nullptr) return 0;
+  if (!isAllowed(*to)) return NOT_ALLOWED;
+  return to->isUnix() ? UV_EAFNOSUPPORT : 0;
+}
+
 int DatagramState::trySend(std::span<const std::span<const std::byte>> pieces, const SocketAddress* to) const noexcept {
-  if (to != nullptr && !isAllowed(*to)) return NOT_ALLOWED;
-  if (to != nullptr && to->isUnix()) return UV_EAFNOSUPPORT;
+  if (const int status = checkDestination(to); status < 0) return status;
   return sendDatagram(socket_.get(), pieces, UdpTarget(family_, to));
 }
 
 // Those up to the first that may not be sent.
 int DatagramState::trySendMany(std::span<const OutgoingDatagram> datagrams) const noexcept {
-  std::size_t count = 0;
-  while (count < datagrams.size() && (datagrams[count].to == nullptr || isAllowed(*datagrams[count].to))) ++count;
-  if (count == 0) return NOT_ALLOWED;
-  return sendDatagrams(socket_.get(), family_, datagrams.first(count));
+  for (std::size_t i = 0; i < datagrams.size(); ++i) {
+    const int status = checkDestination(datagrams[i].to);
+    if (status == 0) continue;
+    if (i == 0) return status;
+    datagrams = datagrams.first(i);
+  }
+  return sendDatagrams(socket_.get(), family_, datagrams);
 }
 
 Promise<void> DatagramState::send(std::span<const std::span<const std::byte>> pieces, const SocketAddress* to,
@@ -556,6 +568,8 @@ Promise<void> DatagramState::send(std::span<const std::span<const std::byte>> pi
 }
 
 Promise<std::size_t> DatagramState::sendMany(std::span<const OutgoingDatagram> datagrams, std::source_location where) {
+  // Or else each call of many for one long batch would look at all that is left of it.
+  datagrams = datagrams.first(std::min(datagrams.size(), MOST_SENT_AT_ONCE));
   for (const OutgoingDatagram& datagram : datagrams) requireDestination("sendMany", datagram.to, where);
   if (datagrams.empty()) return std::size_t(0);
   if (senders_.isEmpty()) [[likely]] {
@@ -597,6 +611,7 @@ void DatagramState::sendEnded() noexcept {
 void DatagramState::connect(const SocketAddress& peer, std::string_view operation, std::source_location where) {
   if (!isAllowed(peer)) throw notAllowed(operation, peer, where);
   if (peer.isUnix()) throw uvException(UV_EAFNOSUPPORT, operation, where);
+  if (!senders_.isEmpty()) throwMisuse(fmt::format("{}: sends are waiting", operation), where);
   const UdpTarget target(family_, &peer);
   if (::connect(socket_.get(), target.get(), target.size()) != 0)
     throw uvException(uv_translate_sys_error(errno), operation, where);
@@ -659,9 +674,10 @@ private:
 };
 
 Ref<DatagramState> newState(uv_loop_t* loop, OwnedDescriptor socket, const SocketAddress& address,
-                            std::shared_ptr<const PeerFilter> filter, std::string_view operation) {
+                            std::shared_ptr<const PeerFilter> filter, std::string_view operation,
+                            std::source_location where) {
   return Ref<DatagramState>(
-      *new DatagramState(loop, std::move(socket), address.family(), std::move(filter), operation));
+      *new DatagramState(loop, std::move(socket), address.family(), std::move(filter), operation, where));
 }
 
 void requireIp(const SocketAddress& address, std::string_view operation, std::source_location where) {
@@ -682,7 +698,8 @@ std::unique_ptr<DatagramSocket> newBoundDatagramSocket(uv_loop_t* loop, const So
   OwnedDescriptor socket = newUdpSocket(address.family(), options, operation, where);
   if (::bind(socket.get(), address.get(), address.size()) != 0)
     throw uvException(uv_translate_sys_error(errno), operation, where);
-  return std::make_unique<UvDatagramSocket>(newState(loop, std::move(socket), address, std::move(filter), operation));
+  return std::make_unique<UvDatagramSocket>(
+      newState(loop, std::move(socket), address, std::move(filter), operation, where));
 }
 
 std::unique_ptr<DatagramSocket> newConnectedDatagramSocket(uv_loop_t* loop, const SocketAddress& address,
@@ -692,8 +709,8 @@ std::unique_ptr<DatagramSocket> newConnectedDatagramSocket(uv_loop_t* loop, cons
   const std::string operation = fmt::format("cannot connect a datagram socket to {}", name);
   requireIp(address, operation, where);
   OwnedDescriptor socket = newUdpSocket(address.family(), options, operation, where);
-  auto made =
-      std::make_unique<UvDatagramSocket>(newState(loop, std::move(socket), address, std::move(filter), operation));
+  auto made = std::make_unique<UvDatagramSocket>(
+      newState(loop, std::move(socket), address, std::move(filter), operation, where));
   made->connectAs(address, operation, where);
   return made;
 }

@@ -11,6 +11,9 @@
 
 #include <dlfcn.h>
 #include <netinet/in.h>
+#if defined(__linux__)
+#include <sys/epoll.h>
+#endif
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,6 +33,7 @@ using namespace std::chrono_literals;
 
 namespace {
 int failNextSend = 0; // an errno
+int failNextWatch = 0;
 } // namespace
 
 // In the place of the C library's: what a kernel does only in an emergency.
@@ -39,6 +43,15 @@ extern "C" ssize_t sendmsg(int socket, const msghdr* message, int flags) {
   errno = std::exchange(failNextSend, 0);
   return -1;
 }
+
+#if defined(__linux__)
+extern "C" int epoll_ctl(int epoll, int operation, int descriptor, epoll_event* event) noexcept {
+  static const auto real = reinterpret_cast<int (*)(int, int, int, epoll_event*)>(dlsym(RTLD_NEXT, "epoll_ctl"));
+  if (failNextWatch == 0) return real(epoll, operation, descriptor, event);
+  errno = std::exchange(failNextWatch, 0);
+  return -1;
+}
+#endif
 
 namespace {
 
@@ -343,6 +356,24 @@ TEST_CASE_FIXTURE(IoTest, "an address that the socket is none for is refused") {
   CHECK(kindName(failureOf(socket->send("x", SocketAddress::parse("127.0.0.1:0")), scope)) == "FAILED");
 }
 
+TEST_CASE_FIXTURE(IoTest, "a batch refuses an address that the socket is none for as a single send does") {
+  const SocketAddress local = SocketAddress::parse("unix:/x"), ipv6 = SocketAddress::parse("[::1]:9");
+  for (const std::string bound : {"127.0.0.1:0", "*:0"}) {
+    CAPTURE(bound);
+    const SocketPtr socket = bindTo(*this, bound);
+    const SocketAddress self = SocketAddress::parse("127.0.0.1", socket->localAddress().port());
+    const std::array<OutgoingDatagram, 3> batch = {OutgoingDatagram{bytesOf("1"), &self}, OutgoingDatagram{bytesOf("2"), &local},
+                                                   OutgoingDatagram{bytesOf("3"), &self}};
+    CHECK(socket->sendMany(batch).wait(scope) == 1);
+    const Exception e = failureOf(socket->sendMany(std::span(batch).subspan(1)), scope);
+    CHECK(kindName(e) == "UNIMPLEMENTED");
+    CHECK(contains(e.description(), "send to unix:/x"));
+    CHECK(receiveText(*this, *socket) == "1");
+  }
+  const OutgoingDatagram other{bytesOf("x"), &ipv6};
+  CHECK(kindName(failureOf(bindTo(*this)->sendMany({&other, 1}), scope)) == "UNIMPLEMENTED");
+}
+
 // ------------------------------------------------------------------------------------ connected sockets
 
 TEST_CASE_FIXTURE(IoTest, "a connected socket hears its peer only") {
@@ -600,6 +631,30 @@ TEST_CASE_FIXTURE(IoTest, "a dual-stack socket joins groups of IPv6 and of IPv4"
   }
 }
 
+TEST_CASE_FIXTURE(IoTest, "a group's zone says by which interface it is joined") {
+  const SocketAddress group = SocketAddress::parse("ff02::4d4e%lo");
+  SocketPtr socket;
+  try {
+    socket = bindTo(*this, "[::]:0");
+    socket->joinGroup(group);
+  } catch (const Exception& e) {
+    MESSAGE("skipped: no such multicast on the loopback here: ", std::string(e.description()));
+    return;
+  }
+  socket->leaveGroup(group, "lo"); // which fails if the socket was in the group elsewhere
+  socket->joinGroup(group.withPort(9), "lo");
+  CHECK(kindName(thrownBy([&] { socket->joinGroup(group); })) == "FAILED"); // it is already
+  socket->leaveGroup(group);
+  sockaddr_in6 ipv6;
+  std::memcpy(&ipv6, group.get(), sizeof ipv6);
+  ipv6.sin6_scope_id = 47110; // no interface
+  const SocketAddress elsewhere = SocketAddress::from(reinterpret_cast<const sockaddr&>(ipv6), sizeof ipv6);
+  CHECK(kindName(thrownBy([&] { socket->joinGroup(elsewhere); })) == "FAILED");
+  const Exception e = thrownBy([&] { socket->joinGroup(elsewhere, "lo"); });
+  CHECK(contains(e.description(), "another network interface than \"lo\""));
+  CHECK(madeIn(e, "datagram_test.cc"));
+}
+
 TEST_CASE_FIXTURE(IoTest, "what is no group, and an interface that does not exist, cannot be joined") {
   const SocketPtr socket = bindTo(*this);
   CHECK(kindName(thrownBy([&] { socket->joinGroup(SocketAddress::parse("127.0.0.1")); })) == "FAILED");
@@ -708,6 +763,20 @@ TEST_CASE_FIXTURE(IoTest, "a send does not overtake one that waits, even if ther
   std::move(second).wait(scope);
   std::move(first).wait(scope);
   for (const char* text : {"first", "second", "third"}) CHECK(full.peer.receiveSome() == text);
+}
+
+TEST_CASE_FIXTURE(IoTest, "a socket is not connected to another peer while sends to the old one wait") {
+  FullSocket full(*this);
+  full.fill(*this);
+  Promise<void> send = full.socket->send("for the old peer");
+  const SocketPtr other = bindTo(*this);
+  const Exception e = thrownBy([&] { full.socket->connect(other->localAddress()); });
+  CHECK(kindName(e) == "FAILED");
+  CHECK(contains(e.description(), "sends are waiting"));
+  CHECK(madeIn(e, "datagram_test.cc"));
+  full.empty();
+  std::move(send).wait(scope);
+  CHECK(full.peer.receiveSome() == "for the old peer");
 }
 
 TEST_CASE_FIXTURE(IoTest, "a send that is cancelled while it waits is never sent, and its memory is left alone (R9)") {
@@ -973,6 +1042,18 @@ TEST_CASE("a host's loop is kept alive by what is pending, not by sockets") {
   CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
   CHECK(uv_loop_close(&loop) == 0);
 }
+
+#if defined(__linux__)
+TEST_CASE_FIXTURE(IoTest, "a socket that cannot be watched is not made, and the place of the caller is told") {
+  const auto address = parse(*this, "127.0.0.1:0");
+  failNextWatch = ENOSPC;
+  const Exception e = thrownBy([&] { (void)address->bindDatagram(); });
+  CHECK(std::exchange(failNextWatch, 0) == 0);
+  CHECK(kindName(e) == "OVERLOADED");
+  CHECK(contains(e.description(), "cannot bind a datagram socket to 127.0.0.1:0"));
+  CHECK(madeIn(e, "datagram_test.cc"));
+}
+#endif
 
 TEST_CASE_FIXTURE(IoTest, "without descriptors no socket is made, and that is OVERLOADED") {
   const auto address = parse(*this, "127.0.0.1:0");

@@ -501,6 +501,31 @@ TEST_CASE_FIXTURE(MemoryNetworkTest,
   CHECK(bytesOf(*other) == 7);
 }
 
+TEST_CASE_FIXTURE(MemoryNetworkTest, "what a cancelled write had to offer counts towards a reset") {
+  const std::string text = numberedBytes(2);
+  const ReceiverPtr receiver = listen("10.0.0.1:80");
+  network.resetAfter("10.0.0.1:80", Direction::TO_SERVER, 3);
+  StreamPair pair = connectedPair(*receiver);
+  {
+    Promise<void> unread = pair.left->write(text);
+    CHECK(!unread.poll(scope));
+  }
+  Promise<std::size_t> counted = countUntilReset(*pair.right);
+  CHECK(isReset(failureOf(pair.left->write(text), scope)));
+  CHECK(std::move(counted).wait(scope) == 1);
+
+  network.resetAfter("10.0.0.1:80", Direction::TO_SERVER, 2);
+  StreamPair next = connectedPair(*receiver);
+  {
+    Promise<void> unread = next.left->write(text);
+    CHECK(!unread.poll(scope));
+  }
+  Promise<Chunk> read = next.right->tryReadChunk();
+  CHECK(!read.poll(scope));
+  CHECK(isReset(failureOf(next.left->write("2"), scope)));
+  CHECK(isReset(failureOf(std::move(read), scope)));
+}
+
 TEST_CASE_FIXTURE(MemoryNetworkTest, "an echo by a pump from a connection to itself is reset as well") {
   for (std::uint64_t k = 0; k < 12; ++k) {
     CAPTURE(k);
@@ -705,6 +730,23 @@ TEST_CASE("a conversation that begins with silence, a refusal and latency can be
 }
 
 TEST_CASE("a conversation that is cut off can be cancelled at every step (R5)") { CHECK(cancelSweep(cutOff) > 8); }
+
+TEST_CASE_FIXTURE(MemoryNetworkTest, "a receiver for which there is no memory does not take the port (R6)") {
+  const AddressPtr address = parse("10.0.0.1:80");
+  ReceiverPtr receiver;
+  for (std::uint64_t after = 0; receiver == nullptr && after < 100; ++after) {
+    try {
+      const NoMemory none(after, NoMemory::ONE);
+      receiver = address->listen();
+    } catch (const std::bad_alloc&) {
+      const Exception e = failureOf(address->connect(), scope);
+      CHECK((e.code() == std::errc::connection_refused));
+    }
+  }
+  REQUIRE(receiver != nullptr);
+  CHECK(receiver->getPort() == 80);
+  (void)connectedPair(*receiver);
+}
 
 TEST_CASE("when an allocation of the network in memory fails, that is reported, and nothing is lost (R6)") {
   CHECK((starveSweep([](LoopTest& test) { farAway(test).wait(test.scope); }) > 10 || SANITIZED));
