@@ -113,12 +113,23 @@ private:
     }
   }
 
-  // The next line that is not too long, without what could play tricks with a terminal.
+  // What could play tricks with a terminal: ASCII's control characters, and U+0080 to U+009F.
+  static void removeControls(std::string& line) {
+    std::erase_if(line, [](unsigned char c) { return c < ' ' || c == 127; });
+    for (std::size_t i = 0; (i = line.find('\xc2', i)) != line.npos && i + 1 < line.size();) {
+      if (static_cast<unsigned char>(line[i + 1]) < 0xa0)
+        line.erase(i, 2);
+      else
+        ++i;
+    }
+  }
+
+  // The next line that is not too long, without control characters.
   static Promise<std::optional<std::string>> nextLine(Client& client) {
     for (;;) {
       try {
         std::optional<std::string> line = co_await client.input.readLine(LONGEST_LINE);
-        if (line) std::erase_if(*line, [](unsigned char c) { return c < ' ' || c == 127; });
+        if (line) removeControls(*line);
         co_return line;
       } catch (const Exception& e) {
         if (e.kind() != Exception::Kind::FAILED) throw;

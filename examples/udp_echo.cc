@@ -19,11 +19,11 @@
 using namespace troth;
 using namespace std::chrono_literals;
 
-// What cannot be sent is no reason to stop: the next datagram may be from somebody else.
+// What cannot be received or sent is no reason to stop: the next datagram may be from somebody else.
 Promise<void> echo(DatagramSocket& socket) {
   for (;;) {
-    const Datagram datagram = co_await socket.receive();
     try {
+      const Datagram datagram = co_await socket.receive();
       co_await socket.send(datagram.bytes, datagram.source);
     } catch (const Exception& e) {
       std::fprintf(stderr, "udp_echo: %s\n", std::string(e.description()).c_str());

@@ -70,8 +70,8 @@ def chat_talk():
     server = chat()
     alice, bob = Person(server, "alice"), Person(server, "bob")
     alice.expect("* bob is here")
-    alice.say("hello\x1b[2J bob\r")  # without what could play tricks with a terminal
-    bob.expect("alice: hello[2J bob")
+    alice.say("hello\x1b[2J \x9b2J\xa9 bob\r")  # without what could play tricks with a terminal
+    bob.expect("alice: hello[2J 2J\xa9 bob")
     bob.say("/nick robert")
     bob.expect_beginning("* welcome, robert; here are 2")
     alice.expect("* bob is now robert")
