@@ -10,7 +10,14 @@ import subprocess
 import tempfile
 
 from basics import Skip, expect, note, poll_until
-from processes import BLIND_VPTR_REPORT, SANITIZER_REPORT, describe_status, start_process, with_sanitizer_options
+from processes import (
+    BLIND_UBSAN_OPTIONS,
+    BLIND_VPTR_REPORT,
+    SANITIZER_REPORT,
+    describe_status,
+    start_process,
+    with_sanitizer_options,
+)
 
 PATIENCE = 20
 
@@ -69,8 +76,7 @@ def faulty_environment(environment=None, traced=True):
     environment["ASAN_OPTIONS"] = environment.get("ASAN_OPTIONS", os.environ.get("ASAN_OPTIONS", ""))
     if traced:
         with_sanitizer_options(environment, "detect_leaks=0")  # does not work in a traced process
-    # A report that only says that a check could not be made, see BLIND_VPTR_REPORT, must not end the program.
-    environment["UBSAN_OPTIONS"] = "halt_on_error=0:print_stacktrace=0"
+    environment["UBSAN_OPTIONS"] = BLIND_UBSAN_OPTIONS
     return environment
 
 

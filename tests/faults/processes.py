@@ -29,6 +29,9 @@ BLIND_VPTR_REPORT = re.compile(
     r"(SUMMARY: UndefinedBehaviorSanitizer: .*\n)?"
 )
 
+# A report of that kind must not end the program.
+BLIND_UBSAN_OPTIONS = "halt_on_error=0:print_stacktrace=0"
+
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 running = []  # every process that was started and not yet reaped
@@ -43,6 +46,8 @@ def with_sanitizer_options(environment, extra):
 
 def start_process(arguments, environment=None, descriptors=None, **pipes):
     """Starts a child that dies with this process, SIGPIPE having its default action."""
+    if descriptors is not None:
+        environment = {"UBSAN_OPTIONS": BLIND_UBSAN_OPTIONS, **(environment or {})}
 
     def prepare():
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
