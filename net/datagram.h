@@ -70,8 +70,8 @@ public:
   /// Errors:       FAILED if it is too long (`std::errc::message_size`, and the text names its size), if
   ///               Network::restrictPeers() does not allow `to` or DatagramOptions::broadcast is missing
   ///               (`permission_denied`); OVERLOADED if the system has no room for it at all (ENOBUFS); DISCONNECTED if
-  ///               there is no way to `to`, and for a connected socket's unreachable peer, as above; UNIMPLEMENTED if
-  ///               the socket is none for addresses like `to`.
+  ///               there is no way to `to`, as to IPv4 with `ipv6Only`, and for a connected socket's unreachable peer,
+  ///               as above; UNIMPLEMENTED if the socket is none for addresses like `to`.
   /// Cancellation: clean while pending: nothing is sent, neither whole nor in part.
   /// Lifetime:     `bytes` stays alive until the promise completes or is destroyed, which may be after this socket;
   ///               `to` is needed only during the call.
@@ -142,7 +142,7 @@ public:
   /// Settles on one peer: from now on send() takes no address, what others send is not received (but for what has come
   /// already), and unreachable peers are reported. Again, for another peer. Throws FAILED if Network::restrictPeers()
   /// does not allow `peer`, DISCONNECTED if there is no way to it; if it throws, the socket is as it was. Misuse:
-  /// throws FAILED while sends wait, since they are not meant for the new peer.
+  /// throws FAILED for port 0, and while sends wait, since they are not meant for the new peer.
   virtual void connect(const SocketAddress& peer, std::source_location where = std::source_location::current()) = 0;
 
   /// Receives what is sent to a multicast group, such as 239.1.2.3 or ff02::123 (the port does not count), and comes by

@@ -20,7 +20,7 @@
 // from which close() takes all; after that a send needs it no more.
 #include <troth/net/uv_datagram_detail.h>
 
-#include <troth/io/pieces_detail.h>
+#include <troth/io/operation_detail.h>
 #include <troth/net/udp_socket_detail.h>
 #include <troth/runtime/ref_detail.h>
 #include <troth/runtime/uv/uv_handle.h>
@@ -288,12 +288,6 @@ Exception sendException(int status, const SocketAddress* to, std::size_t size, s
   }
 }
 
-std::size_t sizeOf(std::span<const std::span<const std::byte>> pieces) noexcept {
-  std::size_t size = 0;
-  for (const std::span<const std::byte> piece : pieces) size += piece.size();
-  return size;
-}
-
 // ------------------------------------------------------------------------------------------ watching
 
 DatagramState::DatagramState(uv_loop_t* loop, OwnedDescriptor socket, SocketAddress::Family family,
@@ -497,7 +491,7 @@ bool SendOneOp::retry() noexcept {
   const int status = state_.trySend(pieces_, to);
   if (status == UV_EAGAIN) return false;
   if (status < 0) {
-    fail(sendException(status, to, sizeOf(pieces_), where_));
+    fail(sendException(status, to, totalSize(pieces_), where_));
     return true;
   }
   unlink();
@@ -559,7 +553,7 @@ Promise<void> DatagramState::send(std::span<const std::span<const std::byte>> pi
     const int status = trySend(pieces, to);
     if (status == 0) [[likely]]
       return READY_NOW;
-    if (status != UV_EAGAIN) return Promise<void>(sendException(status, to, sizeOf(pieces), where), where);
+    if (status != UV_EAGAIN) return Promise<void>(sendException(status, to, totalSize(pieces), where), where);
   }
   auto* op = new SendOneOp(*this, pieces, to, where);
   Promise<void> promise = PromiseAccess::wrap<void>(op);
@@ -611,6 +605,7 @@ void DatagramState::sendEnded() noexcept {
 void DatagramState::connect(const SocketAddress& peer, std::string_view operation, std::source_location where) {
   if (!isAllowed(peer)) throw notAllowed(operation, peer, where);
   if (peer.isUnix()) throw uvException(UV_EAFNOSUPPORT, operation, where);
+  if (peer.port() == 0) throwMisuse(fmt::format("{}: the address has no port", operation), where);
   if (!senders_.isEmpty()) throwMisuse(fmt::format("{}: sends are waiting", operation), where);
   const UdpTarget target(family_, &peer);
   if (::connect(socket_.get(), target.get(), target.size()) != 0)

@@ -354,6 +354,8 @@ TEST_CASE_FIXTURE(IoTest, "an address that the socket is none for is refused") {
   CHECK(kindName(failureOf(socket->send("x", SocketAddress::parse("[::1]:9")), scope)) == "UNIMPLEMENTED");
   CHECK(kindName(failureOf(socket->send("x", SocketAddress::parse("unix:/x")), scope)) == "UNIMPLEMENTED");
   CHECK(kindName(failureOf(socket->send("x", SocketAddress::parse("127.0.0.1:0")), scope)) == "FAILED");
+  const SocketPtr ipv6 = bindTo(*this, "[::1]:0", {.ipv6Only = true});
+  CHECK(kindName(failureOf(ipv6->send("x", SocketAddress::parse("127.0.0.1:9")), scope)) == "DISCONNECTED");
 }
 
 TEST_CASE_FIXTURE(IoTest, "a batch refuses an address that the socket is none for as a single send does") {
@@ -488,6 +490,9 @@ TEST_CASE_FIXTURE(IoTest, "connecting needs one host and a port") {
   CHECK(contains(e.description(), "cannot connect a datagram socket to unix:/run/x.sock"));
   const SocketPtr socket = bindTo(*this);
   CHECK(kindName(thrownBy([&] { socket->connect(SocketAddress::parse("unix:/run/x.sock")); })) == "UNIMPLEMENTED");
+  const Exception port = thrownBy([&] { socket->connect(SocketAddress::parse("127.0.0.1:0")); });
+  CHECK(kindName(port) == "FAILED");
+  CHECK(contains(port.description(), "the address has no port"));
 }
 
 // --------------------------------------------------------------------------------- addresses, options
