@@ -54,7 +54,8 @@ public:
   virtual Promise<void> whenBecomesWritable(std::source_location where = std::source_location::current()) = 0;
 
   /// Waits until a socket's peer sends no more, because it has closed or ended its direction, whether or not there are
-  /// bytes left to read; or until an error. Of a pipe, until there is nobody at the other end.
+  /// bytes left to read; or until an error. Of a pipe, until there is nobody at the other end; while somebody waits for
+  /// its bytes too, these come first.
   ///
   /// Completes, Errors, Cancellation, Overlap: as above.
   virtual Promise<void> whenHungUp(std::source_location where = std::source_location::current()) = 0;

@@ -255,7 +255,9 @@ Fetcher::Core::Core(AsyncIo& io, std::size_t maxParallel) : io_(io), slots_(maxP
   curl_multi_setopt(multi_.get(), CURLMOPT_SOCKETDATA, this);
   curl_multi_setopt(multi_.get(), CURLMOPT_TIMERFUNCTION, &onTimer);
   curl_multi_setopt(multi_.get(), CURLMOPT_TIMERDATA, this);
-  driver_ = drive().eagerlyEvaluate(nullptr);
+  driver_ = drive().eagerlyEvaluate([this](const Exception& e) { // there is no memory
+    for (Transfer* const transfer : transfers_) transfer->fail(e);
+  });
 }
 
 Promise<void> Fetcher::Core::drive() {

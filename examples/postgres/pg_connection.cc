@@ -307,7 +307,7 @@ Promise<PgResult> PgConnection::Core::query(std::shared_ptr<Core> core, std::str
 }
 
 Promise<void> PgConnection::Core::onIdle(std::shared_ptr<Core> core) {
-  co_await core->turn_.lock();
+  const AsyncMutex::Lock turn = co_await core->turn_.lock();
   core->require();
 }
 
