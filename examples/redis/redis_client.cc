@@ -190,7 +190,7 @@ Promise<void> RedisClient::handleReads() {
 // connects it must be waited for, or hiredis 0.14 takes it for connected.
 Promise<void> RedisClient::handleWrites() {
   if (connected_)
-    co_await yieldUntilQueueEmpty();
+    co_await yield();
   else
     co_await observer_->whenBecomesWritable();
   while (writes_.wanted) {

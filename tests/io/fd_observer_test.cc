@@ -17,6 +17,7 @@
 #include <cerrno>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace troth;
@@ -375,6 +376,14 @@ TEST_CASE_FIXTURE(IoTest, "a descriptor that a stream works on is not taken, and
   }
   pair.peer.send("x");
   CHECK(std::move(read).wait(scope).text() == "x");
+}
+
+TEST_CASE_FIXTURE(IoTest, "an observer belongs to its thread") {
+  Observed pair(*this);
+  std::thread([&] {
+    const AsyncIoContext other = setupAsyncIo();
+    CHECK(contains(thrownBy([&] { pair.observer->whenBecomesReadable(); }).description(), "another thread"));
+  }).join();
 }
 
 TEST_CASE("an observer keeps a host's loop alive while somebody waits, and no longer") {
