@@ -9,7 +9,7 @@ import time
 import traceback
 
 _cases = []
-TIMEOUT = 60  # seconds, for anything that must happen
+TIMEOUT = 30  # seconds, for anything that must happen
 
 
 class Skip(Exception):
@@ -23,7 +23,7 @@ def case(function):
 
 def expect(holds, *seen):
     if not holds:
-        raise AssertionError(" ".join(str(s) for s in seen))
+        raise AssertionError(" ".join(str(s) for s in seen)[:5000])
 
 
 def run() -> int:
@@ -76,6 +76,13 @@ class Program:
         found = re.fullmatch(f"{what}.*:(\\d+)", line)
         expect(found, f"{line!r} is not {what!r} and a port")
         return int(found[1])
+
+    def still_runs(self, seconds: float) -> bool:
+        try:
+            self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
