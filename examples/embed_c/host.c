@@ -14,7 +14,7 @@
 #include <stdlib.h>
 
 #define TICK_MS 20
-#define GRACE_MS 2000
+#define GRACE_MS 500
 
 typedef struct {
   uv_loop_t loop;

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The cases of a host: functions whose first line of documentation says what holds. run() counts them in the manner of
 doctest, for tools/count_tests.py."""
+import os
 import re
+import select
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -122,6 +125,17 @@ class Client:
         return self.input.read() == ""
 
 
+def client_that_does_not_read(port: int) -> socket.socket:
+    """One that has sent lines until the server, which cannot send the answers, has stopped reading."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", port))
+    client.setblocking(False)
+    while select.select([], [client], [], 0.2)[1]:
+        client.send((b"x" * 4000 + b"\n") * 100)
+    return client
+
+
 def refuses(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT).close()
@@ -134,3 +148,25 @@ def handles(text: str) -> list[str]:
     """Of what uv_print_all_handles printed: the handles that are not libuv's own, as "A timer" (active) or "- tcp"."""
     found = re.findall(r"^\[([R-])([A-])([I-])\] (\S+) +0x[0-9a-f]+$", text, re.M)
     return [f"{active} {kind}" for _, active, internal, kind in found if internal == "-"]
+
+
+def sanitized(libraries: list[str], detect_leaks: bool = True) -> dict[str, str]:
+    """The environment of a program that loads something with sanitizers. Leaks are reported, but fail nothing by
+    themselves: the program has its own. Other errors end it."""
+    if not libraries:
+        return dict(os.environ)
+    options = f"{os.environ.get('ASAN_OPTIONS', '')}:detect_leaks={int(detect_leaks)}:exitcode=0:abort_on_error=1"
+    return {**os.environ, "LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": options}
+
+
+def leaks(errors: str) -> list[str]:
+    """Of LeakSanitizer's report what has troth, or the example around it, in its stack."""
+    blocks = re.split(r"(?m)^(?=Direct leak|Indirect leak)", errors)[1:]
+    return [block for block in blocks if re.search(r"troth::|/examples/", block)]
+
+
+def exported(library: str) -> set[str]:
+    if shutil.which("nm") is None:
+        raise Skip("there is no nm")
+    shown = subprocess.run(["nm", "-D", "--defined-only", library], text=True, capture_output=True, check=True).stdout
+    return {line.split()[-1] for line in shown.splitlines()}

@@ -4,7 +4,7 @@
 import signal
 import sys
 
-from cases import Client, Program, case, expect, handles, refuses, run
+from cases import Client, Program, case, client_that_does_not_read, expect, handles, refuses, run
 
 PROGRAM, UNDER = sys.argv[1], sys.argv[2:]
 WATCHED = ["A signal", "A signal", "A signal"]  # the host's own, for three signals
@@ -71,17 +71,15 @@ def alone():
 
 @case
 def busy():
-    """a client that does not read what it is sent is cut off when the grace is over"""
+    """a client that does not read what it is sent is cut off when the grace is over, and the host's clock ticks on"""
     with Host() as host:
-        with Client(host.shouter) as client:
-            client.socket.settimeout(0.2)
-            try:
-                while True:
-                    client.socket.sendall(b"never read\n" * 10_000)
-            except TimeoutError:
-                pass
-            host.signal(signal.SIGINT)
-            output, errors = host.ends()
+        with client_that_does_not_read(host.shouter):
+            host.signal(signal.SIGUSR1)
+            expect(host.line().endswith(" lines were answered"))
+            host.ticks_on()
+            expect(host.line().startswith(LEFT))
+        host.signal(signal.SIGINT)
+        output, errors = host.ends()
     expect(CLOSED in output and not errors, output, errors)
 
 

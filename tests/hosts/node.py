@@ -4,12 +4,11 @@
 What happens inside of one node is node_cases.js; here are how node ends, what leaks, and what the addon shows."""
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 
-from cases import TIMEOUT, Client, Program, Skip, case, expect, handles, refuses, run
+from cases import TIMEOUT, Client, Program, Skip, case, expect, exported, handles, leaks, refuses, run, sanitized
 
 NODE, ADDON, PROBE = (os.path.abspath(path) for path in sys.argv[1:4])
 SANITIZERS = sys.argv[4:]
@@ -23,24 +22,9 @@ IN_WORKER = """
 """
 
 
-def environment(detect_leaks: bool = True) -> dict[str, str]:
-    """Leaks are reported, but fail nothing by themselves: node has its own. Other errors end the program."""
-    added = {}
-    if SANITIZERS:
-        options = os.environ.get("ASAN_OPTIONS", "")
-        added = {"LD_PRELOAD": " ".join(SANITIZERS), "ASAN_OPTIONS": f"{options}:detect_leaks={int(detect_leaks)}:exitcode=0:abort_on_error=1"}
-    return {**os.environ, **added}
-
-
 class Node(Program):
     def __init__(self, script: str, detect_leaks: bool = True):
-        super().__init__(NODE, "-e", LOAD + script, env=environment(detect_leaks))
-
-
-def leaks(errors: str) -> list[str]:
-    """Of LeakSanitizer's report what has the addon in its stack."""
-    blocks = re.split(r"(?m)^(?=Direct leak|Indirect leak)", errors)[1:]
-    return [block for block in blocks if "troth::" in block or "/node_addon/" in block]
+        super().__init__(NODE, "-e", LOAD + script, env=sanitized(SANITIZERS, detect_leaks))
 
 
 def our_leaks(errors: str) -> list[str]:
@@ -58,7 +42,7 @@ def prints(script: str, status: int = 0) -> str:
 @case
 def inside():
     """all cases inside of one node, with workers, pass and leak nothing"""
-    done = subprocess.run([NODE, CASES, ADDON], env=environment(), text=True, capture_output=True, timeout=TIMEOUT, check=False)
+    done = subprocess.run([NODE, CASES, ADDON], env=sanitized(SANITIZERS), text=True, capture_output=True, timeout=TIMEOUT, check=False)
     print(done.stdout, end="")
     expect(done.returncode == 0 and not our_leaks(done.stderr), done.returncode, done.stderr)
 
@@ -105,7 +89,7 @@ def open_server():
 @case
 def demo():
     """the demo answers by timers, promises and pages of node's, refuses what it does not know, and quits"""
-    with Program(NODE, DEMO, ADDON, env=environment()) as node:
+    with Program(NODE, DEMO, ADDON, env=sanitized(SANITIZERS)) as node:
         with Client(node.port("listening on")) as client:
             expect(re.fullmatch(r"\d+ ticks", client.ask("time")))
             expect(client.ask("page") == "a page")
@@ -161,11 +145,7 @@ def nothing_stays():
 @case
 def hidden():
     """the addon shows what node looks for, and nothing else of troth, libuv or anybody; and it brings no libuv"""
-    if shutil.which("nm") is None or shutil.which("readelf") is None:
-        raise Skip("there is no nm, or no readelf")
-    shown = subprocess.run(["nm", "-D", "--defined-only", ADDON], text=True, capture_output=True, check=True).stdout
-    names = {line.split()[-1] for line in shown.splitlines()}
-    expect(names == {"napi_register_module_v1", "node_api_module_get_api_version_v1"}, names)
+    expect(exported(ADDON) == {"napi_register_module_v1", "node_api_module_get_api_version_v1"}, exported(ADDON))
     needed = subprocess.run(["readelf", "-d", ADDON], text=True, capture_output=True, check=True).stdout
     expect("libuv" not in needed, needed)
 
