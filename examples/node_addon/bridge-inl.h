@@ -11,11 +11,11 @@ public:
   explicit Waiter(Bridge& bridge) : bridge_(bridge), id_(++bridge.lastWaiter_) { bridge_.waiters_.emplace(id_, this); }
   Waiter(const Waiter&) = delete;
   Waiter& operator=(const Waiter&) = delete;
+  virtual ~Waiter() { bridge_.waiters_.erase(id_); }
   virtual void fulfilled(napi_env env, napi_value value) = 0;
   virtual void rejected(troth::Exception reason) = 0;
 
 protected:
-  ~Waiter() { bridge_.waiters_.erase(id_); }
   Bridge& bridge_;
   const std::uintptr_t id_;
 };
