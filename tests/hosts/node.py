@@ -4,6 +4,7 @@
 What happens inside of one node is node_cases.js; here are how node ends, what leaks, and what the addon shows."""
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,36 @@ def leaks_are_seen():
     with Node(IN_WORKER + f"run({LOAD + 'troth.sleep(3600000); setTimeout(() => process.exit(3), 20)'!r})") as node:
         _, errors = node.ends()
     expect(len(leaks(errors)) == 1 and not our_leaks(errors), errors)
+
+
+@case
+def valgrind():
+    """valgrind finds no error and no block of the addon's that is left, not even one that could be reached"""
+    if SANITIZERS:
+        raise Skip("valgrind and AddressSanitizer exclude each other")
+    if shutil.which("valgrind") is None:
+        raise Skip("there is no valgrind")
+    script = """
+        const net = require('net');
+        const ask = (port) => new Promise((resolve) => {
+          const client = net.connect(port, '127.0.0.1', () => client.write('x\\n'));
+          client.on('data', () => client.destroy()).on('close', resolve);
+        });
+        (async () => {
+          const server = await troth.listen({}, async (line) => { await troth.sleep(1); return line; });
+          for (let i = 0; i < 3; ++i) await ask(server.port);
+          await troth.timeout(1, new Promise(() => {})).catch((error) => console.log(error.code));
+          console.log(await server.close(), await troth.timeout(10000, Promise.resolve('end')));
+        })();
+    """
+    with Program("valgrind", "--leak-check=full", "--show-leak-kinds=all", "--num-callers=40", "--keep-debuginfo=yes",
+                 NODE, "--jitless", "-e", LOAD + script) as node:  # what V8 compiles is not for valgrind
+        output, errors = node.ends()
+    blocks = re.split(r"(?m)^==\d+== *\n", errors)
+    # A thread's own variables are the dynamic linker's to allocate, and to keep.
+    ours = [block for block in blocks if "troth" in block and " at 0x" in block and "__tls_get_addr" not in block]
+    expect("LEAK SUMMARY" in errors and output == "OVERLOADED\n0 end\n", output, errors)
+    expect(not ours, "\n".join(ours))
 
 
 @case
