@@ -9,7 +9,7 @@
 //                                                   of one; without it the server answers in capitals. `host` is
 //                                                   numeric
 //     server.port
-//     server.counters()                             {connections, accepted, answered, failed}
+//     server.counters()                             {connections, accepted, answered, failed}; zeros once it is closed
 //     server.close(graceMs = 1000)                  a Promise of how many connections were cut off
 //   sleep(ms)                                       a Promise that C++ makes
 //   timeout(ms, promise)                            a Promise that C++ awaits, for so long; then an error, 'OVERLOADED'
@@ -94,7 +94,7 @@ struct Call {
     check(env, napi_typeof(env, value, &type));
     return type;
   }
-  /// A whole number from 0 to `most`, or `otherwise` for undefined.
+  /// A number from 0 to `most`, rounded down, or `otherwise` for undefined.
   unsigned number(napi_value value, const char* what, unsigned most, std::optional<unsigned> otherwise = {}) const {
     if (otherwise && typeOf(value) == napi_undefined) return *otherwise;
     const double given = typeOf(value) == napi_number ? Js<double>::from(env, value) : -1;

@@ -157,7 +157,7 @@ void Bridge::own(std::unique_ptr<Bridge> bridge) {
   // Not a plain cleanup hook: node must not go on before the handles have left its loop.
   check(env, napi_add_async_cleanup_hook(
                  env,
-                 [](napi_async_cleanup_hook_handle hook, void* data) {
+                 [](napi_async_cleanup_hook_handle hook, void* data) noexcept {
                    uv_loop_t* loop = loopOf(static_cast<Bridge*>(data)->env_);
                    static_cast<Bridge*>(data)->close();
                    whenClosed(loop, [hook] { napi_remove_async_cleanup_hook(hook); });
@@ -184,6 +184,7 @@ void Bridge::close() noexcept {
 }
 
 void Bridge::deliver(std::function<void(napi_env)> delivery) {
+  if (!deliverer_) return;
   deliveries_.push_back(std::move(delivery));
   uv_idle_start(deliverer_.get(), [](uv_idle_t* handle) {
     if (handle->data != nullptr) static_cast<Bridge*>(handle->data)->deliverAll();

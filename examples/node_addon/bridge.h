@@ -159,6 +159,9 @@ private:
 };
 
 /// A JavaScript Promise for the result of `promise`, which runs in the background. To be called by JavaScript.
+///
+/// If the environment ends first, `promise` is cancelled, and the Promise stays pending; node keeps the 8 bytes that it
+/// has for it, and has no way to give them back.
 template <typename T>
 napi_value toJs(napi_env env, troth::Promise<T> promise);
 

@@ -20,13 +20,13 @@ struct plugin final : private TaskSet::ErrorHandler {
                                             [this](Exception e) { heard(0, e.what()); }));
   }
 
-  void stop(std::chrono::milliseconds grace) {
+  void stop(std::chrono::milliseconds grace) noexcept {
     if (std::exchange(stopping_, true)) return;
     tasks_.add(server_.stop(grace).ignoreResult().then([this] { leave(); }));
   }
 
-  std::uint16_t port() const { return port_; }
-  plugin_counters counters() const {
+  std::uint16_t port() const noexcept { return port_; }
+  plugin_counters counters() const noexcept {
     const LineServer::Counters& total = server_.counters();
     return {server_.connections(), total.accepted, total.answered, total.failed};
   }

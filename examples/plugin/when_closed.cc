@@ -13,15 +13,15 @@ struct Farewell {
   std::function<void()> then;
 };
 
-void closed(uv_handle_t* handle);
+void closed(uv_handle_t* handle) noexcept;
 
-void closeOnce(uv_loop_t* loop, Farewell* farewell) {
+void closeOnce(uv_loop_t* loop, Farewell* farewell) noexcept {
   uv_timer_init(loop, &farewell->handle);
   farewell->handle.data = farewell;
   uv_close(reinterpret_cast<uv_handle_t*>(&farewell->handle), closed);
 }
 
-void closed(uv_handle_t* handle) {
+void closed(uv_handle_t* handle) noexcept {
   std::unique_ptr<Farewell> farewell(static_cast<Farewell*>(handle->data));
   if (--farewell->rounds > 0)
     closeOnce(handle->loop, farewell.release());

@@ -8,11 +8,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import traceback
 
 _cases = []
-TIMEOUT = 30  # seconds, for anything that must happen
+TIMEOUT = 40  # seconds, for anything that must happen
 
 
 class Skip(Exception):
@@ -55,11 +56,14 @@ class Program:
     def __init__(self, *command: str, env=None):
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=env)
+        self.watchdog = threading.Timer(TIMEOUT, self.process.kill)  # whatever waits for it goes on then
+        self.watchdog.start()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.watchdog.cancel()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()

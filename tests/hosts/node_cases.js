@@ -253,18 +253,23 @@ async function inWorker() {
   parentPort.postMessage(server.port);
 }
 
+const LIMIT_MS = 10000; // for each case
+
 async function main() {
   let failed = 0;
   for (const [name, run] of Object.entries(cases)) {
     const begun = performance.now();
     let outcome = 'passed';
+    let limit;
+    const late = new Promise((_, reject) => (limit = setTimeout(reject, LIMIT_MS, new Error('it takes too long'))));
     try {
-      await run();
+      await Promise.race([run(), late]);
     } catch (error) {
       outcome = 'FAILED';
       ++failed;
       console.error(error);
     }
+    clearTimeout(limit);
     console.log(`${outcome} ${name} in ${((performance.now() - begun) / 1000).toFixed(1)} s`);
   }
   const count = Object.keys(cases).length;
