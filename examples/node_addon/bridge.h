@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Bridge: troth inside of node: promises of C++ for JavaScript, and promises of JavaScript for C++.
 //
-// Copy it, derive a class from Bridge for what your addon keeps for each environment, and open it in NAPI_MODULE_INIT:
+// Copy it, with bridge-inl.h, bridge.cc and ../plugin/when_closed.*; derive a class from Bridge for what your addon
+// keeps for each environment, and open it in NAPI_MODULE_INIT. A function is then:
 //
 //     napi_value sleep(napi_env env, napi_callback_info info) {
 //       return fromCpp(env, [&] { return toJs(env, Bridge::of(env).io().timer().afterDelay(1s)); });
@@ -34,6 +35,7 @@
 #include <string>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 // -------------------------------------------------------------------------------------------- errors

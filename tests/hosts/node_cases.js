@@ -2,8 +2,10 @@
 // What the addon does inside of one node: node node_cases.js ADDON. Counts its cases as the other tests do.
 'use strict';
 const assert = require('node:assert');
+const fs = require('node:fs');
 const http = require('node:http');
 const net = require('node:net');
+const os = require('node:os');
 const { once } = require('node:events');
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 
@@ -198,6 +200,18 @@ const cases = {
   async 'a second context on a thread is refused, and the first goes on'() {
     assert.throws(() => process.dlopen({ exports: {} }, require.resolve(path)), isError('FAILED', 'event loop'));
     await troth.sleep(1);
+  },
+
+  async 'two addons, each with a troth of its own inside, share a thread and a loop'() {
+    const folder = fs.mkdtempSync(os.tmpdir() + '/troth-hosts-');
+    fs.copyFileSync(path, folder + '/other.node');
+    const other = require(folder + '/other.node');
+    fs.rmSync(folder, { recursive: true });
+    const servers = await Promise.all([troth.listen(), other.listen({}, (line) => troth.timeout(10000, line + '!'))]);
+    const clients = servers.map((server) => new Client(server.port));
+    assert.deepEqual(await Promise.all(clients.map((c) => c.ask('hello'))), [['HELLO'], ['hello!']]);
+    await Promise.all(clients.map((c) => c.end()));
+    assert.deepEqual(await Promise.all(servers.map((server) => server.close())), [0, 0]);
   },
 
   async 'each worker has a server of its own, and ends by itself when that is closed'() {
