@@ -14,7 +14,7 @@ void Alarm::setAlarm(TimePoint time, std::source_location where) {
   Promise<void> promise = timer_.atTime(time, where);
   OwnNode node = PromiseAccess::take(promise, where);
   requireOwnLoop(node);
-  if (!ring_) ring_.emplace(*this);
+  if (!ring_) ring_.emplace(*this, where);
   ring_->set(std::move(node), time);
 }
 

@@ -26,8 +26,8 @@ protected:
 
   Timer& timer() const noexcept { return timer_; }
 
-  /// From now on onAlarm() will be called at `time`, or earlier if the alarm is set for an earlier time: moving it
-  /// forth costs more than one call too many. Throws what the timer throws, and has done nothing then.
+  /// From now on onAlarm() will be called at `time`, or earlier if the alarm is set for an earlier time: putting it off
+  /// would cost more than a call too many. Throws what the timer throws, and has done nothing then.
   void setAlarm(TimePoint time, std::source_location where);
   void stopAlarm() noexcept { ring_.reset(); }
 
@@ -39,7 +39,7 @@ protected:
 private:
   class Ring final : public Event {
   public:
-    explicit Ring(Alarm& alarm) : Event(EventLoop::current()), alarm_(alarm) {}
+    Ring(Alarm& alarm, std::source_location where) : Event(EventLoop::current(where)), alarm_(alarm) {}
     ~Ring() override { clear(); }
 
     bool isSetUntil(TimePoint time) const noexcept { return static_cast<bool>(promise_) && time_ <= time; }

@@ -22,7 +22,7 @@ enum class MissedTicks : std::uint8_t {
 /// From when on a period counts.
 enum class TickerPace : std::uint8_t {
   FIXED_RATE, ///< From tick to tick, whatever the work in between takes. Nothing accumulates: no drift.
-  FIXED_DELAY ///< From the end of the work, which is the next call of Ticker::next(), to the tick. None is missed.
+  FIXED_DELAY ///< From the end of the work, which is timer.now() at the next call of Ticker::next(). None is missed.
 };
 
 struct TickerOptions {

@@ -64,7 +64,8 @@ protected:
 private:
   class Node final : public Waiter {
   public:
-    Node(TimedSource& source, std::source_location where) noexcept : Waiter(where), source_(source) {}
+    Node(TimedSource& source, std::source_location where) noexcept
+        : Waiter(where), source_(source), name_(source.name_) {}
 
     using Waiter::setReady;
 
@@ -87,10 +88,11 @@ private:
       }
       delete this;
     }
-    const char* name() const noexcept override { return source_.name_; }
+    const char* name() const noexcept override { return name_; }
 
   private:
     TimedSource& source_; // alive while this is linked
+    const char* name_;
     Result<T> value_;
 
     ResultBase& result() noexcept override { return value_; }
@@ -107,10 +109,9 @@ private:
     if (node == nullptr || node->isReady()) return;
     const std::optional<TimePoint> due = dueAt();
     if (!due) return;
-    if (*due <= now)
-      node->setReady();
-    else
-      setAlarm(*due, node->where());
+    if (*due > now) return setAlarm(*due, node->where());
+    stopAlarm();
+    node->setReady();
   }
 
   void onAlarm(TimePoint now) noexcept override {

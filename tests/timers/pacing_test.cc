@@ -193,6 +193,14 @@ TEST_CASE_FIXTURE(PacingTest, "misuse of a ticker is refused, with the caller's 
   CHECK(std::move(first).wait(scope).missed == 0);
 }
 
+TEST_CASE_FIXTURE(PacingTest, "what a next() is called in traces is known after its ticker has gone") {
+  std::optional<Ticker> ticker(std::in_place, timer, 1s);
+  Promise<Tick> next = ticker->next();
+  CHECK(contains(next.trace(), "Ticker::next"));
+  ticker.reset();
+  CHECK(contains(next.trace(), "Ticker::next"));
+}
+
 TEST_CASE_FIXTURE(PacingTest, "destroying a ticker rejects who waits, and lets who is ready keep the tick") {
   std::optional<Ticker> ticker(std::in_place, timer, 1s);
   Promise<Tick> next = ticker->next();
@@ -655,6 +663,32 @@ TEST_CASE("cancelling tickers, debouncers, throttlers and rate limiters at every
     co_await work().exclusiveJoin(passTime(timer));
   });
   CHECK(steps >= 12);
+}
+
+TEST_CASE_FIXTURE(IoTest, "on the real clock none of them is early, and none keeps the loop alive when nobody waits") {
+  Timer& timer = io.timer();
+  const auto begin = std::chrono::steady_clock::now();
+  const auto passed = [&] { return std::chrono::steady_clock::now() - begin; };
+  Ticker ticker(timer, 1ms, {.missed = MissedTicks::BURST, .first = begin + 1ms});
+  RateLimiter limiter(timer, {.tokens = 1, .per = 1ms});
+  Debouncer changes(timer, 1ms);
+  for (int i = 1; i <= 5; ++i) {
+    ticker.next().wait(scope);
+    CHECK((passed() >= i * 1ms));
+  }
+  for (int i = 0; i <= 5; ++i) limiter.acquire().wait(scope);
+  CHECK((passed() >= 10ms));
+  changes.trigger();
+  const auto triggered = timer.now();
+  changes.next().wait(scope);
+  CHECK((std::chrono::steady_clock::now() - triggered >= 1ms));
+  Throttler redraws(timer, 1h);
+  redraws.trigger();
+  redraws.next().wait(scope);
+  redraws.trigger();
+  { Promise<std::size_t> cancelled = redraws.next(); }
+  // With a deadline pending this would wait for an hour.
+  CHECK(contains(thrownBy([&] { Promise<void>(NEVER_DONE).wait(scope); }).description(), "deadlock"));
 }
 
 TEST_CASE_FIXTURE(PacingTest, "in a steady state none of them allocates") {
