@@ -92,6 +92,8 @@ struct RetryOptions {
 /// time-out of each attempt goes inside: `[&] { return timer.timeoutAfter(2s, connect(address)); }`. It may be a lambda
 /// that is a coroutine: its captures live as long as the promise.
 ///
+/// (For one more try, at once, on a connection that may have been closed while it was idle: retryOnDisconnect().)
+///
 /// Throws FAILED if `options` make no sense: no attempts, or as Backoff().
 ///
 /// Completes:    when an attempt succeeds.

@@ -2,8 +2,8 @@
 // The port that has nothing to wait for but time.
 //
 // The loop asks its port to wait() when nothing is queued. All that can happen then is the next deadline, so the port
-// sets the time to that one and returns. poll() is asked after a thousand events, too, if the queue was not empty
-// before: that is how events without end, in which no time passes, are noticed.
+// sets the time to that one and returns. poll() is asked when nothing is queued and, if that does not happen, after
+// each thousand events: that is how events without end, in which no time passes, are noticed.
 #include <troth/timers/simulated_loop.h>
 
 #include <troth/timers/duration_text_detail.h>
@@ -27,7 +27,7 @@ bool SimulatedLoop::Port::advance(TimePoint end) {
   if (!hasDeadline()) return false;
   const TimePoint next = *timer_.nextEvent();
   if (next > end) return false;
-  busyPolls_ = 0;
+  events_ = 0;
   timer_.advanceTo(std::max(next, timer_.now()));
   return true;
 }
@@ -39,9 +39,14 @@ bool SimulatedLoop::Port::wait() {
 }
 
 void SimulatedLoop::Port::poll() {
-  busyPolls_ = loop_->isRunnable() ? busyPolls_ + 1 : 0;
-  if (busyPolls_ <= options_.eventsAtOnce / EVENTS_PER_POLL) return;
-  busyPolls_ = 0;
+  if (!scope_->isIdle())
+    events_ += EVENTS_PER_POLL;
+  else if (scope_->loop().isRunnable())
+    ++events_; // what waits until the loop would sleep
+  else
+    events_ = 0;
+  if (events_ <= options_.eventsAtOnce) return;
+  events_ = 0;
   detail::throwMisuse(
       fmt::format("the simulation does not get on: after {} events no time has passed yet, and more are "
                   "queued (SimulatedLoopOptions::eventsAtOnce)",
@@ -57,7 +62,7 @@ void SimulatedLoop::Port::throwLimit(std::source_location where) const {
 
 SimulatedLoop::SimulatedLoop(SimulatedLoopOptions options, std::source_location where)
     : port_(timer_, options), loop_(port_), scope_(loop_, where), timer_(options.start) {
-  port_.setLoop(loop_);
+  port_.setScope(scope_);
 }
 
 SimulatedLoop::~SimulatedLoop() { loop_.cancelAllDetached(); }

@@ -77,7 +77,7 @@ private:
     void poll() override;
     void wake() const override { woken_.store(true, std::memory_order_release); }
 
-    void setLoop(EventLoop& loop) noexcept { loop_ = &loop; }
+    void setScope(const WaitScope& scope) noexcept { scope_ = &scope; }
     TimePoint start() const noexcept { return options_.start; }
     TimePoint end() const noexcept { return end_; }
     /// Lets time pass until the next deadline if that is not after `end`; returns whether it was.
@@ -90,8 +90,8 @@ private:
     ManualTimer& timer_;
     SimulatedLoopOptions options_;
     TimePoint end_;
-    EventLoop* loop_ = nullptr;
-    std::size_t busyPolls_ = 0; // in a row, since time moved
+    const WaitScope* scope_ = nullptr;
+    std::size_t events_ = 0; // in a row, since time moved, about
     mutable std::atomic<bool> woken_ = false;
   };
 

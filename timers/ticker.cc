@@ -18,16 +18,18 @@ Ticker::Ticker(Timer& timer, Duration period, TickerOptions options, std::source
   if (!due_ && options.pace == TickerPace::FIXED_RATE) due_ = detail::timeAfter(timer.now(), period);
 }
 
-Promise<Tick> Ticker::next(std::source_location where) {
-  if (!due_) due_ = detail::timeAfter(timer().now(), period_);
-  return newPromise(where);
-}
+Promise<Tick> Ticker::next(std::source_location where) { return newPromise(where); }
 
 void Ticker::reset(std::source_location where) {
   require("Ticker::reset was called", where);
   settle();
   due_ = detail::timeAfter(timer().now(), period_);
   changed();
+}
+
+std::optional<TimePoint> Ticker::dueAt() noexcept {
+  if (!due_) due_ = detail::timeAfter(timer().now(), period_); // with a fixed delay: somebody has begun to wait
+  return due_;
 }
 
 Tick Ticker::take() noexcept {

@@ -82,7 +82,7 @@ private:
   TickerOptions options_;
   std::optional<TimePoint> due_; // of the next tick; nothing after a tick with a fixed delay, until next()
 
-  std::optional<TimePoint> dueAt() noexcept override { return due_; }
+  std::optional<TimePoint> dueAt() noexcept override;
   Tick take() noexcept override;
   TimePoint dueAfter(const Tick& tick, TimePoint now, Duration over) const noexcept;
 };

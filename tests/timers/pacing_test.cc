@@ -8,6 +8,7 @@
 #include <troth/timers/ticker.h>
 
 #include <random>
+#include <thread>
 #include <vector>
 
 using namespace troth;
@@ -663,6 +664,71 @@ TEST_CASE("cancelling tickers, debouncers, throttlers and rate limiters at every
     co_await work().exclusiveJoin(passTime(timer));
   });
   CHECK(steps >= 12);
+}
+
+TEST_CASE_FIXTURE(PacingTest, "who goes on may destroy what it waited for, whoever else waits there") {
+  std::optional<RateLimiter> limiter(std::in_place, timer, RateLimit{.tokens = 1, .per = 1s, .burst = 2});
+  CHECK(limiter->tryAcquire(2));
+  Promise<void> first = limiter->acquire().then([&] { limiter.reset(); }).eagerlyEvaluate(nullptr);
+  Promise<void> second = limiter->acquire();
+  Promise<void> third = limiter->acquire();
+  timer.advanceBy(2s);
+  scope.poll();
+  CHECK_FALSE(limiter);
+  std::move(first).wait(scope);
+  std::move(second).wait(scope); // its token was there
+  mustSay(std::move(third), scope, "DISCONNECTED", "rate limiter was destroyed");
+  std::optional<Ticker> ticker(std::in_place, timer, 1s);
+  Promise<void> tick = ticker->next().then([&](Tick) { ticker.reset(); }).eagerlyEvaluate(nullptr);
+  timer.advanceBy(1s);
+  std::move(tick).wait(scope);
+  CHECK_FALSE(ticker);
+}
+
+TEST_CASE_FIXTURE(PacingTest, "they belong to the thread on which they are used first") {
+  Ticker ticker(timer, 1s);
+  Debouncer changes(timer, 1s);
+  Throttler redraws(timer, 1s);
+  RateLimiter limiter(timer, {.tokens = 5});
+  changes.trigger();
+  redraws.trigger();
+  CHECK(limiter.tryAcquire());
+  { Promise<Tick> next = ticker.next(); }
+  std::thread([&] {
+    EventLoop other;
+    const WaitScope otherScope(other);
+    mustRefuse([&] { (void)ticker.next(); }, "on another thread");
+    mustRefuse([&] { ticker.reset(); }, "on another thread");
+    mustRefuse([&] { changes.trigger(); }, "on another thread");
+    mustRefuse([&] { (void)changes.next(); }, "on another thread");
+    mustRefuse([&] { changes.flush(); }, "on another thread");
+    mustRefuse([&] { redraws.trigger(); }, "on another thread");
+    mustRefuse([&] { redraws.clear(); }, "on another thread");
+    mustRefuse([&] { (void)limiter.acquire(); }, "on another thread");
+    mustRefuse([&] { (void)limiter.tryAcquire(); }, "on another thread");
+    mustRefuse([&] { limiter.setLimit({.tokens = 5}); }, "on another thread");
+  }).join();
+}
+
+TEST_CASE("without memory they fail, and go on when there is some") {
+  starveSweep([](LoopTest& test) {
+    ManualTimer timer;
+    Ticker ticker(timer, 1s);
+    Debouncer changes(timer, 1s, {.edge = Edge::BOTH});
+    RateLimiter limiter(timer, {.tokens = 1, .per = 1s});
+    for (int i = 0; i < 3; ++i) {
+      Promise<Tick> tick = ticker.next();
+      Promise<std::size_t> change = changes.next();
+      changes.trigger();
+      Promise<void> first = limiter.acquire();
+      Promise<void> second = limiter.acquire();
+      timer.advanceBy(2s);
+      std::move(tick).wait(test.scope);
+      std::move(change).wait(test.scope);
+      { Promise<void> gone = std::move(first); }
+      std::move(second).wait(test.scope);
+    }
+  });
 }
 
 TEST_CASE_FIXTURE(IoTest, "on the real clock none of them is early, and none keeps the loop alive when nobody waits") {
