@@ -181,7 +181,15 @@ TEST_CASE("seeded numbers are the same everywhere, within their bounds, and spre
   int counts[6] = {};
   for (int i = 0; i < 6000; ++i) ++counts[random.upTo(5)];
   for (const int count : counts) CHECK((count > 850 && count < 1150));
-  for (int i = 0; i < 100; ++i) CHECK(random.upTo(UINT64_MAX / 2 + 1) <= UINT64_MAX / 2 + 1);
+  // A plain remainder would give the lower third of these half of the time.
+  const std::uint64_t third = UINT64_C(1) << 62;
+  int low = 0;
+  for (int i = 0; i < 3000; ++i) {
+    const std::uint64_t number = random.upTo(3 * third - 1);
+    REQUIRE(number < 3 * third);
+    if (number < third) ++low;
+  }
+  CHECK((low > 900 && low < 1100));
   SeededRandom one = SeededRandom::fromSystem();
   SeededRandom other = SeededRandom::fromSystem();
   CHECK(one.upTo(UINT64_MAX) != other.upTo(UINT64_MAX));
