@@ -19,9 +19,6 @@ namespace {
 
 struct PacingTest : LoopTest {
   ManualTimer timer;
-
-  /// How much time has passed.
-  Duration elapsed() const { return timer.now() - TimePoint(); }
 };
 
 bool isAt(TimePoint time, Duration sinceBegin) { return time == TimePoint(sinceBegin); }
@@ -298,19 +295,27 @@ TEST_CASE_FIXTURE(PacingTest, "the leading edge reports at once and leaves the r
   }
 }
 
-TEST_CASE_FIXTURE(PacingTest, "a burst without an end is reported every maxWait") {
-  Debouncer changes(timer, 100ms, {.maxWait = 250ms});
-  std::vector<std::pair<std::int64_t, std::size_t>> reports;
-  Promise<std::size_t> next = changes.next();
-  for (int time = 0; time < 1000; time += 10) {
-    changes.trigger();
-    timer.advanceBy(10ms);
-    if (!next.poll(scope)) continue;
-    reports.emplace_back(elapsed() / 1ms, std::move(next).wait(scope));
-    next = changes.next();
+TEST_CASE_FIXTURE(LoopTest, "a burst without an end is reported every maxWait") {
+  using Reports = std::vector<std::pair<std::int64_t, std::size_t>>;
+  const std::pair<Edge, Reports> cases[] = {
+      {Edge::TRAILING, {{250, 25}, {500, 25}, {750, 25}, {1000, 25}}},
+      {Edge::BOTH, {{0, 1}, {250, 24}, {500, 25}, {750, 25}, {1000, 25}}}};
+  for (const auto& [edge, expected] : cases) {
+    CAPTURE(static_cast<int>(edge));
+    ManualTimer timer;
+    Debouncer changes(timer, 100ms, {.edge = edge, .maxWait = 250ms});
+    Reports reports;
+    Promise<std::size_t> next = changes.next();
+    for (int time = 0; time <= 2000; time += 10) {
+      if (time < 1000) changes.trigger();
+      if (next.poll(scope)) {
+        reports.emplace_back(time, std::move(next).wait(scope));
+        next = changes.next();
+      }
+      timer.advanceBy(10ms);
+    }
+    CHECK(reports == expected);
   }
-  const std::vector<std::pair<std::int64_t, std::size_t>> expected = {{250, 25}, {500, 25}, {750, 25}, {1000, 25}};
-  CHECK(reports == expected);
 }
 
 TEST_CASE_FIXTURE(PacingTest, "bursts that end while nobody waits become one, and one that goes on is not part of it") {
