@@ -31,7 +31,7 @@ void Alarm::Ring::fire() noexcept {
   ExceptionRef failure;
   {
     const OwnNode promise = std::move(promise_);
-    failure = std::move(resolve(*promise).exception);
+    failure = resolve(*promise).exception; // a copy: the promise may be one that all threads share
   }
   doneFiring();
   alarm.ring_.reset(); // this event; the callback may make another
