@@ -44,6 +44,21 @@ EventLoop& AsyncIo::eventLoop() noexcept { return parts_->loop; }
 UvEventPort& AsyncIo::uvEventPort() noexcept { return parts_->port; }
 WaitScope& AsyncIoContext::waitScope() noexcept { return *parts_->waitScope; }
 
+int AsyncIoContext::pollableFd() const noexcept { return parts_->port.pollableFd(); }
+
+std::optional<std::chrono::milliseconds> AsyncIoContext::nextTimeout() const noexcept {
+  if (parts_->loop.isRunnable()) return std::chrono::milliseconds::zero();
+  return parts_->port.nextTimeout();
+}
+
+std::size_t AsyncIoContext::runOnce(std::source_location where) {
+  constexpr std::size_t MOST_TURNS = 1000;
+  const std::size_t turns = parts_->waitScope->poll(MOST_TURNS, where);
+  // What the last turn began to wait for must reach the kernel before the program polls.
+  if (turns == MOST_TURNS) parts_->port.poll();
+  return turns;
+}
+
 AsyncIoContext setupAsyncIo(std::source_location where) {
   return AsyncIoContext(std::make_unique<AsyncIo::Parts>(where));
 }

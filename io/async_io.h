@@ -5,8 +5,11 @@
 #include <troth/runtime/event_loop.h>
 #include <troth/runtime/promise.h>
 
+#include <chrono>
 #include <concepts>
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <source_location>
 #include <span>
 
@@ -64,6 +67,21 @@ protected:
 class AsyncIoContext : public AsyncIo {
 public:
   WaitScope& waitScope() noexcept;
+
+  /// For a program that polls for itself, such as one on select() or on another event loop, which runs troth between
+  /// its own work instead of waiting in Promise::wait():
+  ///
+  ///     io.runOnce();
+  ///     poll what is your own and io.pollableFd() (for reading), for io.nextTimeout() at most
+  ///
+  /// and again. The descriptor belongs to the loop; it is -1 where libuv has none (Windows).
+  int pollableFd() const noexcept;
+  /// How long the program may poll: zero while events are queued, nothing if only the descriptor can tell of news. Ask
+  /// after runOnce() and after whatever may have begun something on this loop.
+  std::optional<std::chrono::milliseconds> nextTimeout() const noexcept;
+  /// Does what can be done without blocking, for a bounded number of events. Returns how many ran. Throws FAILED if
+  /// it is called from inside of one.
+  std::size_t runOnce(std::source_location where = std::source_location::current());
 
 private:
   using AsyncIo::AsyncIo;

@@ -205,11 +205,7 @@ void CapabilityState::watch() noexcept {
 
 void CapabilityState::watchFor(int events) noexcept {
   watched_ = events;
-  if (events == 0) {
-    uv_poll_stop(handle_.get());
-    return;
-  }
-  uv_poll_start(handle_.get(), events, [](uv_poll_t* poll, int status, int happened) {
+  detail::pollHandle(handle_.get(), events, [](uv_poll_t* poll, int status, int happened) {
     if (auto* state = static_cast<CapabilityState*>(poll->data)) state->onEvent(status, happened);
   });
 }
@@ -632,7 +628,7 @@ Promise<std::unique_ptr<AsyncIoStream>> AsyncCapabilityStream::receiveStream(std
 
 std::unique_ptr<AsyncCapabilityStream> newCapabilityStream(AsyncIo& io, int descriptor, Ownership ownership,
                                                            std::source_location where) {
-  uv_loop_t* loop = io.uvEventPort().uvLoop();
+  uv_loop_t* loop = io.uvEventPort().uvLoop(where);
   const detail::DescriptorRequest request{"newCapabilityStream", descriptor, ownership, where};
   const detail::DescriptorKind kind = detail::kindOfDescriptor(loop, request);
   sockaddr name{};

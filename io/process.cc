@@ -296,7 +296,7 @@ Children::~Children() {
 
 UvProcess::UvProcess(AsyncIo& io, const ProcessOptions& options, std::source_location where)
     : whenDestroyed_(options.whenDestroyed) {
-  Spawning spawning(io.uvEventPort().uvLoop(), options, where);
+  Spawning spawning(io.uvEventPort().uvLoop(where), options, where);
   standardInput_ = spawning.connect(0, options.standardInput);
   standardOutput_ = spawning.connect(1, options.standardOutput);
   standardError_ = spawning.connect(2, options.standardError);

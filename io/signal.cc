@@ -83,7 +83,7 @@ private:
 std::unique_ptr<SignalWatch> newSignalWatch(AsyncIo& io, std::span<const int> signals, std::source_location where) {
   if (signals.empty()) detail::throwMisuse("newSignalWatch: there are no signals to watch", where);
   auto watch = std::make_unique<UvSignalWatch>();
-  watch->watch(io.uvEventPort().uvLoop(), signals, where);
+  watch->watch(io.uvEventPort().uvLoop(where), signals, where);
   return watch;
 }
 

@@ -54,7 +54,7 @@ std::unique_ptr<Tty> openTty(uv_loop_t* loop, const DescriptorRequest& request) 
 } // namespace detail
 
 std::unique_ptr<Tty> newTty(AsyncIo& io, int descriptor, Ownership ownership, std::source_location where) {
-  uv_loop_t* loop = io.uvEventPort().uvLoop();
+  uv_loop_t* loop = io.uvEventPort().uvLoop(where);
   const detail::DescriptorRequest request{"newTty", descriptor, ownership, where};
   if (detail::kindOfDescriptor(loop, request) != detail::DescriptorKind::TERMINAL) request.refuse("is not a terminal");
   return detail::openTty(loop, request);

@@ -34,13 +34,13 @@ void RoomWatch::wait(uv_loop_t* loop, int socket, void (*wake)(void*), void* obj
     object_ = object;
   }
   // An error comes as a status: sending tells what it is.
-  uvCheck(uv_poll_start(handle_.get(), UV_WRITABLE,
-                        [](uv_poll_t* poll, int, int) {
-                          auto* watch = static_cast<RoomWatch*>(poll->data);
-                          if (watch == nullptr) return;
-                          uv_poll_stop(poll);
-                          watch->wake_(watch->object_);
-                        }),
+  uvCheck(pollHandle(handle_.get(), UV_WRITABLE,
+                     [](uv_poll_t* poll, int, int) {
+                       auto* watch = static_cast<RoomWatch*>(poll->data);
+                       if (watch == nullptr) return;
+                       uv_poll_stop(poll);
+                       watch->wake_(watch->object_);
+                     }),
           "uv_poll_start");
 }
 

@@ -90,7 +90,7 @@ std::unique_ptr<FileWatch> newFileWatch(AsyncIo& io, const std::string& path, st
   if (path.find('\0') != std::string::npos)
     throw uvException(UV_EINVAL, fmt::format("watch {:?}: a path has no NUL character", path), where);
   auto watch = std::make_unique<UvFileWatch>();
-  watch->watch(io.uvEventPort().uvLoop(), path, where);
+  watch->watch(io.uvEventPort().uvLoop(where), path, where);
   return watch;
 }
 

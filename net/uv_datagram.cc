@@ -307,8 +307,7 @@ DatagramState::DatagramState(uv_loop_t* loop, OwnedDescriptor socket, SocketAddr
 int DatagramState::watch(int events) noexcept {
   if (watched_ == events) return 0;
   watched_ = events;
-  if (events == 0) return uv_poll_stop(poll_.get());
-  const int status = uv_poll_start(poll_.get(), events, [](uv_poll_t* poll, int result, int found) {
+  const int status = pollHandle(poll_.get(), events, [](uv_poll_t* poll, int result, int found) {
     if (auto* state = static_cast<DatagramState*>(poll->data)) state->onEvent(result, found);
   });
   if (status < 0) watched_ = 0;

@@ -103,7 +103,7 @@ struct UvTarget : detail::Target {
   AsyncIo& io;
   Filter filter;
 
-  uv_loop_t* loop() const noexcept { return io.uvEventPort().uvLoop(); }
+  uv_loop_t* loop(std::source_location where) const { return io.uvEventPort().uvLoop(where); }
 
   /// `make()` of the first of the addresses for which it does not throw what `mayGoOn()` says that another may do for.
   template <typename Make, typename MayGoOn>
@@ -128,7 +128,7 @@ public:
     return detail::connectToFirst(
                target_->addresses, target_->name,
                [&target = *target_, tcp = options.tcp, where](const SocketAddress& address) {
-                 return connectTo(target.loop(), address, target.filter, tcp, where);
+                 return connectTo(target.loop(where), address, target.filter, tcp, where);
                },
                target_->io.timer(), options, where)
         .attach(target_);
@@ -141,7 +141,7 @@ public:
     const bool onlyFirst = target.isWildcard && options.ipv6Only; // the second is IPv4's
     return target.first(
         [&](const SocketAddress& address) {
-          return detail::newListener(target.loop(), address, target.name, target.filter, options, where);
+          return detail::newListener(target.loop(where), address, target.name, target.filter, options, where);
         },
         [onlyFirst](const Exception& e) { return isMissing(e) && !onlyFirst; });
   }
@@ -152,7 +152,8 @@ public:
                              target.name, where);
     return target.first(
         [&](const SocketAddress& address) {
-          return detail::newBoundDatagramSocket(target.loop(), address, target.name, target.filter, options, where);
+          return detail::newBoundDatagramSocket(target.loop(where), address, target.name, target.filter, options,
+                                                where);
         },
         isMissing);
   }
@@ -162,7 +163,8 @@ public:
     detail::requireConnectable(target, where);
     return target.first(
         [&](const SocketAddress& address) {
-          return detail::newConnectedDatagramSocket(target.loop(), address, target.name, target.filter, options, where);
+          return detail::newConnectedDatagramSocket(target.loop(where), address, target.name, target.filter, options,
+                                                    where);
         },
         // No way, an address family that this machine does not have, or an address that is not allowed.
         [](const Exception& e) {
@@ -214,7 +216,7 @@ public:
                       fmt::format("adoptListener: descriptor {} is not bound to an address", socket.get()), {}, where);
     detail::requireListening(filter_.get(), address, "cannot listen on", address.toString(), where);
     detail::requireBacklog(options, address.toString(), where);
-    return detail::newListener(io_.uvEventPort().uvLoop(), std::move(socket), address, filter_, options, where);
+    return detail::newListener(io_.uvEventPort().uvLoop(where), std::move(socket), address, filter_, options, where);
   }
 
   std::unique_ptr<Network> restrictPeers(const std::vector<std::string>& allow, const std::vector<std::string>& deny,

@@ -43,7 +43,7 @@ void UvTimer::arm() noexcept {
     return;
   }
   const auto due = std::chrono::ceil<std::chrono::milliseconds>(next->time_since_epoch()).count();
-  const auto cached = static_cast<std::int64_t>(uv_now(port_.uvLoop()));
+  const auto cached = static_cast<std::int64_t>(uv_now(handle_->loop));
   const auto timeout = due > cached ? static_cast<std::uint64_t>(due - cached) : 0;
   uv_timer_start(
       handle_.get(),

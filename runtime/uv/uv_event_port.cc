@@ -10,7 +10,9 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <string>
+#include <utility>
 
 #ifdef __unix__
 #include <fcntl.h>
@@ -170,8 +172,26 @@ bool UvEventPort::wait() {
 
 void UvEventPort::poll() {
   if (!isDriving()) detail::throwMisuse("poll() on a loop that is driven by its host");
-  exhausted_ = uv_run(uvLoop_, UV_RUN_NOWAIT) == 0;
+  // uv_run does not look at anything, wake-ups among it, if nothing keeps the loop alive.
+  const bool alive = uv_loop_alive(uvLoop_) != 0;
+  if (!alive) uv_ref(wake_.base());
+  uv_run(uvLoop_, UV_RUN_NOWAIT);
+  if (!alive) uv_unref(wake_.base());
+  exhausted_ = uv_loop_alive(uvLoop_) == 0;
   ++batch_;
+}
+
+void UvEventPort::requireOwnThread(std::source_location where) const {
+  if (EventLoop::current(where).port() != this)
+    detail::throwMisuse("something was begun on a libuv loop by another thread than the one that runs it", where);
+}
+
+std::optional<std::chrono::milliseconds> UvEventPort::nextTimeout() const noexcept {
+  if (uv_loop_alive(uvLoop_) == 0) return std::nullopt; // libuv calls that 0: uv_run would return
+  uv_update_time(uvLoop_);
+  const int timeout = uv_backend_timeout(uvLoop_);
+  if (timeout < 0) return std::nullopt;
+  return std::chrono::milliseconds(timeout);
 }
 
 // Each handle is its owner's to close; here only close callbacks and detached requests (a write in
@@ -195,8 +215,16 @@ void UvEventPort::closeOwnLoop() noexcept {
 
 // -------------------------------------------------------------------------------------------- driven
 
+void UvEventPort::throwClosedByHost(std::source_location where) {
+  detail::throwMisuse(
+      "the host has closed all handles on its libuv loop, troth's among them: nothing can happen on it any "
+      "more; destroy troth's context before the host closes its loop",
+      where);
+}
+
 void UvEventPort::serve(EventLoop* loop) noexcept {
   served_ = loop;
+  if (isClosedByHost()) return;
   if (loop != nullptr) {
     uv_prepare_start(prepare_.get(), [](uv_prepare_t* handle) {
       auto* port = static_cast<UvEventPort*>(handle->data);
@@ -246,10 +274,20 @@ void UvEventPort::setRunnable(bool runnable) noexcept {
     return;
   }
   if (served_ == nullptr) return;
+  if (isClosedByHost()) [[unlikely]]
+    return tellOfClosing();
   if (runnable)
     uv_idle_start(idle_.get(), [](uv_idle_t*) {});
   else
     uv_idle_stop(idle_.get());
+}
+
+// Nobody is there to throw at: the event that was queued will not run.
+void UvEventPort::tellOfClosing() noexcept {
+  if (std::exchange(toldOfClosing_, true)) return;
+  std::fputs("troth: the host has closed all handles on its libuv loop, troth's among them, while promises were still "
+             "pending: they will not go on. Destroy troth's context before the host closes its loop.\n",
+             stderr);
 }
 
 } // namespace v0

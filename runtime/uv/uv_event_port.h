@@ -7,8 +7,9 @@
 
 #include <uv.h>
 
-#include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <optional>
 
 namespace troth {
 inline namespace v0 {
@@ -25,6 +26,10 @@ inline namespace v0 {
 /// unreferenced. The host's `data`, handles and signal dispositions are not touched, and `uv_run`,
 /// `uv_stop` and `uv_loop_close` are not called: a host that writes to sockets through troth ignores
 /// SIGPIPE itself (node.js and Python do).
+///
+/// A host that closes all handles on its loop (uv_walk, uv_close) while this lives has ended it: no turn runs any more,
+/// which is said on standard error when the next event is queued, and whatever would begin something on the loop throws
+/// FAILED. Destroying what is left is safe then as ever. (`uv_loop_close` alone is refused by libuv with UV_EBUSY.)
 ///
 /// In both modes libuv's callbacks only arm events; turns never run inside them nor in setRunnable().
 ///
@@ -46,7 +51,21 @@ public:
   /// Null disconnects; `loop` must be disconnected before it is destroyed.
   void serve(EventLoop* loop) noexcept;
 
-  uv_loop_t* uvLoop() const noexcept { return uvLoop_; }
+  /// The loop, for adapters that begin something on it. Throws FAILED if the host has closed troth's handles there.
+  uv_loop_t* uvLoop(std::source_location where = std::source_location::current()) const {
+    if (isClosedByHost()) [[unlikely]]
+      throwClosedByHost(where);
+    return uvLoop_;
+  }
+
+  /// Throws FAILED if the loop of this thread, if it has one, does not get its events from this port.
+  void requireOwnThread(std::source_location where = std::source_location::current()) const;
+
+  /// Driving mode in a program that polls by itself (AsyncIoContext::pollableFd() says how): the descriptor to poll, or
+  /// -1 where libuv has none (Windows).
+  int pollableFd() const noexcept { return uv_backend_fd(uvLoop_); }
+  /// How long it may poll, unless an event is queued; nothing if no time is set. Looks at the clock.
+  std::optional<std::chrono::milliseconds> nextTimeout() const noexcept;
 
   /// Changes whenever the outside world was looked at: what was read before, such as the time, is old.
   std::uint64_t batch() const noexcept { return batch_; }
@@ -63,7 +82,8 @@ private:
   std::uint64_t batch_ = 0;
   bool observedWait_ = false; // what the loop's observer was told last
   bool waiting_ = false;      // inside of wait()
-  bool exhausted_ = false;    // the last uv_run said that nothing referenced is left
+  bool toldOfClosing_ = false;
+  bool exhausted_ = false; // the last uv_run said that nothing referenced is left
 
 #ifdef __linux__
   int wakeFd_ = -1;
@@ -76,11 +96,14 @@ private:
   UvHandle<uv_idle_t> idle_;
 
   bool isDriving() const noexcept { return uvLoop_ == &own_; }
+  bool isClosedByHost() const noexcept { return prepare_ && uv_is_closing(prepare_.base()) != 0; }
+  [[noreturn]] static void throwClosedByHost(std::source_location where);
   void openWake();
   void closeWake() noexcept;
   void closeOwnLoop() noexcept;
   bool runTurns() noexcept;
   void noteWait(bool begins) noexcept;
+  void tellOfClosing() noexcept;
 };
 
 } // namespace v0

@@ -15,9 +15,23 @@
 namespace troth {
 inline namespace v0 {
 
+namespace detail {
+
+/// Sees to it that the memory of a handle which somebody else has closed is freed once libuv has let go of it.
+void releaseClosedHandle(uv_handle_t* handle) noexcept;
+
+/// uv_poll_start, or uv_poll_stop if there are no events. On a handle that the host has closed, where libuv (1.44,
+/// src/unix/poll.c) aborts, it does nothing and gives UV_ECANCELED.
+int pollHandle(uv_poll_t* handle, int events, uv_poll_cb callback) noexcept;
+
+} // namespace detail
+
 /// Owns a `uv_tcp_t`, `uv_timer_t`, …: its destructor detaches the C++ object (`data` becomes null, so no
 /// callback finds it), calls `uv_close`, and the close callback frees the memory. The handle outlives its
 /// owner by as long as libuv needs it, never the other way round.
+///
+/// A host that closes all handles on its loop (by uv_walk and uv_close) closes this one too. That is a mistake of the
+/// host's, but a safe one: the owner still goes at any time, and the memory with it.
 ///
 /// Belongs to the loop's thread. Callbacks see `data`, which setData() sets, and must stand its being null.
 template <typename Handle>
@@ -68,6 +82,8 @@ public:
     if (handle_ == nullptr) return;
     uv_handle_t* closing = reinterpret_cast<uv_handle_t*>(std::exchange(handle_, nullptr));
     closing->data = nullptr;
+    if (uv_is_closing(closing) != 0) [[unlikely]]
+      return detail::releaseClosedHandle(closing);
     uv_close(closing, [](uv_handle_t* closed) { detail::deallocate(closed, uv_handle_size(closed->type)); });
   }
 

@@ -20,15 +20,12 @@ ended by its pid, also when the case fails.
 
 import argparse
 import os
-import signal
 import sys
-import time
-import traceback
 
 sys.dont_write_bytecode = True  # the modules stand among the sources
 
-from basics import Failure, Skip, cases, note, options  # noqa: E402
-from processes import end_all, servers  # noqa: E402
+from basics import cases, options  # noqa: E402
+from runner import run_cases  # noqa: E402
 
 # Each adds its cases; this is the order in which they run.
 import server_cases  # noqa: E402, F401
@@ -41,42 +38,7 @@ import cat_cases  # noqa: E402, F401
 import spawn_cases  # noqa: E402, F401
 import namespace_cases  # noqa: E402, F401
 
-CASE_LIMIT = 90  # seconds; a case that takes longer has hung
 PROGRAMS = ("server", "client", "proxy", "port_forward", "chat", "cat", "spawn", "reach", "shim", "release")
-
-
-def give_up(_number, _frame):
-    raise Failure(f"not done within {CASE_LIMIT} s")
-
-
-def place_of(failure):
-    frames = [f for f in traceback.extract_tb(failure.__traceback__) if f.name not in ("expect", "run_case")]
-    return ", ".join(f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in frames)
-
-
-def run_case(name, function, arguments):
-    """Returns `passed`, `FAILED` or `skipped`."""
-    print(f"{name}: {(function.__doc__ or '').strip().partition(chr(10))[0]}", flush=True)
-    start = time.monotonic()
-    outcome, why = "passed", ""
-    signal.alarm(CASE_LIMIT)
-    try:
-        function(*arguments)
-    except Skip as skip:
-        outcome, why = "skipped", str(skip)
-    except Failure as failure:
-        outcome, why = "FAILED", f"{failure} ({place_of(failure)})"
-    except Exception:  # mostly a ConnectionError where none should be
-        outcome, why = "FAILED", traceback.format_exc()
-    finally:
-        signal.alarm(0)
-        if outcome == "FAILED":
-            for server in servers:
-                note(f"server {server.pid}: {server.how_it_ended()}")
-        end_all()
-    took = time.monotonic() - start
-    print(f"  {outcome} {name} in {took:.1f} s{': ' + why if why else ''}", flush=True)
-    return outcome
 
 
 def find_release():
@@ -120,18 +82,7 @@ def main():
     chosen = [n for n in cases if not options.cases or any(n.startswith(c) for c in options.cases)]
     if not chosen:
         parser.error(f"no such case: {' '.join(options.cases)} (see --list)")
-    signal.signal(signal.SIGALRM, give_up)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that `finally` ends the children
-    outcomes = [run_case(name, *cases[name]) for name in chosen]
-    passed, failed = outcomes.count("passed"), outcomes.count("FAILED")
-    skipped = outcomes.count("skipped")
-    print(
-        f"test cases: {len(outcomes)} | {passed} passed | {failed} failed | {skipped} skipped",
-        flush=True,
-    )
-    if failed:
-        return 1
-    return 77 if skipped == len(outcomes) else 0  # 77: meson's word for skipped
+    return run_cases(chosen)
 
 
 if __name__ == "__main__":

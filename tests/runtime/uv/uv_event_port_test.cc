@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // UvEventPort: driving a loop of its own, being driven by a host, fairness, handles, shutting down.
 #include "../helpers.h"
+#include "host.h"
 
 #include <troth/runtime/task_set.h>
 #include <troth/runtime/uv/uv_event_port.h>
@@ -22,40 +23,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-class FailOnError final : public TaskSet::ErrorHandler {
-public:
-  void taskFailed(Exception exception) override { FAIL_CHECK("a task failed: " << exception.what()); }
-};
-
-/// A host's libuv loop with troth on it. The host's `data` is marked, and the loop must close at the end.
-class HostTest {
-  NothingLeft nothingLeft_;
-
-public:
-  uv_loop_t host;
-  int mark = 0;
-  std::optional<HostedAsyncIoContext> io;
-
-  HostTest() {
-    REQUIRE(uv_loop_init(&host) == 0);
-    host.data = &mark;
-    io.emplace(setupAsyncIo(&host));
-  }
-  HostTest(const HostTest&) = delete;
-  HostTest& operator=(const HostTest&) = delete;
-  ~HostTest() {
-    io.reset();
-    CHECK(uv_run(&host, UV_RUN_DEFAULT) == 0);
-    CHECK(uv_loop_close(&host) == 0);
-    CHECK(host.data == &mark);
-  }
-
-  /// uv_run(NOWAIT) some times: what must happen soon happens, and a loop that never ends does not hang the test.
-  void runSome(int times = 20) {
-    for (int i = 0; i < times; ++i) uv_run(&host, UV_RUN_NOWAIT);
-  }
-};
-
 /// Runs breadth-first for ever, or a long time.
 Promise<void> flood(const bool& stop, std::size_t& laps) {
   return evalLater([&]() -> Promise<void> {
@@ -73,43 +40,6 @@ Promise<void> readyLoop(const bool& stop, std::size_t& laps) {
     if (stop || ++laps >= 3'000'000) return READY_NOW;
     return readyLoop(stop, laps);
   });
-}
-
-/// Becomes ready when `fd` is readable.
-class Readable {
-public:
-  Readable(PromiseFulfiller<void>& fulfiller, uv_loop_t* loop, int fd)
-      : fulfiller_(fulfiller), handle_("uv_poll_init", [&](uv_poll_t* h) { return uv_poll_init(loop, h, fd); }) {
-    handle_.setData(this);
-    uvCheck(uv_poll_start(handle_.get(), UV_READABLE,
-                          [](uv_poll_t* h, int, int) {
-                            uv_poll_stop(h);
-                            if (auto* self = static_cast<Readable*>(h->data)) self->fulfiller_.fulfill();
-                          }),
-            "uv_poll_start");
-  }
-
-private:
-  PromiseFulfiller<void>& fulfiller_;
-  UvHandle<uv_poll_t> handle_;
-};
-
-struct Pipe {
-  int ends[2];
-  Pipe() { REQUIRE(pipe(ends) == 0); }
-  Pipe(const Pipe&) = delete;
-  Pipe& operator=(const Pipe&) = delete;
-  ~Pipe() {
-    close(ends[0]);
-    close(ends[1]);
-  }
-  void put() const { REQUIRE(write(ends[1], "x", 1) == 1); }
-};
-
-std::size_t countHandles(uv_loop_t* loop) {
-  std::size_t count = 0;
-  uv_walk(loop, [](uv_handle_t*, void* c) { ++*static_cast<std::size_t*>(c); }, &count);
-  return count;
 }
 
 class RestoreSigpipe {
@@ -373,7 +303,7 @@ TEST_CASE_FIXTURE(HostTest, "yieldUntilWouldSleep lets a host's loop take what I
   CHECK(log == "readable slept ");
 }
 
-TEST_CASE_FIXTURE(HostTest, "a host's loop ends at once when troth has no work") {
+TEST_CASE_FIXTURE(HostTest, "the host's loop ends when troth is idle") {
   CHECK(uv_loop_alive(&host) == 0);
   CHECK(uv_run(&host, UV_RUN_DEFAULT) == 0);
 }
@@ -608,7 +538,7 @@ TEST_CASE_FIXTURE(HostTest, "a second context on the thread is refused and leave
   CHECK(countHandles(&host) == before);
 }
 
-TEST_CASE("two threads each have a driven loop of their own") {
+TEST_CASE("two troth loops in two threads of one host") {
   std::vector<std::thread> threads;
   std::vector<int> sums(2);
   std::vector<int> closed(2, -1);
