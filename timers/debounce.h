@@ -37,7 +37,9 @@ enum class Edge : std::uint8_t {
   BOTH      ///< At the beginning, and at the end if there was a trigger after the first.
 };
 
+/// When a Debouncer reports.
 struct DebounceOptions {
+  /// At which end of a burst.
   Edge edge = Edge::TRAILING;
   /// A burst that goes on for longer than this is reported all the same, every so often. Not with LEADING.
   std::optional<Duration> maxWait = std::nullopt;

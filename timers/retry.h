@@ -28,7 +28,9 @@ enum class Jitter : std::uint8_t {
   NONE          ///< The pause as it is: when there is only one who tries.
 };
 
+/// How long pauses are.
 struct BackoffOptions {
+  /// The first one, before the jitter.
   Duration initial = std::chrono::milliseconds(100);
   /// No pause is longer.
   Duration max = std::chrono::seconds(10);
@@ -69,12 +71,14 @@ struct FailedAttempt {
   const Exception& error;
 };
 
+/// How often, for how long and after which errors something is tried again.
 struct RetryOptions {
   /// For as long as it takes.
   static constexpr unsigned UNLIMITED = UINT_MAX;
 
   /// How many attempts there are in all, the first included.
   unsigned attempts = 5;
+  /// How long the pauses in between are.
   BackoffOptions backoff = {};
   /// By when all must be done. It ends an attempt that takes too long; no pause is begun that would last longer.
   std::optional<Deadline> deadline = std::nullopt;

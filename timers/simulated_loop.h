@@ -14,6 +14,7 @@
 namespace troth {
 inline namespace v0 {
 
+/// When a simulation begins, and what ends one that would not end by itself.
 struct SimulatedLoopOptions {
   /// The time at the beginning.
   TimePoint start = TimePoint();
@@ -49,15 +50,18 @@ public:
   SimulatedLoop(const SimulatedLoop&) = delete;
   SimulatedLoop& operator=(const SimulatedLoop&) = delete;
 
+  /// What wait() and poll() take.
   WaitScope& waitScope() noexcept { return scope_; }
   EventLoop& loop() noexcept { return loop_; }
+  /// For wake(), from any thread.
   EventPort& port() noexcept { return port_; }
-  /// Of the simulated time.
+  /// The simulated time: what the code under test takes.
   Timer& timer() noexcept { return timer_; }
 
+  /// As timer().now().
   TimePoint now() const noexcept { return timer_.now(); }
   /// How much time has passed since the beginning.
-  Duration elapsed() const noexcept { return now() - port_.start(); }
+  Duration elapsed() const noexcept { return detail::timeBetween(port_.start(), now()); }
 
   /// Runs all that happens in the next `duration`, and lets exactly that time pass. Throws FAILED if `duration` is
   /// negative or beyond the limit, and when called from inside an event.

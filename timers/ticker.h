@@ -25,9 +25,11 @@ enum class TickerPace : std::uint8_t {
   FIXED_DELAY ///< From the end of the work, which is timer.now() at the next call of Ticker::next(). None is missed.
 };
 
+/// How a Ticker ticks.
 struct TickerOptions {
+  /// From when on a period counts.
   TickerPace pace = TickerPace::FIXED_RATE;
-  /// With a fixed rate.
+  /// What becomes of ticks that are missed; with a fixed rate.
   MissedTicks missed = MissedTicks::SKIP;
   /// The time of the first tick; by default it is one period after the ticker was made, or with a fixed delay after
   /// the first next(). One that has passed counts as well.
