@@ -20,7 +20,7 @@ Promise<void> ManualTimer::afterDelay(Duration delay, std::source_location where
 void ManualTimer::advanceTo(TimePoint time, std::source_location where) {
   if (time < now_) detail::throwMisuse("ManualTimer: time cannot go back", where);
   now_ = time;
-  queue_.expire(now_);
+  queue_.advanceTo(now_);
 }
 
 } // namespace v0

@@ -28,7 +28,7 @@ public:
   }
 
   /// The earliest deadline that somebody waits for.
-  std::optional<TimePoint> nextEvent() const noexcept { return queue_.nextDeadline(); }
+  std::optional<TimePoint> nextEvent() const noexcept { return queue_.nextEvent(); }
 
 private:
   /// Fires what is due already, from the loop: in order, and never inside the call that asks for it.
@@ -38,7 +38,7 @@ private:
 
   private:
     ManualTimer& timer_;
-    void fire() noexcept override { timer_.queue_.expire(timer_.now_); }
+    void fire() noexcept override { timer_.queue_.advanceTo(timer_.now_); }
   };
 
   TimePoint now_;

@@ -23,9 +23,10 @@ Duration Timer::untilFrom(TimePoint now, TimePoint time) noexcept {
   return time - now;
 }
 
-void Timer::throwTimedOut(Duration delay, std::source_location where) {
-  throw Exception(Exception::Kind::OVERLOADED, fmt::format("timed out after {}", detail::durationText(delay)),
-                  std::make_error_code(std::errc::timed_out), where);
+void Timer::throwTimedOut(Duration delay, std::string_view what, std::source_location where) {
+  std::string text = "timed out after " + detail::durationText(delay);
+  if (!what.empty()) text.append(": ").append(what);
+  throw Exception(Exception::Kind::OVERLOADED, text, std::make_error_code(std::errc::timed_out), where);
 }
 
 } // namespace v0

@@ -8,10 +8,18 @@
 #include <troth/timers/timer_queue_detail.h>
 
 #include <algorithm>
+#include <new>
 
 namespace troth {
 inline namespace v0 {
 namespace detail {
+
+namespace {
+
+// Entries for which the array is kept, however few are left.
+constexpr std::size_t SMALL = 256;
+
+} // namespace
 
 class TimerNode final : public SourceNode {
 public:
@@ -64,7 +72,7 @@ Promise<void> TimerQueue::add(TimePoint deadline, std::source_location where) {
   return PromiseAccess::wrap<void>(node);
 }
 
-void TimerQueue::expire(TimePoint now) noexcept {
+void TimerQueue::advanceTo(TimePoint now) noexcept {
   while (!heap_.empty() && heap_.front().deadline <= now) {
     TimerNode* node = heap_.front().node;
     removeAt(0);
@@ -106,11 +114,25 @@ void TimerQueue::siftDown(std::size_t index, Entry entry) noexcept {
 void TimerQueue::removeAt(std::size_t index) noexcept {
   const Entry last = heap_.back();
   heap_.pop_back();
+  if (heap_.size() < heap_.capacity() / 4 && heap_.capacity() > SMALL) [[unlikely]]
+    shrink();
   if (index == heap_.size()) return;
   if (index > 0 && last.before(heap_[(index - 1) / 4]))
     siftUp(index, last);
   else
     siftDown(index, last);
+}
+
+// By half, when a quarter is left: so as many deadlines as were moved must come or go before they are moved again.
+void TimerQueue::shrink() noexcept {
+  try {
+    std::vector<Entry> smaller;
+    smaller.reserve(heap_.capacity() / 2);
+    smaller.assign(heap_.begin(), heap_.end());
+    heap_.swap(smaller);
+  } catch (const std::bad_alloc&) {
+    // It stays as large as it is, then.
+  }
 }
 
 } // namespace detail
