@@ -67,6 +67,10 @@ private:
   std::uint64_t nextSequence_ = 0;
 
   void removeAt(std::size_t index) noexcept;
+  std::size_t countDue(std::size_t index, TimePoint now) const noexcept;
+  void fireMany(TimePoint now) noexcept;
+  void restoreHeap() noexcept;
+  bool isTooLarge() const noexcept;
   void shrink() noexcept;
   void siftUp(std::size_t index, Entry entry) noexcept;
   void siftDown(std::size_t index, Entry entry) noexcept;
