@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # What the benchmarks' scripts share: child processes, counting, tables, and what is said about the machine.
-"""Helpers of echo_bench.py, connect_bench.py, promise_bench.py and streams_bench.py."""
+"""Helpers of echo_bench.py, connect_bench.py, promise_bench.py, streams_bench.py and timers_bench.py."""
 
 import argparse
 import contextlib
