@@ -75,13 +75,10 @@ TimerQueue::~TimerQueue() {
 }
 
 Promise<void> TimerQueue::add(TimePoint deadline, std::source_location where) {
+  if (heap_.size() == heap_.capacity()) [[unlikely]]
+    resize(std::max<std::size_t>(2 * heap_.size(), 4));
   auto* node = NodeAccess::makeAlone<TimerNode>(*this, where);
-  try {
-    heap_.emplace_back();
-  } catch (...) {
-    NodeAccess::destroy(node);
-    throw;
-  }
+  heap_.emplace_back();
   siftUp(heap_.size() - 1, Entry{deadline, nextSequence_++, node});
   return PromiseAccess::wrap<void>(node);
 }
@@ -118,7 +115,7 @@ void TimerQueue::fireMany(TimePoint now) noexcept {
     entry->node->fire();
   }
   heap_.erase(due, heap_.end());
-  if (isTooLarge()) shrink();
+  if (heap_.size() < shrinkBelow_) shrink();
   restoreHeap();
 }
 
@@ -161,24 +158,31 @@ void TimerQueue::siftDown(std::size_t index, Entry entry) noexcept {
 void TimerQueue::removeAt(std::size_t index) noexcept {
   const Entry last = heap_.back();
   heap_.pop_back();
-  if (isTooLarge()) [[unlikely]]
+  if (heap_.size() < shrinkBelow_) [[unlikely]]
     shrink();
-  if (index == heap_.size()) return;
-  if (index > 0 && last.before(heap_[(index - 1) / 4]))
-    siftUp(index, last);
-  else
-    siftDown(index, last);
+  if (index != heap_.size()) fill(index, last);
 }
 
-bool TimerQueue::isTooLarge() const noexcept { return heap_.size() < heap_.capacity() / 4 && heap_.capacity() > SMALL; }
+// Puts what was the last entry where one was taken out.
+void TimerQueue::fill(std::size_t index, Entry entry) noexcept {
+  if (index > 0 && entry.before(heap_[(index - 1) / 4]))
+    siftUp(index, entry);
+  else
+    siftDown(index, entry);
+}
+
+void TimerQueue::resize(std::size_t capacity) {
+  std::vector<Entry> resized;
+  resized.reserve(capacity);
+  resized.assign(heap_.begin(), heap_.end());
+  heap_.swap(resized);
+  shrinkBelow_ = capacity > SMALL ? capacity / 4 : 0;
+}
 
 // To half, when a quarter is left: so as many deadlines as were moved must come or go before they are moved again.
 void TimerQueue::shrink() noexcept {
   try {
-    std::vector<Entry> smaller;
-    smaller.reserve(std::max(2 * heap_.size(), SMALL));
-    smaller.assign(heap_.begin(), heap_.end());
-    heap_.swap(smaller);
+    resize(std::max(2 * heap_.size(), SMALL));
   } catch (const std::bad_alloc&) {
     // It stays as large as it is, then.
   }

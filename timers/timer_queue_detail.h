@@ -65,12 +65,14 @@ private:
 
   std::vector<Entry> heap_;
   std::uint64_t nextSequence_ = 0;
+  std::size_t shrinkBelow_ = 0; // when so few are left the array is made smaller
 
   void removeAt(std::size_t index) noexcept;
   std::size_t countDue(std::size_t index, TimePoint now) const noexcept;
   void fireMany(TimePoint now) noexcept;
   void restoreHeap() noexcept;
-  bool isTooLarge() const noexcept;
+  void fill(std::size_t index, Entry entry) noexcept;
+  void resize(std::size_t capacity);
   void shrink() noexcept;
   void siftUp(std::size_t index, Entry entry) noexcept;
   void siftDown(std::size_t index, Entry entry) noexcept;
