@@ -52,12 +52,15 @@ public:
   }
 
 private:
+  // Without a `what` the continuation has nothing to destroy, which is cheaper.
   template <typename T>
-  static Promise<T> limited(Promise<void> end, Duration delay, Promise<T> promise, std::string what,
+  static Promise<T> limited(Promise<void>&& end, Duration delay, Promise<T>&& promise, std::string&& what,
                             std::source_location where) {
-    return std::move(promise).exclusiveJoin(
-        std::move(end).then([delay, what = std::move(what), where]() -> T { throwTimedOut(delay, what, where); }),
-        where);
+    Promise<T> timeOut =
+        what.empty()
+            ? std::move(end).then([delay, where]() -> T { throwTimedOut(delay, {}, where); })
+            : std::move(end).then([delay, what = std::move(what), where]() -> T { throwTimedOut(delay, what, where); });
+    return std::move(promise).exclusiveJoin(std::move(timeOut), where);
   }
 
   [[noreturn]] static void throwTimedOut(Duration delay, std::string_view what, std::source_location where);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The timerfd of a libuv loop.
 
-// One system call plans a wake-up, and since setting a timerfd also takes back that it is readable, a wake-up that is
-// followed by the next one costs no other. Only the last of a series has to be read.
+// One system call plans a wake-up. Setting a timerfd also takes back that it is readable; it has to be read only when
+// nothing else is planned.
 #include <troth/timers/uv_precise_wake_detail.h>
 
 #ifdef __linux__
