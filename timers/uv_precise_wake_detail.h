@@ -13,8 +13,7 @@ namespace detail {
 /// replacement: its handle is unreferenced, so that it keeps no loop alive, and what it cannot do (for want of a
 /// descriptor, or on another system than Linux) the `uv_timer_t` does, later.
 ///
-/// The descriptor and its handle are made when first needed, and kept. Both outlive what they wake by no means: the
-/// destructor closes them.
+/// The descriptor and its handle are made when first needed, and kept until the destructor closes them.
 class PreciseWake {
 public:
   using Callback = void (*)(void* context) noexcept;

@@ -385,6 +385,19 @@ TEST_CASE_FIXTURE(TimerTest, "the timerfd is made when such a delay is next, and
   CHECK(openDescriptors() == descriptors); // the same one each time
 }
 
+TEST_CASE_FIXTURE(TimerTest, "short delays, cancelled ones too, do not keep waking the loop") {
+  const auto wakeUps = [&](auto&& body) {
+    const std::uint64_t before = io.uvEventPort().batch();
+    body();
+    return io.uvEventPort().batch() - before;
+  };
+  Promise<void> hour = timer.afterDelay(1h); // so that something is next when the short ones are over
+  CHECK(wakeUps([&] { timer.afterDelay(100us).wait(scope); }) <= 10);
+  CHECK(wakeUps([&] { timer.afterDelay(20ms).wait(scope); }) <= 10);
+  for (int i = 0; i < 10; ++i) { const Promise<void> gone = timer.afterDelay(500us); }
+  CHECK(wakeUps([&] { timer.afterDelay(20ms).wait(scope); }) <= 10);
+}
+
 TEST_CASE_FIXTURE(TimerTest, "short delays that are set and cancelled in any order neither lose nor hasten others") {
   std::mt19937 random(3);
   int early = 0;
