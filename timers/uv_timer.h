@@ -29,9 +29,9 @@ public:
   Promise<void> afterDelay(Duration delay, std::source_location where = std::source_location::current()) override;
 
   /// Allows deadlines to be met late by as much as `slack` (and what libuv's milliseconds add), so that those that lie
-  /// close together share one wake-up: the loop is woken `slack` after the earliest deadline, and meets all that are due
-  /// by then, in their order. None is early. Zero, as in the beginning, wakes for each. It holds for pending deadlines,
-  /// too. Throws FAILED if it is negative.
+  /// close together share one wake-up: the loop is woken `slack` after the earliest deadline, and meets all that are
+  /// due by then, in their order. None is early. Zero, as in the beginning, wakes for each. It holds for pending
+  /// deadlines, too. Throws FAILED if it is negative.
   void setSlack(Duration slack, std::source_location where = std::source_location::current());
 
 private:
