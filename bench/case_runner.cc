@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The command line of the promise benchmark's programs, and the counting of their heap allocations.
+// The command line of the promise and timer benchmarks' programs, and the counting of their heap allocations.
 #include "case_runner.h"
 
 #include <benchmark/benchmark.h>
@@ -48,11 +48,6 @@ void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
 namespace bench {
 namespace {
 
-// Enough for pools, malloc's caches, and lazily bound symbols to be as they will stay.
-constexpr std::size_t WARM_UP = 200;
-// Operations between two looks at Google Benchmark's state.
-constexpr std::size_t BATCH = 100;
-
 #ifdef __clang__
 constexpr const char* COMPILER = "clang " __clang_version__;
 #else
@@ -60,7 +55,7 @@ constexpr const char* COMPILER = "g++ " __VERSION__;
 #endif
 
 void count(const Case& counted, std::size_t operations) {
-  counted.repeat(WARM_UP);
+  counted.repeat(2 * counted.batch);
   std::uint64_t before = allocations;
   countingBegins();
   counted.repeat(operations);
@@ -93,8 +88,8 @@ int countCases(std::span<char*> arguments, const std::vector<Case>& cases) {
 int timeCases(int argc, char** argv, const std::vector<Case>& cases) {
   for (const Case& timed : cases) {
     benchmark::RegisterBenchmark(timed.name.c_str(), [&timed](benchmark::State& state) {
-      timed.repeat(WARM_UP);
-      while (state.KeepRunningBatch(BATCH)) timed.repeat(BATCH);
+      timed.repeat(2 * timed.batch);
+      while (state.KeepRunningBatch(static_cast<benchmark::IterationCount>(timed.batch))) timed.repeat(timed.batch);
     });
   }
   benchmark::Initialize(&argc, argv);

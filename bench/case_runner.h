@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the programs of the promise benchmark share: a list of cases, timed or counted from the command line.
+// What the programs of the promise and timer benchmarks share: a list of cases, timed or counted from the command line.
 #pragma once
 
 #include <cstddef>
@@ -10,17 +10,23 @@
 
 namespace bench {
 
-/// One operation to be measured. `repeat(n)` does it n times and checks each result.
+/// Operations that are timed between two looks at the clock, unless a case says otherwise.
+inline constexpr std::size_t BATCH = 100;
+
+/// One operation to be measured. `repeat(n)` does it n times and checks each result. What is measured for many at once
+/// is timed in batches of as many; before all else two batches are done, so that pools, malloc's caches and lazily
+/// bound symbols are as they will stay.
 struct Case {
   std::string name;
   std::function<void(std::size_t)> repeat;
+  std::size_t batch = BATCH;
 };
 
 /// A case that calls `OPERATION` on `world`: what outlives a single operation (a loop, a task set). The call is
 /// inlined into the loop, so that the case `empty`, which does nothing but a check, shows what the loop costs.
 template <auto OPERATION, typename World>
 Case makeCase(std::string_view name, World& world) {
-  return {std::string(name), [&world](std::size_t n) {
+  return {.name = std::string(name), .repeat = [&world](std::size_t n) {
             for (std::size_t i = 0; i < n; ++i) OPERATION(world);
           }};
 }

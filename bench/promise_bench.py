@@ -2,37 +2,19 @@
 # The promise benchmark: counts and times the operations of promise_bench.cc beside those of its peers.
 """Compares what promises and coroutines cost: instructions, heap allocations and time an operation.
 
-Run it by `tools/bench promise`, which builds first. How each figure is taken:
-
-instructions   callgrind's count between the beginning and the end of 1000 operations, after a warm-up,
-               less that of as many passes through an empty loop. User mode only, malloc included: the
-               same on every machine with the same compiler and libraries.
-allocations    Calls of malloc and its relatives during those 1000 operations.
-time           Google Benchmark's CPU time. In each round every case is timed once for each program, one
-               program right after the other and in another order every round. Ratios are formed within
-               a round, and their median is reported.
+Run it by `tools/bench promise`, which builds first. How each figure is taken stands in case_programs.py.
 """
 
 import argparse
-import datetime
-import json
-import os
-import re
 import shlex
-import shutil
-import statistics
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from common import (BenchError, ROOT, Table, busy_share, commit, limit_time, order_of_round, output_of, pattern,
-                    processor, progress, system)
+from case_programs import (OPERATIONS, find_programs, few, machine, median_of, median_ratio, require_known,
+                           time_in_rounds, whole)
+from common import BenchError, ROOT, Table, busy_share, limit_time, pattern, progress
 
-OPERATIONS = 1000
-RUN_LIMIT = 120  # seconds for one start of a program
 TOTAL_LIMIT = 30 * 60
-EMPTY = "empty"
 SUBJECT = "troth"
 PEERS = {"kj": "libcapnp-dev", "asio": "libasio-dev"}
 
@@ -66,88 +48,7 @@ CASES = [
 ]
 
 
-class Program:
-    """A benchmark program: troth's or a peer's."""
-
-    def __init__(self, name, path):
-        self.name = name
-        self.path = str(path)
-        self.cases = self.output("--list").splitlines()
-        self.version, self.compiler = self.output("--version").splitlines()
-
-    def output(self, *arguments, prefix=()):
-        command = [*prefix, self.path, *arguments]
-        try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE, timeout=RUN_LIMIT, text=True)
-        except subprocess.TimeoutExpired:
-            raise BenchError(f"{self.name} took longer than {RUN_LIMIT} s") from None
-        except OSError as error:
-            raise BenchError(f"cannot run {command[0]}: {error.strerror}") from None
-        if done.returncode != 0:
-            words = done.stderr.strip().splitlines() or ["(it printed nothing)"]
-            raise BenchError(f"{self.name} ended with status {done.returncode}: {words[0]}")
-        return done.stdout
-
-    def count(self, cases):
-        """Instructions and allocations per operation, for each case."""
-        with tempfile.TemporaryDirectory(prefix="promise-bench-") as directory:
-            profile = Path(directory) / "callgrind.out"
-            # A dump at each end of counting, numbered from 1; the cases come in the program's own order.
-            valgrind = ["valgrind", "--quiet", "--tool=callgrind", "--zero-before=countingBegins",
-                        "--dump-before=countingEnds", f"--callgrind-out-file={profile}"]
-            lines = self.output("--count", EMPTY, *cases, str(OPERATIONS), prefix=valgrind).splitlines()
-            counts = {}
-            for number, line in enumerate(lines, 1):
-                case, allocations = line.split("\t")
-                dump = Path(f"{profile}.{number}").read_text()
-                total = re.search(r"^totals: (\d+)", dump, re.M)
-                if not total:
-                    raise BenchError(f"{self.name}: callgrind wrote no count")
-                counts[case] = int(total[1]) / OPERATIONS, float(allocations)
-        loop = counts.pop(EMPTY)[0]
-        return {case: (instructions - loop, allocations)
-                for case, (instructions, allocations) in counts.items()}
-
-    def time(self, case, seconds, prefix):
-        """Nanoseconds of CPU time per operation."""
-        text = self.output(f"--benchmark_filter=^{case}$", f"--benchmark_min_time={seconds}",
-                           "--benchmark_format=json", prefix=prefix)
-        return json.loads(text)["benchmarks"][0]["cpu_time"]
-
-
-def time_in_rounds(programs, cases, options):
-    """For each program and case the times of all rounds, None where the program lacks the case."""
-    # The last core: the first one serves most interrupts.
-    core = max(os.sched_getaffinity(0))
-    prefix = ["taskset", "-c", str(core)] if shutil.which("taskset") else []
-    times = {(name, case): [] for name in programs for case in cases}
-    for number in range(options.rounds):
-        progress(f"round {number + 1} of {options.rounds}")
-        for case in cases:
-            for name in order_of_round(list(programs), number):
-                program = programs[name]
-                measured = program.time(case, options.seconds, prefix) if case in program.cases else None
-                times[name, case].append(measured)
-    return times
-
-
 # --- The table -----------------------------------------------------------------------------------
-
-
-def number(value):
-    return f"{value:,.0f}"
-
-
-def few(value):
-    """A small count, usually whole."""
-    return f"{value:.0f}" if abs(value - round(value)) < 0.005 else f"{value:.2f}"
-
-
-def median_ratio(mine, theirs):
-    """The median of the ratios within each round, or None."""
-    ratios = [a / b for a, b in zip(mine, theirs) if a is not None and b is not None]
-    return statistics.median(ratios) if ratios else None
 
 
 def make_table(programs, cases, counts, times):
@@ -156,20 +57,20 @@ def make_table(programs, cases, counts, times):
     for case, label, reference in CASES:
         if case not in cases:
             continue
-        cells = {"KJ 2026": reference and number(reference)}
+        cells = {"KJ 2026": reference and whole(reference)}
         for name in programs:
             instructions = counts[name].get(case, (None,))[0]
             if instructions is not None:
-                cells[instruction_title(programs, name)] = number(instructions)
+                cells[instruction_title(programs, name)] = whole(instructions)
                 if name == SUBJECT and reference:
                     cells["troth : KJ 2026"] = f"{instructions / reference:.2f}"
         allocations = [few(counts[name][case][1]) if case in counts[name] else "–" for name in programs]
         cells[allocation_title(programs)] = " / ".join(allocations)
         for name in programs if times else ():
-            measured = [time for time in times[name, case] if time is not None]
-            if not measured:
+            measured = median_of(times[name, case])
+            if measured is None:
                 continue
-            cell = f"{statistics.median(measured):,.0f}"
+            cell = whole(measured)
             ratio = median_ratio(times[SUBJECT, case], times[name, case])
             if name != SUBJECT and ratio is not None:
                 cell += f" ({ratio:.2f})"
@@ -196,25 +97,9 @@ def column_titles(programs, peers, times):
     return titles + ([time_title(programs, name) for name in programs] if times else [])
 
 
-def libc():
-    match = re.search(r"[\d.]+$", output_of(["ldd", "--version"]) or "")
-    return f"glibc {match[0]}" if match else ""
-
-
 def describe(programs, options, busy):
     """The lines below the table: enough to run it again elsewhere and to doubt it here."""
-    revision = commit(ROOT)
-    compilers = sorted({program.compiler for program in programs.values()})
-    kernel = re.match(r"[0-9.]*[0-9]", os.uname().release)[0]
-    machine = [processor(), f"{len(os.sched_getaffinity(0))} cores", system(), f"Linux {kernel}",
-               f"{' and '.join(compilers)} at -O2", libc(),
-               *(program.version for name, program in programs.items() if name != SUBJECT)]
-    if revision:
-        machine.append(f"troth {revision}")
-    machine.append(datetime.date.today().isoformat())
-    if not options.instructions_only:
-        machine.append(f"machine {max(busy, 0):.0%} busy with other things before the start")
-    lines = [", ".join(filter(None, machine)) + "."]
+    lines = [machine(programs, None if options.instructions_only else busy)]
     lines.append(f"Instructions (callgrind, user mode) and heap allocations: {OPERATIONS} operations after a "
                  "warm-up, the empty loop subtracted, `wait()` and malloc included.")
     lines.append("KJ 2026: KJ's source of 2026 built by clang 16 at -O2, a constant here. The KJ of the other column "
@@ -251,28 +136,13 @@ def parse_options(arguments):
     return options
 
 
-def find_programs(options):
-    programs = {}
-    for name in (SUBJECT, *PEERS):
-        path = options.build / "bench" / ("promise_bench" if name == SUBJECT else f"promise_{name}")
-        if path.exists():
-            programs[name] = Program(name, path)
-        elif name == SUBJECT:
-            raise SystemExit(f"tools/bench: {path.name} has not been built (Debian: libbenchmark-dev)")
-        else:
-            progress(f"{name} is left out: not built for want of its library (Debian: {PEERS[name]})")
-    return programs
-
-
 def main(arguments):
     options = parse_options(arguments)
     limit_time(TOTAL_LIMIT)
 
-    programs = find_programs(options)
-    known = {case for case, _, _ in CASES} | {EMPTY}
-    for program in programs.values():
-        for case in sorted(set(program.cases) - known):
-            raise SystemExit(f"tools/bench: {program.name} has a case that this script does not know: {case}")
+    files = {SUBJECT: "promise_bench", **{name: f"promise_{name}" for name in PEERS}}
+    programs = find_programs(options.build, files, PEERS)
+    require_known(programs, [case for case, _, _ in CASES])
     there = {case for program in programs.values() for case in program.cases}
     cases = [case for case, _, _ in CASES
              if case in there and (options.only is None or options.only.search(case))]
@@ -287,7 +157,7 @@ def main(arguments):
         progress(f"instructions: {name}")
         wanted = [case for case in cases if case in program.cases]
         counts[name] = program.count(wanted) if wanted else {}
-    times = None if options.instructions_only else time_in_rounds(programs, cases, options)
+    times = None if options.instructions_only else time_in_rounds(programs, cases, options.rounds, options.seconds)
 
     print(make_table(programs, cases, counts, times).render(options.markdown))
     print()

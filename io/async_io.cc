@@ -40,6 +40,7 @@ AsyncIo::AsyncIo(AsyncIo&&) noexcept = default;
 AsyncIo::~AsyncIo() = default;
 
 Timer& AsyncIo::timer() noexcept { return parts_->timer; }
+void AsyncIo::setTimerSlack(Duration slack, std::source_location where) { parts_->timer.setSlack(slack, where); }
 EventLoop& AsyncIo::eventLoop() noexcept { return parts_->loop; }
 UvEventPort& AsyncIo::uvEventPort() noexcept { return parts_->port; }
 WaitScope& AsyncIoContext::waitScope() noexcept { return *parts_->waitScope; }

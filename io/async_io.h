@@ -4,6 +4,7 @@
 
 #include <troth/runtime/event_loop.h>
 #include <troth/runtime/promise.h>
+#include <troth/timers/clock.h>
 
 #include <chrono>
 #include <concepts>
@@ -29,6 +30,12 @@ class UvEventPort;
 class AsyncIo {
 public:
   Timer& timer() noexcept;
+
+  /// Allows the timer to be late by as much as `slack`, so that deadlines that lie close together share one wake-up of
+  /// the loop; none is early. Zero in the beginning. A server with many connections, each with a time-out of seconds,
+  /// wakes up a few times a second with a slack of 100 ms, not once for each. It holds for pending deadlines, too.
+  /// Throws FAILED if it is negative.
+  void setTimerSlack(Duration slack, std::source_location where = std::source_location::current());
 
   /// Waits for one of some signals: `onSignal(SIGINT, SIGTERM)`.
   ///

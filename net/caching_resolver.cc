@@ -7,7 +7,7 @@
 #include <troth/net/resolver.h>
 
 #include <troth/runtime/canceler.h>
-#include <troth/timers/timer_queue_detail.h>
+#include <troth/timers/time_math_detail.h>
 
 #include <list>
 #include <map>
@@ -107,7 +107,7 @@ private:
     pending_.erase(pending);
     if (timeToLive <= Duration::zero() || options_.capacity == 0) return;
     if (entries_.size() >= options_.capacity) forget(std::prev(entries_.end()));
-    entries_.push_front(Entry{key, std::move(answer), detail::saturatingAdd(timer_.now(), timeToLive)});
+    entries_.push_front(Entry{key, std::move(answer), detail::timeAfter(timer_.now(), timeToLive)});
     try {
       index_.emplace(entries_.front().key, entries_.begin());
     } catch (...) {

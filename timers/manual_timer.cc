@@ -14,13 +14,13 @@ Promise<void> ManualTimer::atTime(TimePoint time, std::source_location where) {
 }
 
 Promise<void> ManualTimer::afterDelay(Duration delay, std::source_location where) {
-  return atTime(detail::saturatingAdd(now_, delay), where);
+  return atTime(detail::timeAfter(now_, delay), where);
 }
 
 void ManualTimer::advanceTo(TimePoint time, std::source_location where) {
   if (time < now_) detail::throwMisuse("ManualTimer: time cannot go back", where);
   now_ = time;
-  queue_.expire(now_);
+  queue_.advanceTo(now_);
 }
 
 } // namespace v0

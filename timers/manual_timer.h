@@ -2,6 +2,7 @@
 // ManualTimer: a timer whose time a test sets.
 #pragma once
 
+#include <troth/timers/time_math_detail.h>
 #include <troth/timers/timer.h>
 #include <troth/timers/timer_queue_detail.h>
 
@@ -24,11 +25,11 @@ public:
   /// Throws FAILED if `time` is in the past.
   void advanceTo(TimePoint time, std::source_location where = std::source_location::current());
   void advanceBy(Duration delay, std::source_location where = std::source_location::current()) {
-    advanceTo(delay < Duration::zero() ? now_ + delay : detail::saturatingAdd(now_, delay), where);
+    advanceTo(delay < Duration::zero() ? now_ + delay : detail::timeAfter(now_, delay), where);
   }
 
   /// The earliest deadline that somebody waits for.
-  std::optional<TimePoint> nextEvent() const noexcept { return queue_.nextDeadline(); }
+  std::optional<TimePoint> nextEvent() const noexcept { return queue_.nextEvent(); }
 
 private:
   /// Fires what is due already, from the loop: in order, and never inside the call that asks for it.
@@ -38,7 +39,7 @@ private:
 
   private:
     ManualTimer& timer_;
-    void fire() noexcept override { timer_.queue_.expire(timer_.now_); }
+    void fire() noexcept override { timer_.queue_.advanceTo(timer_.now_); }
   };
 
   TimePoint now_;

@@ -2,7 +2,7 @@
 // Sums and differences of times that end where time ends.
 #pragma once
 
-#include <troth/timers/timer.h>
+#include <troth/timers/clock.h>
 
 #include <cstdint>
 

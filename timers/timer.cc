@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a time-out says.
 #include <troth/timers/duration_text_detail.h>
+#include <troth/timers/time_math_detail.h>
 
 #include <fmt/format.h>
 
@@ -16,16 +17,12 @@ std::string detail::durationText(Duration duration) {
   return fmt::format("{}ns", count);
 }
 
-// The difference, as far as it can be said.
-Duration Timer::untilFrom(TimePoint now, TimePoint time) noexcept {
-  if (time <= now) return Duration::zero();
-  if (now < TimePoint() && time > TimePoint::max() + now.time_since_epoch()) return Duration::max();
-  return time - now;
-}
+Duration Timer::untilFrom(TimePoint now, TimePoint time) noexcept { return detail::timeBetween(now, time); }
 
-void Timer::throwTimedOut(Duration delay, std::source_location where) {
-  throw Exception(Exception::Kind::OVERLOADED, fmt::format("timed out after {}", detail::durationText(delay)),
-                  std::make_error_code(std::errc::timed_out), where);
+void Timer::throwTimedOut(Duration delay, std::string_view what, std::source_location where) {
+  std::string text = "timed out after " + detail::durationText(delay);
+  if (!what.empty()) text.append(": ").append(what);
+  throw Exception(Exception::Kind::OVERLOADED, text, std::make_error_code(std::errc::timed_out), where);
 }
 
 } // namespace v0

@@ -3,28 +3,23 @@
 #pragma once
 
 #include <troth/runtime/promise.h>
+#include <troth/timers/clock.h>
 
-#include <chrono>
 #include <source_location>
+#include <string>
+#include <string_view>
 
 namespace troth {
 inline namespace v0 {
-
-/// A point on the monotonic clock, in nanoseconds. Only differences mean anything.
-using TimePoint = std::chrono::steady_clock::time_point;
-/// Nanoseconds. Any `std::chrono` duration of integers converts.
-using Duration = std::chrono::nanoseconds;
 
 /// Says what time it is and waits for times to come. Take one as a parameter (`Timer&`) instead of asking
 /// a clock, and tests can advance time by hand with a ManualTimer.
 ///
 /// Deadlines that are equal fire in the order in which they were set. No deadline fires early.
-class Timer {
+class Timer : public Clock {
 public:
-  virtual ~Timer() = default;
-
   /// The time at which the loop last looked at the world: constant while one batch of events runs.
-  virtual TimePoint now() const = 0;
+  TimePoint now() const override = 0;
 
   /// Completes:    at `time` or later, never before and never inside this call.
   /// Errors:       DISCONNECTED if the timer is destroyed first.
@@ -38,27 +33,36 @@ public:
   virtual Promise<void> afterDelay(Duration delay, std::source_location where = std::source_location::current()) = 0;
 
   /// Completes:    as `promise` does, if it is ready in time.
-  /// Errors:       its own, and OVERLOADED ("timed out after 250ms") when `delay` is over first; `promise`
+  /// Errors:       its own, and OVERLOADED when `delay`, counted from this call, is over first: "timed out after
+  ///               250ms" or, if `what` says what was waited for, "timed out after 250ms: reading the head". `promise`
   ///               has been destroyed, and so cancelled, by then.
   /// Cancellation: that of `promise`.
   template <typename T>
-  Promise<T> timeoutAfter(Duration delay, Promise<T> promise,
+  Promise<T> timeoutAfter(Duration delay, Promise<T> promise, std::string what = {},
                           std::source_location where = std::source_location::current()) {
-    return std::move(promise).exclusiveJoin(
-        afterDelay(delay, where).then([delay, where]() -> T { throwTimedOut(delay, where); }), where);
+    return limited(afterDelay(delay, where), delay, std::move(promise), std::move(what), where);
   }
 
-  /// The same with a fixed end.
+  /// The same with a fixed end; the error says how far off that was when this was called.
   template <typename T>
-  Promise<T> timeoutAt(TimePoint time, Promise<T> promise,
+  Promise<T> timeoutAt(TimePoint time, Promise<T> promise, std::string what = {},
                        std::source_location where = std::source_location::current()) {
-    const Duration delay = untilFrom(now(), time);
-    return std::move(promise).exclusiveJoin(
-        atTime(time, where).then([delay, where]() -> T { throwTimedOut(delay, where); }), where);
+    return limited(atTime(time, where), untilFrom(now(), time), std::move(promise), std::move(what), where);
   }
 
 private:
-  [[noreturn]] static void throwTimedOut(Duration delay, std::source_location where);
+  // Without a `what` the continuation has nothing to destroy, which is cheaper.
+  template <typename T>
+  static Promise<T> limited(Promise<void>&& end, Duration delay, Promise<T>&& promise, std::string&& what,
+                            std::source_location where) {
+    Promise<T> timeOut =
+        what.empty()
+            ? std::move(end).then([delay, where]() -> T { throwTimedOut(delay, {}, where); })
+            : std::move(end).then([delay, what = std::move(what), where]() -> T { throwTimedOut(delay, what, where); });
+    return std::move(promise).exclusiveJoin(std::move(timeOut), where);
+  }
+
+  [[noreturn]] static void throwTimedOut(Duration delay, std::string_view what, std::source_location where);
   static Duration untilFrom(TimePoint now, TimePoint time) noexcept;
 };
 

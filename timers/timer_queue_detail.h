@@ -14,14 +14,9 @@ namespace detail {
 
 class TimerNode;
 
-/// `time` + `delay`, at most the end of time; a negative delay is none.
-inline TimePoint saturatingAdd(TimePoint time, Duration delay) noexcept {
-  if (delay <= Duration::zero()) return time;
-  return delay > TimePoint::max() - time ? TimePoint::max() : time + delay;
-}
-
-/// Pure: it knows no clock and is driven from outside (`nextDeadline`, `expire`). Insertion and
-/// cancellation are O(log n) and allocate nothing but the promise's node and, now and then, the array.
+/// Pure: it knows no clock and is driven from outside (`nextEvent`, `advanceTo`). Insertion and cancellation are
+/// O(log n) and allocate nothing but the promise's node and, when there are more deadlines than ever or fewer than
+/// a quarter of them, the array.
 class TimerQueue {
 public:
   TimerQueue() = default;
@@ -32,15 +27,18 @@ public:
   /// A promise for `deadline`. Destroying it takes it out of the queue.
   Promise<void> add(TimePoint deadline, std::source_location where);
 
-  std::optional<TimePoint> nextDeadline() const noexcept {
+  std::optional<TimePoint> nextEvent() const noexcept {
     if (heap_.empty()) return std::nullopt;
     return heap_.front().deadline;
   }
   bool isEmpty() const noexcept { return heap_.empty(); }
   std::size_t size() const noexcept { return heap_.size(); }
+  /// For how many deadlines the array has room at present.
+  std::size_t capacity() const noexcept { return heap_.capacity(); }
 
-  /// Makes every promise ready whose deadline is not after `now`, in the order of their deadlines.
-  void expire(TimePoint now) noexcept;
+  /// Makes every promise ready whose deadline is not after `now`, in the order of their deadlines and, among equal
+  /// ones, of their creation. `now` may be any time, also one before that of the last call.
+  void advanceTo(TimePoint now) noexcept;
 
 protected:
   /// A promise was cancelled and left the queue.
@@ -61,8 +59,15 @@ private:
 
   std::vector<Entry> heap_;
   std::uint64_t nextSequence_ = 0;
+  std::size_t shrinkBelow_ = 0; // when so few are left the array is made smaller
 
   void removeAt(std::size_t index) noexcept;
+  std::size_t countDue(std::size_t index, TimePoint now) const noexcept;
+  void fireMany(TimePoint now) noexcept;
+  void restoreHeap() noexcept;
+  void fill(std::size_t index, Entry entry) noexcept;
+  void resize(std::size_t capacity);
+  void shrink() noexcept;
   void siftUp(std::size_t index, Entry entry) noexcept;
   void siftDown(std::size_t index, Entry entry) noexcept;
   void place(std::size_t index, Entry entry) noexcept;

@@ -45,7 +45,9 @@ RECORDED = {
     "task_set": (450, 412),
     "canceler": (493, 498),
     "queue": (247, 251),
-    "timer": (326, 303),
+    "timer": (342, 306),
+    "timer_cancelled": (246, 202),
+    "timeout_not_reached": (1105, 1076),
 }
 
 # To check the counting itself by.

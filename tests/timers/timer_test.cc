@@ -5,6 +5,7 @@
 #include <troth/timers/manual_timer.h>
 
 #include <stdexcept>
+#include <thread>
 
 using namespace troth;
 using namespace troth::test;
@@ -46,6 +47,18 @@ TEST_CASE_FIXTURE(ManualTest, "a time-out says how long it was, is OVERLOADED an
   CHECK(fileOf(e) == "timer_test.cc");
 }
 
+TEST_CASE_FIXTURE(ManualTest, "a time-out says what was waited for, and the place is the caller's still") {
+  Promise<void> after = timer.timeoutAfter(250ms, Promise<void>(NEVER_DONE), "reading the head");
+  Promise<void> at = timer.timeoutAt(timer.now() + 2s, Promise<void>(NEVER_DONE), std::string("the whole of ") + "it");
+  timer.advanceBy(2s);
+  const Exception e = failureOf(std::move(after), scope);
+  CHECK(e.description() == "timed out after 250ms: reading the head");
+  CHECK(kindName(e) == "OVERLOADED");
+  CHECK(e.code() == std::errc::timed_out);
+  CHECK(fileOf(e) == "timer_test.cc");
+  CHECK(failureOf(std::move(at), scope).description() == "timed out after 2s: the whole of it");
+}
+
 TEST_CASE_FIXTURE(ManualTest, "time-outs are told in the unit in which a person would") {
   const auto text = [&](Duration delay) {
     Promise<void> promise = timer.timeoutAfter(delay, Promise<void>(NEVER_DONE));
@@ -67,6 +80,41 @@ TEST_CASE_FIXTURE(ManualTest, "the work is destroyed before its time-out is seen
   });
   takeAfter(promise, scope, [&] { timer.advanceBy(1ms); });
   CHECK(log == "work seen ");
+}
+
+TEST_CASE_FIXTURE(ManualTest, "a coroutine that catches a time-out finds the locals of the work gone") {
+  std::string log;
+  const auto work = [](std::string& into, Timer& slow) -> Promise<int> {
+    const Noted outer(into, "outer");
+    const Noted inner(into, "inner");
+    co_await slow.afterDelay(1h);
+    co_return 1;
+  };
+  const auto impatient = [&]() -> Promise<void> {
+    try {
+      co_await timer.timeoutAfter(1ms, work(log, timer), "working");
+    } catch (const Exception& e) {
+      log += e.description();
+    }
+    CHECK_FALSE(timer.nextEvent());
+  };
+  Promise<void> promise = impatient();
+  takeAfter(promise, scope, [&] { timer.advanceBy(1ms); });
+  CHECK(log == "inner outer timed out after 1ms: working");
+}
+
+TEST_CASE_FIXTURE(ManualTest, "a timer is a clock; a steady clock needs no loop") {
+  const Clock& clock = timer;
+  const TimePoint before = clock.now();
+  timer.advanceBy(3s);
+  CHECK((clock.now() == before + 3s));
+  std::thread([] {
+    const SteadyClock steady;
+    const TimePoint first = steady.now();
+    while (steady.now() == first) {
+    }
+    CHECK((steady.now() > first));
+  }).join();
 }
 
 TEST_CASE_FIXTURE(ManualTest, "cancelling a time-out cancels its work and its timer") {
