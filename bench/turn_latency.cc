@@ -60,9 +60,7 @@ struct Bench {
   std::vector<std::unique_ptr<Source>> sources;
   std::vector<std::uint32_t> latencies;
 
-  void record(const Source& source) {
-    latencies.push_back(static_cast<std::uint32_t>(uv_hrtime() - source.calledAt));
-  }
+  void record(const Source& source) { latencies.push_back(static_cast<std::uint32_t>(uv_hrtime() - source.calledAt)); }
 };
 
 void onReadable(uv_poll_t* handle, int, int) {
