@@ -26,10 +26,10 @@ using std::chrono::seconds;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-Clock::time_point since;
+using MonotonicClock = std::chrono::steady_clock;
+MonotonicClock::time_point since;
 
-long long elapsed() { return std::chrono::duration_cast<milliseconds>(Clock::now() - since).count(); }
+long long elapsed() { return std::chrono::duration_cast<milliseconds>(MonotonicClock::now() - since).count(); }
 
 const char* nameOf(Exception::Kind kind) {
   switch (kind) {
@@ -52,7 +52,7 @@ Promise<void> exchange(AsyncIoStream& server, Timer& timer, milliseconds timeout
   for (bool first = true;; first = false) {
     co_await server.write(question);
     co_await timer.timeoutAfter(timeout, server.read(std::as_writable_bytes(std::span(answer))));
-    since = Clock::now();
+    since = MonotonicClock::now();
     if (first) sayReady();
   }
 }
@@ -77,7 +77,7 @@ Promise<void> run(std::string_view what, std::string_view text, int number, Asyn
     co_await exchange(*server, io.timer(), milliseconds(number));
   } else {
     shortenProbes(*server);
-    since = Clock::now();
+    since = MonotonicClock::now();
     sayReady();
     std::array<std::byte, 1> byte;
     co_await server->read(byte);
@@ -93,7 +93,7 @@ int main(int argc, char** argv) {
   }
   AsyncIoContext io = setupAsyncIo();
   const auto network = newNetwork(io);
-  since = Clock::now();
+  since = MonotonicClock::now();
   try {
     run(argv[1], argv[2], std::atoi(argv[3]), io, *network).wait(io.waitScope());
   } catch (const Exception& e) {
