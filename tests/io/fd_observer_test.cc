@@ -383,6 +383,9 @@ TEST_CASE_FIXTURE(IoTest, "an observer belongs to its thread") {
   std::thread([&] {
     const AsyncIoContext other = setupAsyncIo();
     CHECK(contains(thrownBy([&] { (void)pair.observer->whenBecomesReadable(); }).description(), "another thread"));
+    const Exception e = thrownBy([&] { (void)newFdObserver(io, pair.ours.fd(), Ownership::BORROW); });
+    CHECK(contains(e.description(), "another thread"));
+    CHECK(madeIn(e, "fd_observer_test.cc"));
   }).join();
 }
 
