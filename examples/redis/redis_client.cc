@@ -123,8 +123,7 @@ private:
   }
 
   void end(const redisAsyncContext& context, const redisReply* reply) {
-    if (reply == nullptr)
-      return fulfiller_.reject(client_.lost(context.err != 0 ? context.errstr : client_.lost_));
+    if (reply == nullptr) return fulfiller_.reject(client_.lost(context.err != 0 ? context.errstr : client_.lost_));
     RedisReply value = valueOf(*reply);
     if (value.kind == RedisReply::Kind::ERROR)
       return fulfiller_.reject(Exception(Exception::Kind::FAILED, "redis: " + value.text));
