@@ -255,8 +255,9 @@ TEST_CASE_FIXTURE(IoTest, "a connection goes to the next one clean: cancelled, r
   CHECK(valueOf(*this, pool.query("SELECT pg_backend_pid()")) == pid);
 
   // A lost one is replaced, at once or when it is wanted.
-  Promise<PgResult> victim = pool.query("SELECT pg_sleep(600)");
+  Promise<PgResult> victim = pool.query("SELECT pg_sleep(600) AS lost");
   CHECK(!victim.poll(scope));
+  waitForServer(*this, *observer, "AS lost", "1"); // before, the connection is being cleaned: another would be made
   observer->query("SELECT pg_terminate_backend($1::int, 5000)", {pid}).wait(scope);
   expectLost(*this, std::move(victim));
   const std::string second = valueOf(*this, pool.query("SELECT pg_backend_pid()"));
