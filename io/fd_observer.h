@@ -78,7 +78,8 @@ public:
 /// then.
 ///
 /// Throws FAILED, naming the descriptor, if it is not open, cannot be waited for since it is always ready (a regular
-/// file, a directory, /dev/null), or is watched by a stream of this loop (TAKE); OVERLOADED if descriptors are short.
+/// file, a directory, /dev/null), or is watched by a stream of this loop (TAKE), and on another thread than that of
+/// `io`; OVERLOADED if descriptors are short.
 std::unique_ptr<FdObserver> newFdObserver(AsyncIo& io, int descriptor, Ownership ownership,
                                           std::source_location where = std::source_location::current());
 /// The same with TAKE. The descriptor is taken in any case: of which no observer can be made, that is closed.

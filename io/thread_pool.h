@@ -67,12 +67,13 @@ Promise<std::unique_ptr<PoolTask>> runTask(AsyncIo& io, std::unique_ptr<PoolTask
 
 /// Runs `func()` in a thread of libuv's pool (four threads unless UV_THREADPOOL_SIZE says otherwise, shared with files
 /// and look-ups of names) and gives what it returns. `func` is moved or copied into the work and must own what it uses:
-/// it may go on when its promise is gone. What it captures is destroyed on the loop's thread.
+/// it may go on when its promise is gone, and the end of `io` (of its host's loop, if it has one) waits for it. What it
+/// captures is destroyed on the loop's thread.
 ///
 /// Completes:    when the function has returned; never inside this call.
 /// Errors:       what the function throws, thrown again as itself. On another thread than that of `io`, FAILED is
-/// thrown here. Cancellation: deferred: a function that no thread has begun is never called; one that has begun goes
-/// on, and its
+///               thrown here.
+/// Cancellation: deferred: a function that no thread has begun is never called; one that has begun goes on, and its
 ///               result is dropped.
 template <typename Func>
 auto runInThreadPool(AsyncIo& io, Func func, std::source_location where = std::source_location::current())

@@ -40,9 +40,8 @@ public:
   /// Completes:    when the whole body is there.
   /// Result:       whatever the server answered: that the status is 404 is no error here.
   /// Errors:       libcurl's words with the URL in front. DISCONNECTED if there is no connection, or it is lost;
-  /// OVERLOADED
-  ///               if the time is over, or memory or descriptors are short; FAILED for anything else, such as a name
-  ///               that is not known or a body that is too long.
+  ///               OVERLOADED if the time is over, or memory or descriptors are short; FAILED for anything else, such
+  ///               as a name that is not known or a body that is too long.
   /// Cancellation: clean: the transfer leaves libcurl, and its connection is closed. (The server has got the request.)
   /// Overlap:      any number.
   troth::Promise<FetchResponse> get(std::string url, FetchOptions options = {});

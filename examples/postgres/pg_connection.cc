@@ -8,7 +8,8 @@
 // its lock to recover(), which cancels it, and reads what comes until the connection is idle. The request to cancel
 // goes over a connection of its own, by PQcancel(), which blocks, and so runs in libuv's thread pool. (libpq 17 has
 // PQcancelStart(), which does not.) It is waited for before the next query: a cancel that comes late would hit that
-// one.
+// one. A server that takes the request's connection and never closes it holds up that thread, and the end of the
+// context, for ever; the connection itself is given up after CANCEL_LIMIT.
 //
 // Ownership. Core is shared by the connection and its queries, so that these may go in any order; `conn_` is null when
 // the connection has gone. recover() is owned by Core, and ends with it.
@@ -296,7 +297,7 @@ void PgConnection::Core::startRecovery(AsyncMutex::Lock lock) noexcept {
 Promise<void> PgConnection::Core::recover(AsyncMutex::Lock lock) {
   try {
     co_await io_.timer().timeoutAfter(CANCEL_LIMIT, cancelUntilIdle());
-  } catch (const Exception&) {
+  } catch (...) { // what libpq reports, or no memory: the connection is of no use any more
   }
   if (executing_) abandon();
   lock.unlock();

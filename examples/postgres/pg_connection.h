@@ -63,8 +63,7 @@ public:
   /// limit of time but the `connect_timeout` in there, which libpq does not heed here: use Timer::timeoutAfter().
   ///
   /// Completes:    when the server is ready for queries, or has refused. A host name is looked up by libpq, which
-  /// blocks
-  ///               this thread: give an address (`hostaddr`), or one that is in /etc/hosts.
+  ///               blocks this thread: give an address (`hostaddr`), or one that is in /etc/hosts.
   /// Errors:       DISCONNECTED in libpq's words, whatever the reason (it does not tell them apart).
   /// Cancellation: clean.
   static troth::Promise<std::unique_ptr<PgConnection>> connect(troth::AsyncIo& io, std::string info);
@@ -78,16 +77,14 @@ public:
   /// Completes:    when the server has answered it, and all those before it.
   /// Result:       all rows, in memory.
   /// Errors:       PgError if the server refuses it; DISCONNECTED if the connection is lost, or was before;
-  /// UNIMPLEMENTED
-  ///               for COPY, which ends the connection.
-  /// Cancellation: partial, lost: what had not begun never does. The server is asked to cancel what it executes, which
-  /// it
-  ///               may have finished by then, and later queries wait until that is settled. A transaction is aborted by
-  ///               it.
+  ///               UNIMPLEMENTED for COPY, which ends the connection.
+  /// Cancellation: partial, lost: what had not begun never does. The server is asked to cancel what it executes,
+  ///               which it may have finished by then, and later queries wait until that is settled. A transaction is
+  ///               aborted by it. (By a thread of libuv's pool, for which the context's end waits.)
   /// Overlap:      any number; each waits for those before.
   troth::Promise<PgResult> query(std::string sql, PgParameters parameters = {});
 
-  /// Completes: when there is no query any more, not even one that is being cancelled.
+  /// Completes:    when there is no query any more, not even one that is being cancelled.
   /// Errors:       DISCONNECTED if the connection is destroyed.
   /// Cancellation: clean.
   troth::Promise<void> onIdle();

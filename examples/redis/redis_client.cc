@@ -10,9 +10,13 @@
 // is called before that, and from then on `context_` is null. It also calls back with each answer. These callbacks do
 // nothing but fulfil promises, and whoever waits for these runs in a later turn of the loop: so nobody can destroy the
 // client, or call hiredis, from inside of hiredis.
+//
+// An answer that nobody has asked for fails an assertion of hiredis's (redisProcessCallbacks), that is, the server ends
+// the process. So the connection is given up before hiredis sees it. An error it takes: so a server refuses a client.
 #include "redis_client.h"
 
 #include <hiredis/async.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cctype>
@@ -21,6 +25,8 @@
 using namespace troth;
 
 namespace {
+
+constexpr const char* UNASKED = "the server has sent what nobody has asked for";
 
 RedisReply valueOf(const redisReply& reply) {
   RedisReply value;
@@ -48,6 +54,20 @@ RedisReply valueOf(const redisReply& reply) {
   for (std::size_t i = 0; i < reply.elements; ++i)
     value.elements.push_back(valueOf(*reply.element[i])); // at most 9 deep
   return value;
+}
+
+// Whether something is left in hiredis's buffer, which no command has asked for.
+bool hasUnaskedAnswer(const redisAsyncContext& context) {
+  const redisReader& reader = *context.c.reader;
+  return context.replies.head == nullptr && reader.pos < reader.len && reader.buf[reader.pos] != '-';
+}
+
+// Whether such a thing comes next from the socket.
+bool receivesUnaskedAnswer(const redisAsyncContext& context) {
+  const redisReader& reader = *context.c.reader;
+  if (context.replies.head != nullptr || reader.pos < reader.len) return false;
+  char first;
+  return recv(context.c.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && first != '-';
 }
 
 // Commands that have other answers than one: hiredis would keep our callback for more of them.
@@ -95,15 +115,15 @@ private:
 
   static void onReply(redisAsyncContext* context, void* reply, void* data) noexcept {
     const std::unique_ptr<Ticket> ticket(static_cast<Ticket*>(data));
-    Command* const command = ticket->command;
-    if (command == nullptr) return; // nobody waits any more
-    command->ticket_ = nullptr;
-    command->fulfiller_.rejectIfThrows([&] { command->end(*context, static_cast<const redisReply*>(reply)); });
+    if (Command* const command = ticket->command; command != nullptr) { // somebody still waits
+      command->ticket_ = nullptr;
+      command->fulfiller_.rejectIfThrows([&] { command->end(*context, static_cast<const redisReply*>(reply)); });
+    }
+    if (reply != nullptr && hasUnaskedAnswer(*context)) static_cast<RedisClient*>(context->data)->giveUp(UNASKED);
   }
 
   void end(const redisAsyncContext& context, const redisReply* reply) {
-    if (reply == nullptr)
-      return fulfiller_.reject(client_.lost(context.err != 0 ? context.errstr : "the client was destroyed"));
+    if (reply == nullptr) return fulfiller_.reject(client_.lost(context.err != 0 ? context.errstr : client_.lost_));
     RedisReply value = valueOf(*reply);
     if (value.kind == RedisReply::Kind::ERROR)
       return fulfiller_.reject(Exception(Exception::Kind::FAILED, "redis: " + value.text));
@@ -181,7 +201,11 @@ void RedisClient::want(Direction& direction, Promise<void> (RedisClient::*loop)(
 Promise<void> RedisClient::handleReads() {
   while (reads_.wanted) {
     co_await observer_->whenBecomesReadable();
-    if (reads_.wanted) redisAsyncHandleRead(context_);
+    if (!reads_.wanted) break;
+    if (receivesUnaskedAnswer(*context_))
+      giveUp(UNASKED);
+    else
+      redisAsyncHandleRead(context_);
   }
   reads_.runs = false;
 }
@@ -202,13 +226,20 @@ Promise<void> RedisClient::handleWrites() {
 
 // The observer went with the context, which everybody knows already; or there was no memory to wait.
 void RedisClient::loopFailed(const Exception& exception) noexcept {
-  if (context_ == nullptr) return;
+  if (context_ != nullptr) giveUp(exception.description());
+}
+
+// hiredis frees its context now or, if it is calling us back, right after.
+void RedisClient::giveUp(std::string_view why) {
+  lost_ = why;
+  connecting_->reject(lost(why));
   redisAsyncFree(context_);
-  lost_ = exception.description();
 }
 
 RedisClient::~RedisClient() {
-  if (context_ != nullptr) redisAsyncFree(context_); // answers all commands with nothing, and cleans up
+  if (context_ == nullptr) return;
+  lost_ = "the client was destroyed";
+  redisAsyncFree(context_); // answers all commands with nothing, and cleans up
 }
 
 Promise<RedisReply> RedisClient::commandOf(std::span<const std::string_view> words) {

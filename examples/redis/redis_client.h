@@ -58,8 +58,7 @@ public:
   ///               connection is lost, or was before; UNIMPLEMENTED for subscriptions and MONITOR, which have many
   ///               answers.
   /// Cancellation: partial, lost: the server may or may not execute the command. The answer is thrown away when it
-  /// comes,
-  ///               and the connection goes on.
+  ///               comes, and the connection goes on.
   /// Lifetime:     the words are needed only during the call.
   /// Overlap:      any number; how much waits to be sent is up to the caller.
   template <std::convertible_to<std::string_view>... Words>
@@ -98,5 +97,6 @@ private:
   troth::Promise<void> handleReads();
   troth::Promise<void> handleWrites();
   void loopFailed(const troth::Exception& exception) noexcept;
+  void giveUp(std::string_view why);
   troth::Exception lost(std::string_view why) const;
 };

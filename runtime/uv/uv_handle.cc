@@ -3,7 +3,7 @@
 //
 // libuv calls the host's close callback, or none, and nobody tells the owner. When the owner goes there are two cases,
 // which the public interface tells apart by uv_walk: libuv still has the handle (the host has not run its loop since),
-// or has let go of it.
+// or has let go of it. A loop that is closed has none, and must not be walked.
 #include <troth/runtime/uv/uv_handle.h>
 
 namespace troth {
@@ -15,7 +15,18 @@ struct Search {
   bool found = false;
 };
 
+// uv_loop_close() succeeds only if libuv has let go of all handles. It takes the descriptor away, and overwrites the
+// rest of the loop unless libuv was compiled with NDEBUG. (On Windows no loop has a descriptor.)
+bool isClosed([[maybe_unused]] const uv_loop_t* loop) noexcept {
+#ifdef _WIN32
+  return false;
+#else
+  return uv_backend_fd(loop) < 0;
+#endif
+}
+
 bool isOnItsLoop(uv_handle_t* handle) noexcept {
+  if (isClosed(handle->loop)) return false;
   Search search{handle};
   uv_walk(
       handle->loop,

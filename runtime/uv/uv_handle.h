@@ -31,7 +31,8 @@ int pollHandle(uv_poll_t* handle, int events, uv_poll_cb callback) noexcept;
 /// owner by as long as libuv needs it, never the other way round.
 ///
 /// A host that closes all handles on its loop (by uv_walk and uv_close) closes this one too. That is a mistake of the
-/// host's, but a safe one: the owner still goes at any time, and the memory with it.
+/// host's, but a safe one: the owner still goes at any time, and the memory with it; even after uv_loop_close(), if the
+/// `uv_loop_t` itself is still there.
 ///
 /// Belongs to the loop's thread. Callbacks see `data`, which setData() sets, and must stand its being null.
 template <typename Handle>

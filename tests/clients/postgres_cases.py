@@ -8,8 +8,10 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
+import threading
 import time
 
 from basics import Skip, case, expect, note, poll_until
@@ -165,3 +167,26 @@ def postgres_silent():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         run_example("--connect", f"host=127.0.0.1 port={silent.getsockname()[1]}", "--timeout", "1",
                     "SELECT 1").expect_failure("timed out after 1s")
+
+
+@case("postgres.deaf")
+def postgres_deaf():
+    """A server that never answers a query, nor the request to cancel it, does not keep the program from ending."""
+    def message(kind, body):
+        return kind + struct.pack("!i", len(body) + 4) + body
+
+    def serve(listener, held):
+        while True:
+            held.append(listener.accept()[0])
+            if len(held) == 1:
+                held[0].recv(4096)  # the client says who it is
+                held[0].sendall(message(b"R", bytes(4)) + message(b"K", bytes(8)) + message(b"Z", b"I"))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        held = []
+        threading.Thread(target=serve, args=(listener, held), daemon=True).start()
+        info = f"host=127.0.0.1 port={listener.getsockname()[1]} user=me dbname=me sslmode=disable gssencmode=disable"
+        start = time.monotonic()
+        run_example("--connect", info, "--timeout", "1", "SELECT 1").expect_failure("timed out after 1s")
+        expect(time.monotonic() - start < 30, "it waits for the request to cancel")
+        expect(len(held) == 2, f"{len(held)} connections: there was no request to cancel")

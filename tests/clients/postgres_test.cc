@@ -174,6 +174,13 @@ TEST_CASE_FIXTURE(IoTest, "connecting goes on to the next address when one refus
   const ConnectionPtr connection = PgConnection::connect(io, server() + hosts + std::getenv("TROTH_POSTGRES_PORT")).wait(scope);
   CHECK(valueOf(*this, connection->query("SELECT 'here'")) == "here");
   expectLost(*this, PgConnection::connect(io, server() + hosts + refusing));
+  // The socket that refused stays ready: who watched it on, instead of the next, which says nothing, would never sleep.
+  const std::unique_ptr<ConnectionReceiver> silent = address->listen();
+  const std::string itsName = silent->toString();
+  Promise<ConnectionPtr> waiting = PgConnection::connect(io, server() + hosts + itsName.substr(itsName.rfind(':') + 1));
+  io.timer().afterDelay(50ms).wait(scope);
+  REQUIRE(scope.poll(1000) < 1000);
+  CHECK(!waiting.poll(scope));
   expectLost(*this, PgConnection::connect(io, "host=/nonexistent"));
   expectLost(*this, PgConnection::connect(io, "no such thing"));
 }
@@ -255,8 +262,9 @@ TEST_CASE_FIXTURE(IoTest, "a connection goes to the next one clean: cancelled, r
   CHECK(valueOf(*this, pool.query("SELECT pg_backend_pid()")) == pid);
 
   // A lost one is replaced, at once or when it is wanted.
-  Promise<PgResult> victim = pool.query("SELECT pg_sleep(600)");
+  Promise<PgResult> victim = pool.query("SELECT pg_sleep(600) AS lost");
   CHECK(!victim.poll(scope));
+  waitForServer(*this, *observer, "AS lost", "1"); // before, the connection is being cleaned: another would be made
   observer->query("SELECT pg_terminate_backend($1::int, 5000)", {pid}).wait(scope);
   expectLost(*this, std::move(victim));
   const std::string second = valueOf(*this, pool.query("SELECT pg_backend_pid()"));

@@ -181,6 +181,45 @@ TEST_CASE_FIXTURE(IoTest, "a server that goes away is noticed by a client that h
   CHECK(contains(failureOf(client->command("PING"), scope).description(), "Server closed the connection"));
 }
 
+TEST_CASE_FIXTURE(IoTest, "a server that says what nobody has asked for is given up, at whatever moment it comes") {
+  const auto lost = [&](Promise<RedisReply> reply, std::string_view why) {
+    const Exception e = failureOf(std::move(reply), scope);
+    CHECK((e.kind() == Exception::Kind::DISCONNECTED));
+    CHECK_MESSAGE(contains(e.description(), why), e.what());
+  };
+  const std::string_view unasked = "nobody has asked for";
+  Server server(*this);
+  ClientPtr client = connectTo(*this, server);
+  Promise<RedisReply> reply = client->command("PING");
+  SUBCASE("together with an answer") { answer(*this, server, ":1\r\n:2\r\n"); }
+  SUBCASE("in part") { answer(*this, server, ":1\r\n+"); }
+  SUBCASE("after an answer that nobody waits for any more") {
+    Promise<RedisReply> dropped = client->command("PING");
+    scope.poll();
+    { const Promise<RedisReply> gone = std::move(dropped); }
+    answer(*this, server, ":1\r\n:2\r\n:3\r\n");
+  }
+  SUBCASE("later") {
+    answer(*this, server, ":1\r\n");
+    CHECK(std::move(reply).wait(scope).integer == 1);
+    answer(*this, server, ":2\r\n");
+    while (client->isConnected()) step();
+    reply = client->command("PING");
+    lost(std::move(reply), unasked);
+    return;
+  }
+  SUBCASE("an error says why it closes") {
+    answer(*this, server, ":1\r\n-ERR go away\r\n");
+    CHECK(std::move(reply).wait(scope).integer == 1);
+    while (client->isConnected()) step();
+    lost(client->command("PING"), "ERR go away");
+    return;
+  }
+  CHECK(std::move(reply).wait(scope).integer == 1); // what was asked for counts
+  CHECK(!client->isConnected());
+  lost(client->command("PING"), unasked);
+}
+
 TEST_CASE_FIXTURE(IoTest, "a command larger than the socket's buffers is sent as the server reads it") {
   Server server(*this);
   const ClientPtr client = connectTo(*this, server);

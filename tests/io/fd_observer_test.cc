@@ -193,6 +193,9 @@ TEST_CASE_FIXTURE(IoTest, "a pipe whose reader goes wakes its writer, one whose 
   CHECK(errno == EPIPE);
   CHECK(sleeps(*this)); // though the error stays
   in->whenBecomesWritable().wait(scope);
+  in.reset();
+  in = newFdObserver(io, pipe.in.get(), Ownership::BORROW); // libuv stops watching with an error, if only this is awaited
+  for (int i = 0; i < 3; ++i) in->whenBecomesWritable().wait(scope);
 
   RawPair other = rawPipe();
   ObserverPtr out = newFdObserver(io, std::move(other.out));
@@ -383,6 +386,9 @@ TEST_CASE_FIXTURE(IoTest, "an observer belongs to its thread") {
   std::thread([&] {
     const AsyncIoContext other = setupAsyncIo();
     CHECK(contains(thrownBy([&] { (void)pair.observer->whenBecomesReadable(); }).description(), "another thread"));
+    const Exception e = thrownBy([&] { (void)newFdObserver(io, pair.ours.fd(), Ownership::BORROW); });
+    CHECK(contains(e.description(), "another thread"));
+    CHECK(madeIn(e, "fd_observer_test.cc"));
   }).join();
 }
 
@@ -401,7 +407,10 @@ TEST_CASE("an observer keeps a host's loop alive while somebody waits, and no lo
       CHECK(uv_run(&loop, UV_RUN_NOWAIT) != 0);
     }
     CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
-    Promise<void> wait = observer->whenBecomesReadable().then([&] { woken = true; }).eagerlyEvaluate(nullptr);
+    Promise<void> wait = observer->whenBecomesReadable().then([&] {
+      char byte; // nothing is left that could wake anybody
+      woken = ::read(observer->descriptor(), &byte, 1) == 1;
+    }).eagerlyEvaluate(nullptr);
     CHECK(uv_run(&loop, UV_RUN_NOWAIT) != 0);
     REQUIRE(::write(pair.in.get(), "x", 1) == 1);
     CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
@@ -409,6 +418,24 @@ TEST_CASE("an observer keeps a host's loop alive while somebody waits, and no lo
     wait = observer->whenBecomesReadable();
     observer.reset();
     CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+  }
+  CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
+TEST_CASE("an observer whose handle the host has closed fails those who ask, and goes") {
+  const NothingLeft nothingLeft;
+  uv_loop_t loop;
+  REQUIRE(uv_loop_init(&loop) == 0);
+  {
+    HostedAsyncIoContext hosted = setupAsyncIo(&loop);
+    RawPair pair = rawSocketpair();
+    const ObserverPtr observer = newFdObserver(hosted, std::move(pair.out));
+    const Promise<void> waits = observer->whenBecomesReadable();
+    uv_walk(&loop, [](uv_handle_t* handle, void*) { uv_close(handle, nullptr); }, nullptr);
+    const Promise<void> before = observer->whenBecomesWritable();
+    CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+    const Promise<void> after = observer->whenHungUp();
   }
   CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
   CHECK(uv_loop_close(&loop) == 0);

@@ -379,6 +379,21 @@ TEST_CASE("promises that the host's closing has left behind are told of on stand
   CHECK(end.errors.find(told) == end.errors.rfind(told));
 }
 
+TEST_CASE("a host may close everything and then its loop, and troth's context goes after it") {
+  const NothingLeft nothingLeft;
+  uv_loop_t loop;
+  REQUIRE(uv_loop_init(&loop) == 0);
+  {
+    BusyContext busy(&loop);
+    closeAll(&loop);
+    CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0);
+    REQUIRE(uv_loop_close(&loop) == 0);
+    thrownBy([&] { (void)busy.target->listen(); });
+    busy.pending.push_back(busy.io.timer().afterDelay(1ms).catch_([](Exception) {}));
+    busy.pending.push_back(busy.client->write("x").catch_([](Exception) {}));
+  }
+}
+
 TEST_CASE_FIXTURE(HostTest, "nothing of troth's is in uv_print_all_handles after its context has gone") {
   io.reset();
   runSome();

@@ -238,7 +238,8 @@ TEST_CASE_FIXTURE(HostTest, "events that are always ready do not starve the host
   SUBCASE("an evalLater loop") { noise = flood(stop, laps); }
   SUBCASE("a ready promise loop") { noise = readyLoop(stop, laps); }
   SUBCASE("a coroutine that awaits READY_NOW") { noise = spin(stop, laps); }
-  Promise<void> running = std::move(*noise).eagerlyEvaluate(nullptr);
+  bool ended = false;
+  Promise<void> running = std::move(*noise).then([&] { ended = true; }).eagerlyEvaluate(nullptr);
 
   Pipe p;
   struct Progress {
@@ -273,6 +274,7 @@ TEST_CASE_FIXTURE(HostTest, "events that are always ready do not starve the host
   CHECK(progress.ticks >= 5);
   CHECK(progress.reads >= 5);
   CHECK(ownDone);
+  CHECK_FALSE(ended); // or the host had only waited for the end of it
   stop = true;
   uv_close(reinterpret_cast<uv_handle_t*>(&ticker), nullptr);
   uv_close(reinterpret_cast<uv_handle_t*>(&poller), nullptr);
