@@ -83,11 +83,16 @@ class Shouter:
 
     @property
     def port(self) -> int:
-        return self._library.plugin_port(self._plugin)
+        return self._library.plugin_port(self._running())
 
     @property
     def counters(self) -> Counters:
-        return self._library.plugin_get_counters(self._plugin)
+        return self._library.plugin_get_counters(self._running())
+
+    def _running(self):
+        if not self._plugin:
+            raise RuntimeError("the server does not run: it is asked inside of `async with`")
+        return self._plugin
 
     async def _stop(self):
         self._library.plugin_stop(self._plugin, int(self._grace * 1000))
