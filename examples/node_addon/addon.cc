@@ -190,7 +190,9 @@ LineServer::Answer answerOf(const Call& call, napi_value function) {
 napi_value listen(const Call& call) {
   std::string host = "127.0.0.1";
   unsigned port = 0;
-  if (call.typeOf(call.arguments[0]) == napi_object) {
+  if (const napi_valuetype type = call.typeOf(call.arguments[0]); type != napi_undefined) {
+    if (type != napi_object)
+      throw Exception(Exception::Kind::FAILED, "where to listen must be an object: {port, host}");
     port = call.number(call.property("port"), "the port", 65535, 0);
     const napi_value given = call.property("host");
     if (call.typeOf(given) != napi_undefined) host = Js<std::string>::from(call.env, given);

@@ -140,7 +140,6 @@ private:
   std::uintptr_t lastWaiter_ = 0;
   std::vector<std::function<void(napi_env)>> deliveries_;
   napi_async_context asyncContext_ = nullptr;
-  napi_async_cleanup_hook_handle cleanupHook_ = nullptr;
   std::optional<troth::HostedAsyncIoContext> io_; // nothing: closed
   troth::UvHandle<uv_idle_t> deliverer_;          // active while there is something to deliver
   troth::TaskSet tasks_;

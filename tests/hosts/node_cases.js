@@ -115,6 +115,12 @@ const cases = {
     const hostile = new Error('x');
     Object.defineProperty(hostile, 'message', { get() { throw new Error('y'); } });
     await assert.rejects(through(hostile), isError('FAILED', ''));
+    let reads = 0; // an error whose getters throw that error, too
+    const endless = new Error('x');
+    for (const name of ['code', 'message'])
+      Object.defineProperty(endless, name, { get() { if (++reads < 100) throw endless; } });
+    await assert.rejects(through(endless), isError('FAILED', ''));
+    assert.equal(reads, 2);
   },
 
   async 'values cross unchanged, objects as themselves'() {
@@ -185,6 +191,8 @@ const cases = {
     assert.throws(() => troth.listen({ port: '80' }), isError('FAILED', 'the port'));
     assert.throws(() => troth.listen({ host: 'localhost' }), isError('FAILED', '"localhost"'));
     assert.throws(() => troth.listen({ host: 5 }), isError('FAILED', 'string'));
+    for (const where of [7000, '127.0.0.1:7000', null, () => 'an answer'])
+      assert.throws(() => troth.listen(where), isError('FAILED', 'must be an object'));
     assert.throws(() => troth.listen({}, 'no function'), isError('FAILED', 'function'));
     assert.throws(() => troth.sleep(), isError('FAILED', 'the time'));
     for (const ms of [-1, NaN, Infinity, '5']) assert.throws(() => troth.sleep(ms), isError('FAILED', 'the time'));
