@@ -164,6 +164,12 @@ TEST_CASE_FIXTURE(PacingTest, "reset() begins a period now, also for who waits; 
   CHECK(isAt(std::move(next).wait(scope).due, 1900ms));
   next = ticker.next();
   CHECK(isAt(*timer.nextEvent(), 2900ms));
+  Ticker distant(timer, 1s, {.first = TimePoint(1h)});
+  Promise<Tick> sooner = distant.next();
+  distant.reset();
+  timer.advanceTo(TimePoint(2900ms - 1ns));
+  CHECK_FALSE(sooner.poll(scope));
+  CHECK(isAt(takeAfter(sooner, scope, [&] { timer.advanceBy(1ns); }).due, 2900ms));
 }
 
 TEST_CASE_FIXTURE(PacingTest, "ticks at the ends of time are no undefined behaviour, and as many as there are") {
@@ -417,6 +423,16 @@ TEST_CASE_FIXTURE(PacingTest, "a throttler's interval begins when a slow task ta
   CHECK(redraws.isPending());
   redraws.clear();
   CHECK_FALSE(redraws.isPending());
+  // An interval that has ended does not begin again while nobody takes what it gathered.
+  Throttler trailing(timer, 100ms, Edge::TRAILING);
+  for (int i = 0; i < 5; ++i, timer.advanceBy(150ms)) trailing.trigger();
+  CHECK(trailing.next().wait(scope) == 5);
+  // A trigger at the very end of an interval is not in it.
+  Throttler leading(timer, 100ms, Edge::LEADING);
+  for (int i = 0; i < 3; ++i, timer.advanceBy(100ms)) {
+    leading.trigger();
+    CHECK(leading.next().wait(scope) == 1);
+  }
 }
 
 TEST_CASE_FIXTURE(PacingTest, "misuse of debouncers and throttlers is refused, and their end rejects who waits") {
@@ -510,6 +526,21 @@ TEST_CASE_FIXTURE(PacingTest, "tokens that come back do not overfill the bucket"
   CHECK(limiter.tryAcquire(2));
   timer.advanceBy(999ms);
   CHECK_FALSE(limiter.tryAcquire()); // what was over when the bucket was full is not kept
+  limiter.setLimit({.tokens = 1, .per = 1s, .burst = 1}); // nor when it became full by becoming smaller
+  timer.advanceBy(1ms);
+  CHECK(limiter.tryAcquire());
+  limiter.setLimit({.tokens = 1, .per = 1s, .burst = 2});
+  timer.advanceBy(1500ms);
+  limiter.setLimit({.tokens = 1, .per = 1s, .burst = 1});
+  CHECK(limiter.tryAcquire());
+  timer.advanceBy(1s - 1ns);
+  CHECK_FALSE(limiter.tryAcquire());
+  RateLimiter odd(timer, {.tokens = 2, .per = 3ns, .burst = 1}); // nor when a token and a third had come
+  CHECK(odd.tryAcquire());
+  timer.advanceBy(2ns);
+  CHECK(odd.tryAcquire());
+  timer.advanceBy(1ns);
+  CHECK_FALSE(odd.tryAcquire());
 }
 
 TEST_CASE_FIXTURE(PacingTest, "the limit may change while others wait") {
@@ -542,7 +573,7 @@ TEST_CASE_FIXTURE(PacingTest, "misuse of a rate limiter is refused, and its end 
   mustRefuse([&] { RateLimiter limiter(timer, {.tokens = 1, .per = 0s}); }, "time of a RateLimiter");
   mustRefuse([&] { RateLimiter limiter(timer, {.tokens = UINT64_MAX}); }, "too many");
   mustRefuse([&] { RateLimiter limiter(timer, {.tokens = 1, .burst = UINT64_MAX}); }, "too many");
-  std::optional<RateLimiter> limiter(std::in_place, timer, RateLimit{.tokens = 2, .per = 1s});
+  auto limiter = std::make_unique<RateLimiter>(timer, RateLimit{.tokens = 2, .per = 1s});
   mustRefuse([&] { (void)limiter->acquire(3); }, "burst of 2 was asked for 3 tokens");
   mustRefuse([&] { (void)limiter->tryAcquire(3); }, "burst of 2 was asked for 3 tokens");
   mustRefuse([&] { limiter->setLimit({.tokens = 0}); }, "without tokens");
@@ -566,7 +597,8 @@ TEST_CASE("the arithmetic of a rate limiter is exact for odd rates and huge numb
   };
   const Case cases[] = {
       {7, 1'000'003ns, 999'999'937ns}, {1'000'003, 24h, 24h - 1ns},  {1, Duration::max(), Duration::max() - 1ns},
-      {INT64_MAX, Duration::max() - 2ns, 1'000'000'007ns}, {INT64_MAX, 1ns, 1ns}, {3, 365 * 24h, 100 * 365 * 24h}};
+      {INT64_MAX, Duration::max() - 2ns, 1'000'000'007ns}, {INT64_MAX, 1ns, 1ns}, {3, 365 * 24h, 100 * 365 * 24h},
+      {6'000'000'000'000'000'001, Duration::max(), 10'007ns}};
   for (const Case& c : cases) {
     CAPTURE(c.tokens);
     for (const int looks : {1, 1000}) { // looking at it changes nothing
@@ -643,6 +675,59 @@ TEST_CASE("in no window does a rate limiter let more through than burst and rate
 }
 
 // --- All of them
+
+namespace {
+
+/// Its time is older than what it has let pass, as that of a timer may be that looks at its clock once in a while.
+class LaggingTimer final : public Timer {
+public:
+  explicit LaggingTimer(ManualTimer& ahead) : ahead_(ahead) {}
+  TimePoint now() const override { return ahead_.now() - 1ms; }
+  Promise<void> atTime(TimePoint time, std::source_location where) override { return ahead_.atTime(time, where); }
+  Promise<void> afterDelay(Duration delay, std::source_location where) override { return ahead_.afterDelay(delay, where); }
+
+private:
+  ManualTimer& ahead_;
+};
+
+} // namespace
+
+TEST_CASE_FIXTURE(PacingTest, "a deadline that has passed has passed, though the timer's now() is older") {
+  timer.advanceTo(TimePoint(1ms));
+  LaggingTimer lagging(timer);
+  Ticker ticker(lagging, 100ms);
+  Debouncer changes(lagging, 100ms);
+  Throttler redraws(lagging, 100ms, Edge::TRAILING);
+  RateLimiter limiter(lagging, {.tokens = 1, .per = 100ms});
+  changes.trigger();
+  redraws.trigger();
+  CHECK(limiter.tryAcquire());
+  Promise<Tick> tick = ticker.next();
+  Promise<std::size_t> change = changes.next(), redraw = redraws.next();
+  Promise<void> token = limiter.acquire();
+  timer.advanceTo(TimePoint(100ms - 1ns));
+  CHECK_FALSE(tick.poll(scope));
+  timer.advanceBy(1ns);
+  REQUIRE(tick.poll(scope));
+  const Tick taken = std::move(tick).wait(scope);
+  CHECK(isAt(taken.due, 100ms));
+  CHECK(taken.missed == 0);
+  REQUIRE(change.poll(scope));
+  CHECK(std::move(change).wait(scope) == 1);
+  CHECK_FALSE(changes.isPending());
+  REQUIRE(redraw.poll(scope));
+  CHECK(std::move(redraw).wait(scope) == 1);
+  redraws.trigger();
+  redraw = redraws.next();
+  REQUIRE(token.poll(scope));
+  std::move(token).wait(scope);
+  CHECK(limiter.available() == 0);
+  token = limiter.acquire();
+  CHECK(isAt(*timer.nextEvent(), 200ms)); // of both: one interval after the other
+  timer.advanceTo(TimePoint(200ms - 1ns));
+  CHECK_FALSE(redraw.poll(scope));
+  CHECK_FALSE(token.poll(scope));
+}
 
 TEST_CASE("cancelling tickers, debouncers, throttlers and rate limiters at every step leaves nothing") {
   const std::size_t steps = cancelSweep([](LoopTest&) -> Promise<void> {

@@ -130,6 +130,7 @@ TEST_CASE_FIXTURE(DeadlineTest, "no deadline costs no timer and never comes, and
   CHECK(Deadline::in(timer, Duration::min()).isOver());
   CHECK(Deadline::at(timer, TimePoint::min()).isOver());
   ManualTimer past(TimePoint::min());
+  CHECK(thrownBy([&] { Deadline::in(timer, -1s).check(); }).description() == "timed out after 0ns");
   CHECK((Deadline::at(past, TimePoint::max() - 1ns).left() == Duration::max()));
   CHECK((Deadline::in(past, 1s).left() == 1s));
 }
