@@ -632,6 +632,14 @@ TEST_CASE("the arithmetic of a rate limiter is exact for odd rates and huge numb
   timer.advanceTo(TimePoint::max());
   CHECK_FALSE(never.poll(scope));
   CHECK(limiter.available() == 2);
+  // A wait that is longer than a Duration by a part of a nanosecond.
+  ManualTimer other;
+  const std::uint64_t third = UINT64_MAX / 3;
+  RateLimiter slow(other, {.tokens = 2, .per = 3ns, .burst = third});
+  CHECK(slow.tryAcquire(third));
+  Promise<void> tooLong = slow.acquire(third);
+  CHECK((other.nextEvent() == TimePoint::max()));
+  CHECK_FALSE(tooLong.poll(scope));
 }
 
 TEST_CASE("in no window does a rate limiter let more through than burst and rate allow, nor less than it could") {
@@ -688,9 +696,14 @@ namespace {
 /// Its time is older than what it has let pass, as that of a timer may be that looks at its clock once in a while.
 class LaggingTimer final : public Timer {
 public:
+  bool isBroken = false;
+
   explicit LaggingTimer(ManualTimer& ahead) : ahead_(ahead) {}
   TimePoint now() const override { return ahead_.now() - 1ms; }
-  Promise<void> atTime(TimePoint time, std::source_location where) override { return ahead_.atTime(time, where); }
+  Promise<void> atTime(TimePoint time, std::source_location where) override {
+    if (isBroken) throw Exception(Exception::Kind::OVERLOADED, "no more deadlines", {}, where);
+    return ahead_.atTime(time, where);
+  }
   Promise<void> afterDelay(Duration delay, std::source_location where) override { return ahead_.afterDelay(delay, where); }
 
 private:
@@ -734,6 +747,33 @@ TEST_CASE_FIXTURE(PacingTest, "a deadline that has passed has passed, though the
   timer.advanceTo(TimePoint(200ms - 1ns));
   CHECK_FALSE(redraw.poll(scope));
   CHECK_FALSE(token.poll(scope));
+}
+
+TEST_CASE_FIXTURE(PacingTest, "a timer that refuses a further deadline fails those who wait for it, with its reason") {
+  LaggingTimer breaking(timer);
+  Debouncer changes(breaking, 100ms);
+  RateLimiter limiter(breaking, {.tokens = 1, .per = 100ms});
+  changes.trigger();
+  CHECK(limiter.tryAcquire());
+  Promise<std::size_t> change = changes.next();
+  Promise<void> first = limiter.acquire(), second = limiter.acquire(), third = limiter.acquire();
+  timer.advanceBy(50ms);
+  changes.trigger();
+  breaking.isBroken = true;
+  timer.advanceBy(50ms);
+  REQUIRE(first.poll(scope));
+  mustSay(std::move(change), scope, "OVERLOADED", "no more deadlines");
+  mustSay(std::move(second), scope, "OVERLOADED", "no more deadlines");
+  mustSay(std::move(third), scope, "OVERLOADED", "no more deadlines");
+  mustSay(evalNow([&] { return limiter.acquire(); }), scope, "OVERLOADED", "no more deadlines");
+  mustSay(evalNow([&] { return changes.next(); }), scope, "OVERLOADED", "no more deadlines");
+  breaking.isBroken = false; // and nothing of them is in the way
+  std::move(first).wait(scope);
+  first = limiter.acquire();
+  change = changes.next();
+  timer.advanceBy(100ms);
+  CHECK(first.poll(scope));
+  CHECK(std::move(change).wait(scope) == 2);
 }
 
 TEST_CASE("cancelling tickers, debouncers, throttlers and rate limiters at every step leaves nothing") {
