@@ -110,7 +110,8 @@ public:
   /// For what runs in the background.
   troth::TaskSet& tasks() { return tasks_; }
 
-  /// Has `delivery` called soon, where JavaScript may be called. It is dropped if the environment ends before.
+  /// Has `delivery` called soon, where JavaScript may be called; it must not throw. It is dropped if the environment
+  /// ends before.
   void deliver(std::function<void(napi_env)> delivery);
 
   /// Calls a function of JavaScript, with arguments that Js can convert, from anywhere on this thread.

@@ -55,7 +55,8 @@ def libuv_loop(loop: uvloop.Loop) -> int:
 class Shouter:
     """A troth server in the running loop: `async with Shouter(library, "127.0.0.1:0") as shouter: … shouter.port`.
 
-    It must have stopped before the loop is closed, which leaving the block sees to.
+    It must have stopped before the loop is closed, which leaving the block sees to: the loop would take what it finds
+    in itself then for its own.
     """
 
     def __init__(self, library: ctypes.CDLL, address: str, grace: float = 1.0):
