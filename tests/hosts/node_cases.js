@@ -93,15 +93,17 @@ const cases = {
       if (line === 'hostile') throw Object.create(null); // it cannot even be shown
       if (line === 'then') return Promise.resolve({ then: () => { throw new Error('in then'); } });
       if (line === 'number') return 42;
+      if (line === 'two lines') return 'one\nand\r\ntwo';
+      if (line === 'two errors') throw new Error('one\ntwo');
       return line;
     });
     const client = new Client(server.port);
-    const lines = await client.ask('throw', 'reject', 'text', 'null', 'hostile', 'then', 'number', 'good');
+    const lines = await client.ask('throw', 'reject', 'text', 'null', 'hostile', 'then', 'number', 'two lines', 'two errors', 'good');
     assert.deepEqual(lines.slice(0, 6), ['error: thrown', 'error: rejected', 'error: just text', 'error: null',
       'error: an error of JavaScript', 'error: in then']);
     assert.match(lines[6], /^error: .*string/);
-    assert.equal(lines[7], 'good');
-    assert.equal(server.counters().failed, 7);
+    assert.deepEqual(lines.slice(7), ['one and  two', 'error: one two', 'good']);
+    assert.equal(server.counters().failed, 8);
     await client.end();
     await server.close();
   },
