@@ -4,10 +4,9 @@
 //   node examples/node_addon/demo.js BUILD/examples/node_addon/troth.node
 //
 // For JavaScript:
-//   listen({port: 0, host: '127.0.0.1'}, answer?)   a Promise of a server. `answer(line)` returns a string, or a
-//   Promise
-//                                                   of one; without it the server answers in capitals. `host` is
-//                                                   numeric
+//   listen({port: 0, host: '127.0.0.1'}, answer?)   a Promise of a server. `host` is numeric. `answer(line)` returns
+//                                                   a string, or a Promise of one; without it the server answers in
+//                                                   capitals
 //     server.port
 //     server.counters()                             {connections, accepted, answered, failed}; zeros once it is closed
 //     server.close(graceMs = 1000)                  a Promise of how many connections were cut off
