@@ -49,8 +49,8 @@ public:
   /// Takes `count` tokens. Throws FAILED if that is more than the burst: they would never be there at once.
   ///
   /// Completes:    when nobody waits in front and the tokens are there; it may be at once.
-  /// Errors:       DISCONNECTED if the limiter, or the timer, is destroyed; FAILED if the burst becomes less than
-  /// `count`. Cancellation: clean, even when it is ready: the tokens go back and the next in line moves up.
+  /// Errors:       DISCONNECTED if the limiter, or the timer, is destroyed; FAILED if the burst becomes less than that.
+  /// Cancellation: clean, even when it is ready: the tokens go back and the next in line moves up.
   Promise<void> acquire(std::uint64_t count = 1, std::source_location where = std::source_location::current());
 
   /// Takes `count` tokens if acquire() would have them at once.

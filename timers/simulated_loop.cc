@@ -62,6 +62,7 @@ void SimulatedLoop::Port::throwLimit(std::source_location where) const {
 
 SimulatedLoop::SimulatedLoop(SimulatedLoopOptions options, std::source_location where)
     : port_(timer_, options), loop_(port_), scope_(loop_, where), timer_(options.start) {
+  if (options.limit < Duration::zero()) detail::throwMisuse("the limit of a simulation is negative", where);
   port_.setScope(scope_);
 }
 

@@ -44,6 +44,7 @@ struct SimulatedLoopOptions {
 /// Belongs to the thread on which it was made, as its current loop. What waits on it must be destroyed before it.
 class SimulatedLoop {
 public:
+  /// Throws FAILED if the thread has a loop already, or if the limit is negative.
   explicit SimulatedLoop(SimulatedLoopOptions options = {},
                          std::source_location where = std::source_location::current());
   ~SimulatedLoop();

@@ -33,7 +33,7 @@ protected:
 
   /// A promise for the next value. Throws FAILED if there is one already.
   Promise<T> newPromise(std::source_location where) {
-    home_.require(name_, where);
+    home_.require("next() was called", where);
     if (!line_.isEmpty())
       throwMisuse("one promise at a time: the one before is still pending, or was not taken", where);
     OwnNode owner(new Node(*this, where));

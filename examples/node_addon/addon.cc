@@ -4,10 +4,9 @@
 //   node examples/node_addon/demo.js BUILD/examples/node_addon/troth.node
 //
 // For JavaScript:
-//   listen({port: 0, host: '127.0.0.1'}, answer?)   a Promise of a server. `answer(line)` returns a string, or a
-//   Promise
-//                                                   of one; without it the server answers in capitals. `host` is
-//                                                   numeric
+//   listen({port: 0, host: '127.0.0.1'}, answer?)   a Promise of a server. `host` is numeric. `answer(line)` returns
+//                                                   a string, or a Promise of one; without it the server answers in
+//                                                   capitals
 //     server.port
 //     server.counters()                             {connections, accepted, answered, failed}; zeros once it is closed
 //     server.close(graceMs = 1000)                  a Promise of how many connections were cut off
@@ -190,7 +189,9 @@ LineServer::Answer answerOf(const Call& call, napi_value function) {
 napi_value listen(const Call& call) {
   std::string host = "127.0.0.1";
   unsigned port = 0;
-  if (call.typeOf(call.arguments[0]) == napi_object) {
+  if (const napi_valuetype type = call.typeOf(call.arguments[0]); type != napi_undefined) {
+    if (type != napi_object)
+      throw Exception(Exception::Kind::FAILED, "where to listen must be an object: {port, host}");
     port = call.number(call.property("port"), "the port", 65535, 0);
     const napi_value given = call.property("host");
     if (call.typeOf(given) != napi_undefined) host = Js<std::string>::from(call.env, given);

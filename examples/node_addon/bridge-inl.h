@@ -93,14 +93,21 @@ napi_value valueOf(napi_env env, const troth::Result<T>& result) {
 
 template <typename T>
 void settle(napi_env env, napi_deferred deferred, const troth::Result<T>& result) {
+  napi_value value = nullptr;
   std::optional<troth::Exception> failure;
-  if (!result) failure.emplace(result.error());
   try {
-    if (!failure) return check(env, napi_resolve_deferred(env, deferred, valueOf(env, result)));
+    if (result)
+      value = valueOf(env, result);
+    else
+      failure.emplace(result.error());
   } catch (...) {
     failure.emplace(troth::Exception::fromCurrent());
   }
-  napi_reject_deferred(env, deferred, toJsError(env, *failure));
+  // Once, whatever comes of it: `deferred` has gone then, also if node could not do it because the environment ends.
+  if (failure)
+    napi_reject_deferred(env, deferred, toJsError(env, *failure));
+  else
+    napi_resolve_deferred(env, deferred, value);
 }
 
 template <typename T>

@@ -25,13 +25,14 @@ std::optional<napi_value> takeException(napi_env env) {
 
 /// The text of a property of an error, or "". Whatever goes wrong here is not worth hiding the error for.
 std::string textOf(napi_env env, napi_value error, const char* property) {
-  try {
-    napi_value value;
-    check(env, napi_get_named_property(env, error, property, &value));
-    return Js<std::string>::from(env, value);
-  } catch (const Exception&) {
+  napi_value value;
+  std::size_t size;
+  if (napi_get_named_property(env, error, property, &value) != napi_ok ||
+      napi_get_value_string_utf8(env, value, nullptr, 0, &size) != napi_ok) {
+    takeException(env); // of a getter: it is not looked at, since its own getters may throw as well
     return {};
   }
+  return Js<std::string>::from(env, value);
 }
 
 } // namespace

@@ -110,7 +110,8 @@ public:
   /// For what runs in the background.
   troth::TaskSet& tasks() { return tasks_; }
 
-  /// Has `delivery` called soon, where JavaScript may be called. It is dropped if the environment ends before.
+  /// Has `delivery` called soon, where JavaScript may be called; it must not throw. It is dropped if the environment
+  /// ends before.
   void deliver(std::function<void(napi_env)> delivery);
 
   /// Calls a function of JavaScript, with arguments that Js can convert, from anywhere on this thread.
@@ -140,7 +141,6 @@ private:
   std::uintptr_t lastWaiter_ = 0;
   std::vector<std::function<void(napi_env)>> deliveries_;
   napi_async_context asyncContext_ = nullptr;
-  napi_async_cleanup_hook_handle cleanupHook_ = nullptr;
   std::optional<troth::HostedAsyncIoContext> io_; // nothing: closed
   troth::UvHandle<uv_idle_t> deliverer_;          // active while there is something to deliver
   troth::TaskSet tasks_;

@@ -4,6 +4,7 @@
 
 #include <troth/io/buffered.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <utility>
@@ -11,6 +12,8 @@
 using namespace troth;
 
 constexpr std::chrono::minutes LONGEST_SILENCE(5);
+
+static bool isLineEnd(char c) { return c == '\n' || c == '\r'; }
 
 LineServer::LineServer(AsyncIo& io, Answer answer)
     : io_(io),
@@ -39,7 +42,9 @@ Promise<void> LineServer::converse(std::unique_ptr<AsyncIoStream> client) {
     auto end = server_.onDrain().then([] { return std::optional<std::string>(); });
     std::optional<std::string> line = co_await std::move(next).exclusiveJoin(std::move(end));
     if (!line) co_return;
-    const std::string answer = co_await answerTo(std::move(*line)) + "\n";
+    std::string answer = co_await answerTo(std::move(*line));
+    std::ranges::replace_if(answer, isLineEnd, ' '); // or the client would take the rest for its next answer
+    answer += '\n';
     co_await client->write(answer);
   }
 }

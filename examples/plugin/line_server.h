@@ -15,7 +15,8 @@
 /// whatever their answers were waiting for.
 class LineServer final : private troth::TaskSet::ErrorHandler {
 public:
-  /// The answer to a line, without line ends. If it fails, the client gets "error: " and why, and may go on.
+  /// The answer to a line, in which line ends become spaces. If it fails, the client gets "error: " and why, and may go
+  /// on.
   using Answer = std::function<troth::Promise<std::string>(std::string line)>;
 
   static constexpr std::size_t LONGEST_LINE = 4096; // bytes

@@ -22,7 +22,9 @@ typedef struct {
   void *host;
   /* It listens on `port`; or `error`, valid during the call, says why it does not (NULL otherwise). */
   void (*listening)(void *host, uint16_t port, const char *error);
-  /* After plugin_stop(): nothing of it is left in the loop, and the plugin is freed. */
+  /* After plugin_stop(): nothing of it is left in the loop, and the plugin is freed. (But for the look-up of a name, if
+   * it was stopped while that was under way: the system ends it in its own time, and calls back. A host that closes its
+   * loop then, or unloads the plug-in, gives it a numeric address.) */
   void (*stopped)(void *host);
 } plugin_events;
 

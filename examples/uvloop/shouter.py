@@ -55,7 +55,8 @@ def libuv_loop(loop: uvloop.Loop) -> int:
 class Shouter:
     """A troth server in the running loop: `async with Shouter(library, "127.0.0.1:0") as shouter: … shouter.port`.
 
-    It must have stopped before the loop is closed, which leaving the block sees to.
+    It must have stopped before the loop is closed, which leaving the block sees to: the loop would take what it finds
+    in itself then for its own.
     """
 
     def __init__(self, library: ctypes.CDLL, address: str, grace: float = 1.0):
@@ -83,11 +84,16 @@ class Shouter:
 
     @property
     def port(self) -> int:
-        return self._library.plugin_port(self._plugin)
+        return self._library.plugin_port(self._running())
 
     @property
     def counters(self) -> Counters:
-        return self._library.plugin_get_counters(self._plugin)
+        return self._library.plugin_get_counters(self._running())
+
+    def _running(self):
+        if not self._plugin:
+            raise RuntimeError("the server does not run: it is asked inside of `async with`")
+        return self._plugin
 
     async def _stop(self):
         self._library.plugin_stop(self._plugin, int(self._grace * 1000))

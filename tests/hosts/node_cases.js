@@ -93,15 +93,17 @@ const cases = {
       if (line === 'hostile') throw Object.create(null); // it cannot even be shown
       if (line === 'then') return Promise.resolve({ then: () => { throw new Error('in then'); } });
       if (line === 'number') return 42;
+      if (line === 'two lines') return 'one\nand\r\ntwo';
+      if (line === 'two errors') throw new Error('one\ntwo');
       return line;
     });
     const client = new Client(server.port);
-    const lines = await client.ask('throw', 'reject', 'text', 'null', 'hostile', 'then', 'number', 'good');
+    const lines = await client.ask('throw', 'reject', 'text', 'null', 'hostile', 'then', 'number', 'two lines', 'two errors', 'good');
     assert.deepEqual(lines.slice(0, 6), ['error: thrown', 'error: rejected', 'error: just text', 'error: null',
       'error: an error of JavaScript', 'error: in then']);
     assert.match(lines[6], /^error: .*string/);
-    assert.equal(lines[7], 'good');
-    assert.equal(server.counters().failed, 7);
+    assert.deepEqual(lines.slice(7), ['one and  two', 'error: one two', 'good']);
+    assert.equal(server.counters().failed, 8);
     await client.end();
     await server.close();
   },
@@ -115,6 +117,12 @@ const cases = {
     const hostile = new Error('x');
     Object.defineProperty(hostile, 'message', { get() { throw new Error('y'); } });
     await assert.rejects(through(hostile), isError('FAILED', ''));
+    let reads = 0; // an error whose getters throw that error, too
+    const endless = new Error('x');
+    for (const name of ['code', 'message'])
+      Object.defineProperty(endless, name, { get() { if (++reads < 100) throw endless; } });
+    await assert.rejects(through(endless), isError('FAILED', ''));
+    assert.equal(reads, 2);
   },
 
   async 'values cross unchanged, objects as themselves'() {
@@ -162,7 +170,7 @@ const cases = {
     assert.deepEqual(await asked, ['an answer']);
     await busy.ended;
     assert.deepEqual(await Promise.all([closed, again, server.close()]), [0, 0, 0]);
-    assert.equal(server.counters().connections, 0);
+    assert.deepEqual(server.counters(), { connections: 0, accepted: 0, answered: 0, failed: 0 }); // it has gone
   },
 
   async 'closing cuts off after the grace who waits for an answer that does not come'() {
@@ -185,6 +193,8 @@ const cases = {
     assert.throws(() => troth.listen({ port: '80' }), isError('FAILED', 'the port'));
     assert.throws(() => troth.listen({ host: 'localhost' }), isError('FAILED', '"localhost"'));
     assert.throws(() => troth.listen({ host: 5 }), isError('FAILED', 'string'));
+    for (const where of [7000, '127.0.0.1:7000', null, () => 'an answer'])
+      assert.throws(() => troth.listen(where), isError('FAILED', 'must be an object'));
     assert.throws(() => troth.listen({}, 'no function'), isError('FAILED', 'function'));
     assert.throws(() => troth.sleep(), isError('FAILED', 'the time'));
     for (const ms of [-1, NaN, Infinity, '5']) assert.throws(() => troth.sleep(ms), isError('FAILED', 'the time'));

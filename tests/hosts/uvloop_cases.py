@@ -110,6 +110,45 @@ async def one_a_thread():
 
 
 @in_uvloop
+async def valid_until_stopped():
+    """until it says that it has stopped, the plug-in can be asked in each iteration of the loop, and knows its counts"""
+    loop, seen = asyncio.get_running_loop(), []
+    async with Shouter(LIBRARY, ADDRESS) as troth:
+        expect(await ask(troth.port, "hello") == "HELLO")
+        plugin, stopped = troth._plugin, troth._stopped
+
+        def look():
+            if not stopped.done():
+                seen.append(LIBRARY.plugin_get_counters(plugin).answered)
+                LIBRARY.plugin_stop(plugin, 0)
+                loop.call_soon(look)
+
+        look()
+    expect(len(seen) > 3 and set(seen) == {1}, seen)
+
+
+@in_uvloop
+async def not_running():
+    """asking a server that does not run is an error of Python's, before it runs, while it stops and afterwards"""
+    troth, refused = Shouter(LIBRARY, ADDRESS), 0
+
+    def look(*_):
+        nonlocal refused
+        for attribute in ("port", "counters"):
+            try:
+                getattr(troth, attribute)
+            except RuntimeError:
+                refused += 1
+
+    look()
+    async with troth:
+        expect(troth.port > 0)
+        troth._stopped.add_done_callback(look)
+    look()
+    expect(refused == 6, refused)
+
+
+@in_uvloop
 async def errors():
     """an address that is taken, or none, is an error that names it, and nothing stays"""
     before = open_handles()

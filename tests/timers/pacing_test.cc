@@ -164,6 +164,12 @@ TEST_CASE_FIXTURE(PacingTest, "reset() begins a period now, also for who waits; 
   CHECK(isAt(std::move(next).wait(scope).due, 1900ms));
   next = ticker.next();
   CHECK(isAt(*timer.nextEvent(), 2900ms));
+  Ticker distant(timer, 1s, {.first = TimePoint(1h)});
+  Promise<Tick> sooner = distant.next();
+  distant.reset();
+  timer.advanceTo(TimePoint(2900ms - 1ns));
+  CHECK_FALSE(sooner.poll(scope));
+  CHECK(isAt(takeAfter(sooner, scope, [&] { timer.advanceBy(1ns); }).due, 2900ms));
 }
 
 TEST_CASE_FIXTURE(PacingTest, "ticks at the ends of time are no undefined behaviour, and as many as there are") {
@@ -177,6 +183,9 @@ TEST_CASE_FIXTURE(PacingTest, "ticks at the ends of time are no undefined behavi
   const Tick tick = allTime.next().wait(scope);
   CHECK((tick.due == TimePoint::min()));
   CHECK(tick.missed == UINT64_MAX);
+  Ticker burst(timer, 1h, {.missed = MissedTicks::BURST, .first = TimePoint::max() - 1ns});
+  CHECK((burst.next().wait(scope).due == TimePoint::max() - 1ns));
+  CHECK((burst.next().wait(scope).due == TimePoint::max()));
 }
 
 TEST_CASE_FIXTURE(PacingTest, "misuse of a ticker is refused, with the caller's place") {
@@ -338,7 +347,10 @@ TEST_CASE_FIXTURE(PacingTest, "flush() ends a burst now, clear() forgets it, and
   Debouncer changes(timer, 100ms);
   Promise<std::size_t> next = changes.next();
   changes.trigger();
-  CHECK(takeAfter(next, scope, [&] { changes.flush(); }) == 1);
+  changes.flush();
+  CHECK_FALSE(timer.nextEvent()); // it is ready, so no deadline is pending
+  REQUIRE(next.poll(scope));
+  CHECK(std::move(next).wait(scope) == 1);
   changes.trigger();
   next = changes.next();
   changes.clear();
@@ -417,6 +429,20 @@ TEST_CASE_FIXTURE(PacingTest, "a throttler's interval begins when a slow task ta
   CHECK(redraws.isPending());
   redraws.clear();
   CHECK_FALSE(redraws.isPending());
+  // An interval that has ended does not begin again while nobody takes what it gathered.
+  Throttler trailing(timer, 100ms, Edge::TRAILING);
+  trailing.trigger();
+  timer.advanceBy(150ms);
+  trailing.trigger();
+  Promise<std::size_t> gathered = trailing.next();
+  REQUIRE(gathered.poll(scope));
+  CHECK(std::move(gathered).wait(scope) == 2);
+  // A trigger at the very end of an interval is not in it.
+  Throttler leading(timer, 100ms, Edge::LEADING);
+  for (int i = 0; i < 3; ++i, timer.advanceBy(100ms)) {
+    leading.trigger();
+    CHECK(leading.next().wait(scope) == 1);
+  }
 }
 
 TEST_CASE_FIXTURE(PacingTest, "misuse of debouncers and throttlers is refused, and their end rejects who waits") {
@@ -510,6 +536,21 @@ TEST_CASE_FIXTURE(PacingTest, "tokens that come back do not overfill the bucket"
   CHECK(limiter.tryAcquire(2));
   timer.advanceBy(999ms);
   CHECK_FALSE(limiter.tryAcquire()); // what was over when the bucket was full is not kept
+  limiter.setLimit({.tokens = 1, .per = 1s, .burst = 1}); // nor when it became full by becoming smaller
+  timer.advanceBy(1ms);
+  CHECK(limiter.tryAcquire());
+  limiter.setLimit({.tokens = 1, .per = 1s, .burst = 2});
+  timer.advanceBy(1500ms);
+  limiter.setLimit({.tokens = 1, .per = 1s, .burst = 1});
+  CHECK(limiter.tryAcquire());
+  timer.advanceBy(1s - 1ns);
+  CHECK_FALSE(limiter.tryAcquire());
+  RateLimiter odd(timer, {.tokens = 2, .per = 3ns, .burst = 1}); // nor when a token and a third had come
+  CHECK(odd.tryAcquire());
+  timer.advanceBy(2ns);
+  CHECK(odd.tryAcquire());
+  timer.advanceBy(1ns);
+  CHECK_FALSE(odd.tryAcquire());
 }
 
 TEST_CASE_FIXTURE(PacingTest, "the limit may change while others wait") {
@@ -542,7 +583,7 @@ TEST_CASE_FIXTURE(PacingTest, "misuse of a rate limiter is refused, and its end 
   mustRefuse([&] { RateLimiter limiter(timer, {.tokens = 1, .per = 0s}); }, "time of a RateLimiter");
   mustRefuse([&] { RateLimiter limiter(timer, {.tokens = UINT64_MAX}); }, "too many");
   mustRefuse([&] { RateLimiter limiter(timer, {.tokens = 1, .burst = UINT64_MAX}); }, "too many");
-  std::optional<RateLimiter> limiter(std::in_place, timer, RateLimit{.tokens = 2, .per = 1s});
+  auto limiter = std::make_unique<RateLimiter>(timer, RateLimit{.tokens = 2, .per = 1s});
   mustRefuse([&] { (void)limiter->acquire(3); }, "burst of 2 was asked for 3 tokens");
   mustRefuse([&] { (void)limiter->tryAcquire(3); }, "burst of 2 was asked for 3 tokens");
   mustRefuse([&] { limiter->setLimit({.tokens = 0}); }, "without tokens");
@@ -566,7 +607,8 @@ TEST_CASE("the arithmetic of a rate limiter is exact for odd rates and huge numb
   };
   const Case cases[] = {
       {7, 1'000'003ns, 999'999'937ns}, {1'000'003, 24h, 24h - 1ns},  {1, Duration::max(), Duration::max() - 1ns},
-      {INT64_MAX, Duration::max() - 2ns, 1'000'000'007ns}, {INT64_MAX, 1ns, 1ns}, {3, 365 * 24h, 100 * 365 * 24h}};
+      {INT64_MAX, Duration::max() - 2ns, 1'000'000'007ns}, {INT64_MAX, 1ns, 1ns}, {3, 365 * 24h, 100 * 365 * 24h},
+      {6'000'000'000'000'000'001, Duration::max(), 10'007ns}};
   for (const Case& c : cases) {
     CAPTURE(c.tokens);
     for (const int looks : {1, 1000}) { // looking at it changes nothing
@@ -593,6 +635,14 @@ TEST_CASE("the arithmetic of a rate limiter is exact for odd rates and huge numb
   timer.advanceTo(TimePoint::max());
   CHECK_FALSE(never.poll(scope));
   CHECK(limiter.available() == 2);
+  // A wait that is longer than a Duration by a part of a nanosecond.
+  ManualTimer other;
+  const std::uint64_t third = UINT64_MAX / 3;
+  RateLimiter slow(other, {.tokens = 2, .per = 3ns, .burst = third});
+  CHECK(slow.tryAcquire(third));
+  Promise<void> tooLong = slow.acquire(third);
+  CHECK((other.nextEvent() == TimePoint::max()));
+  CHECK_FALSE(tooLong.poll(scope));
 }
 
 TEST_CASE("in no window does a rate limiter let more through than burst and rate allow, nor less than it could") {
@@ -643,6 +693,91 @@ TEST_CASE("in no window does a rate limiter let more through than burst and rate
 }
 
 // --- All of them
+
+namespace {
+
+/// Its time is older than what it has let pass, as that of a timer may be that looks at its clock once in a while.
+class LaggingTimer final : public Timer {
+public:
+  bool isBroken = false;
+
+  explicit LaggingTimer(ManualTimer& ahead) : ahead_(ahead) {}
+  TimePoint now() const override { return ahead_.now() - 1ms; }
+  Promise<void> atTime(TimePoint time, std::source_location where) override {
+    if (isBroken) throw Exception(Exception::Kind::OVERLOADED, "no more deadlines", {}, where);
+    return ahead_.atTime(time, where);
+  }
+  Promise<void> afterDelay(Duration delay, std::source_location where) override { return ahead_.afterDelay(delay, where); }
+
+private:
+  ManualTimer& ahead_;
+};
+
+} // namespace
+
+TEST_CASE_FIXTURE(PacingTest, "a deadline that has passed has passed, though the timer's now() is older") {
+  timer.advanceTo(TimePoint(1ms));
+  LaggingTimer lagging(timer);
+  Ticker ticker(lagging, 100ms);
+  Debouncer changes(lagging, 100ms);
+  Throttler redraws(lagging, 100ms, Edge::TRAILING);
+  RateLimiter limiter(lagging, {.tokens = 1, .per = 100ms});
+  changes.trigger();
+  redraws.trigger();
+  CHECK(limiter.tryAcquire());
+  Promise<Tick> tick = ticker.next();
+  Promise<std::size_t> change = changes.next(), redraw = redraws.next();
+  Promise<void> token = limiter.acquire();
+  timer.advanceTo(TimePoint(100ms - 1ns));
+  CHECK_FALSE(tick.poll(scope));
+  timer.advanceBy(1ns);
+  REQUIRE(tick.poll(scope));
+  const Tick taken = std::move(tick).wait(scope);
+  CHECK(isAt(taken.due, 100ms));
+  CHECK(taken.missed == 0);
+  REQUIRE(change.poll(scope));
+  CHECK(std::move(change).wait(scope) == 1);
+  CHECK_FALSE(changes.isPending());
+  REQUIRE(redraw.poll(scope));
+  CHECK(std::move(redraw).wait(scope) == 1);
+  redraws.trigger();
+  redraw = redraws.next();
+  REQUIRE(token.poll(scope));
+  std::move(token).wait(scope);
+  CHECK(limiter.available() == 0);
+  token = limiter.acquire();
+  CHECK(isAt(*timer.nextEvent(), 200ms)); // of both: one interval after the other
+  timer.advanceTo(TimePoint(200ms - 1ns));
+  CHECK_FALSE(redraw.poll(scope));
+  CHECK_FALSE(token.poll(scope));
+}
+
+TEST_CASE_FIXTURE(PacingTest, "a timer that refuses a further deadline fails those who wait for it, with its reason") {
+  LaggingTimer breaking(timer);
+  Debouncer changes(breaking, 100ms);
+  RateLimiter limiter(breaking, {.tokens = 1, .per = 100ms});
+  changes.trigger();
+  CHECK(limiter.tryAcquire());
+  Promise<std::size_t> change = changes.next();
+  Promise<void> first = limiter.acquire(), second = limiter.acquire(), third = limiter.acquire();
+  timer.advanceBy(50ms);
+  changes.trigger();
+  breaking.isBroken = true;
+  timer.advanceBy(50ms);
+  REQUIRE(first.poll(scope));
+  mustSay(std::move(change), scope, "OVERLOADED", "no more deadlines");
+  mustSay(std::move(second), scope, "OVERLOADED", "no more deadlines");
+  mustSay(std::move(third), scope, "OVERLOADED", "no more deadlines");
+  mustSay(evalNow([&] { return limiter.acquire(); }), scope, "OVERLOADED", "no more deadlines");
+  mustSay(evalNow([&] { return changes.next(); }), scope, "OVERLOADED", "no more deadlines");
+  breaking.isBroken = false; // and nothing of them is in the way
+  std::move(first).wait(scope);
+  first = limiter.acquire();
+  change = changes.next();
+  timer.advanceBy(100ms);
+  CHECK(first.poll(scope));
+  CHECK(std::move(change).wait(scope) == 2);
+}
 
 TEST_CASE("cancelling tickers, debouncers, throttlers and rate limiters at every step leaves nothing") {
   const std::size_t steps = cancelSweep([](LoopTest&) -> Promise<void> {

@@ -5,6 +5,8 @@
 #include <troth/timers/retry.h>
 #include <troth/timers/simulated_loop.h>
 
+#include <algorithm>
+#include <limits>
 #include <stdexcept>
 #include <vector>
 
@@ -130,6 +132,7 @@ TEST_CASE_FIXTURE(DeadlineTest, "no deadline costs no timer and never comes, and
   CHECK(Deadline::in(timer, Duration::min()).isOver());
   CHECK(Deadline::at(timer, TimePoint::min()).isOver());
   ManualTimer past(TimePoint::min());
+  CHECK(thrownBy([&] { Deadline::in(timer, -1s).check(); }).description() == "timed out after 0ns");
   CHECK((Deadline::at(past, TimePoint::max() - 1ns).left() == Duration::max()));
   CHECK((Deadline::in(past, 1s).left() == 1s));
 }
@@ -221,10 +224,16 @@ TEST_CASE("pauses grow up to the longest, and jitter keeps them within its bound
     SeededRandom random(7);
     for (int i = 0; i < 100; ++i) CHECK((longest.next(random) >= 0ns));
   }
+  Backoff doubled({.initial = 1ns, .max = Duration::max(), .jitter = Jitter::NONE}); // 2^63, exactly, is too much
+  FixedRandom none(0), tooMuch(2);
+  for (int i = 0; i < 63; ++i) CHECK((doubled.next(none) == Duration(std::int64_t{1} << i)));
+  CHECK((doubled.next(none) == Duration::max()));
+  CHECK((Backoff({.initial = 1s, .max = 1s}).next(tooMuch) == 1s)); // nor a source that is not what it should be
   const auto refused = [](BackoffOptions options) { return std::string(thrownBy([&] { Backoff backoff(options); }).description()); };
   CHECK(contains(refused({.initial = 0ms}), "initial pause must be positive"));
   CHECK(contains(refused({.initial = 2s, .max = 1s}), "shorter than the initial"));
   CHECK(contains(refused({.multiplier = 0.5}), "multiplier"));
+  CHECK(contains(refused({.multiplier = std::numeric_limits<double>::quiet_NaN()}), "multiplier"));
 }
 
 // --- retry
@@ -261,6 +270,9 @@ TEST_CASE_FIXTURE(RetryTest, "only what may help is tried again, unless the call
   SeededRandom random(1);
   for (const auto& [kind, calls] : {std::pair(Kind::FAILED, 1), {Kind::UNIMPLEMENTED, 1}, {Kind::OVERLOADED, 3}, {Kind::DISCONNECTED, 3}}) {
     Flaky flaky{timer, 100, kind};
+    (void)failureOf(retry(timer, {.attempts = 3, .shouldRetry = nullptr}, random, std::ref(flaky)), scope);
+    CHECK(flaky.calls == calls);
+    flaky.calls = 0;
     (void)failureOf(retry(timer, {.attempts = 3}, random, std::ref(flaky)), scope);
     CHECK(flaky.calls == calls);
   }
@@ -283,6 +295,11 @@ TEST_CASE_FIXTURE(RetryTest, "a deadline ends the attempt that is under way, and
   Exception e = failureOf(retry(timer, options, random, std::ref(flaky)), scope);
   CHECK(e.description() == "gave up after 4 attempts, since there is no time for another one: no luck");
   CHECK(milliseconds() == 1 + 100 + 1 + 200 + 1 + 400 + 1); // and not 800 more
+  flaky.calls = 0; // a pause up to the very end leaves no time, either
+  e = failureOf(retry(timer, {.backoff = PLAIN, .deadline = Deadline::in(timer, 101ms)}, random, std::ref(flaky)), scope);
+  CHECK(flaky.calls == 1);
+  CHECK(e.description() == "no luck");
+  CHECK(milliseconds() == 705);
   int calls = 0;
   e = failureOf(retry(timer, options, random, [&]() -> Promise<int> {
     if (++calls == 1) return Exception(Kind::DISCONNECTED, "no luck");
@@ -306,6 +323,29 @@ TEST_CASE_FIXTURE(RetryTest, "onRetry hears of each attempt that is followed by 
   flaky.calls = 0;
   CHECK_THROWS_AS(retry(timer, options, random, std::ref(flaky)).wait(scope), std::runtime_error);
   CHECK(flaky.calls == 1);
+}
+
+TEST_CASE_FIXTURE(RetryTest, "what the caller's functions and random source throw is what a retry fails with, and the last thing that it does") {
+  struct NoRandom final : RandomSource {
+    std::uint64_t upTo(std::uint64_t) override { throw std::out_of_range("no entropy"); }
+  } noRandom;
+  Flaky flaky{timer, 100};
+  CHECK_THROWS_AS(retry(timer, {}, noRandom, std::ref(flaky)).wait(scope), std::out_of_range);
+  const RetryOptions options{.shouldRetry = [](const Exception&) -> bool { throw std::domain_error("do not ask me"); }};
+  CHECK_THROWS_AS(retry(timer, options, noRandom, std::ref(flaky)).wait(scope), std::domain_error);
+  CHECK(flaky.calls == 2);
+  simulated.runUntilIdle();
+  CHECK(milliseconds() == 2);
+}
+
+TEST_CASE_FIXTURE(RetryTest, "retries with random numbers of their own do not come back together") {
+  std::vector<Duration> pauses;
+  const RetryOptions options{.attempts = 2, .onRetry = [&](const FailedAttempt& attempt) { pauses.push_back(attempt.pause); }};
+  for (int i = 0; i < 4; ++i) {
+    Flaky flaky{timer, 100};
+    (void)failureOf(retry(timer, options, std::ref(flaky)), scope);
+  }
+  CHECK((pauses.size() == 4 && std::ranges::count(pauses, pauses[0]) < 4)); // of 100 million possible ones
 }
 
 TEST_CASE_FIXTURE(RetryTest, "options that make no sense are refused, with the caller's place") {

@@ -156,6 +156,14 @@ TEST_CASE_FIXTURE(SimulatedTest, "a simulation is run from outside of its events
   CHECK(fileOf(e) == "simulated_loop_test.cc");
 }
 
+TEST_CASE("a simulation may be given no time at all, and not less") {
+  CHECK(contains(textOf([] { SimulatedLoop simulated({.limit = -1ns}); }), "limit of a simulation is negative"));
+  SimulatedLoop simulated({.limit = 0s});
+  simulated.timer().afterDelay(0s).wait(simulated.waitScope());
+  simulated.runFor(0s);
+  CHECK(contains(textOf([&] { simulated.timer().afterDelay(1ns).wait(simulated.waitScope()); }), "limit of 0ns"));
+}
+
 TEST_CASE("what was detached is cancelled while the simulation's timer still lives") {
   std::string log;
   {
