@@ -47,6 +47,7 @@ WaitScope& AsyncIoContext::waitScope() noexcept { return *parts_->waitScope; }
 
 int AsyncIoContext::pollableFd() const noexcept { return parts_->port.pollableFd(); }
 
+// Also zero while libuv has not told the kernel of all that is to be watched: uv_backend_timeout() sees to that.
 std::optional<std::chrono::milliseconds> AsyncIoContext::nextTimeout() const noexcept {
   if (parts_->loop.isRunnable()) return std::chrono::milliseconds::zero();
   return parts_->port.nextTimeout();
@@ -54,10 +55,7 @@ std::optional<std::chrono::milliseconds> AsyncIoContext::nextTimeout() const noe
 
 std::size_t AsyncIoContext::runOnce(std::source_location where) {
   constexpr std::size_t MOST_TURNS = 1000;
-  const std::size_t turns = parts_->waitScope->poll(MOST_TURNS, where);
-  // What the last turn began to wait for must reach the kernel before the program polls.
-  if (turns == MOST_TURNS) parts_->port.poll();
-  return turns;
+  return parts_->waitScope->poll(MOST_TURNS, where);
 }
 
 AsyncIoContext setupAsyncIo(std::source_location where) {

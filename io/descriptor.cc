@@ -200,23 +200,23 @@ std::unique_ptr<AsyncIoStream> newIoStream(uv_loop_t* loop, const DescriptorRequ
 
 namespace {
 
-uv_loop_t* loopOf(AsyncIo& io) { return io.uvEventPort().uvLoop(); }
+uv_loop_t* loopOf(AsyncIo& io, std::source_location where) { return io.uvEventPort().uvLoop(where); }
 
 } // namespace
 
 std::unique_ptr<AsyncInputStream> newInputStream(AsyncIo& io, int descriptor, Ownership ownership,
                                                  std::source_location where) {
-  return detail::newInputStream(loopOf(io), {"newInputStream", descriptor, ownership, where});
+  return detail::newInputStream(loopOf(io, where), {"newInputStream", descriptor, ownership, where});
 }
 
 std::unique_ptr<AsyncOutputStream> newOutputStream(AsyncIo& io, int descriptor, Ownership ownership,
                                                    std::source_location where) {
-  return detail::newOutputStream(loopOf(io), {"newOutputStream", descriptor, ownership, where});
+  return detail::newOutputStream(loopOf(io, where), {"newOutputStream", descriptor, ownership, where});
 }
 
 std::unique_ptr<AsyncIoStream> newIoStream(AsyncIo& io, int descriptor, Ownership ownership,
                                            std::source_location where) {
-  return detail::newIoStream(loopOf(io), {"newIoStream", descriptor, ownership, where});
+  return detail::newIoStream(loopOf(io, where), {"newIoStream", descriptor, ownership, where});
 }
 
 std::unique_ptr<AsyncInputStream> newInputStream(AsyncIo& io, OwnedDescriptor descriptor, std::source_location where) {
@@ -255,15 +255,15 @@ OsSocketpair newOsSocketpair(AsyncIo& io, std::source_location where) {
 }
 
 std::unique_ptr<AsyncInputStream> standardInput(AsyncIo& io, std::source_location where) {
-  return detail::newInputStream(loopOf(io), {"standardInput", STDIN_FILENO, Ownership::BORROW, where});
+  return detail::newInputStream(loopOf(io, where), {"standardInput", STDIN_FILENO, Ownership::BORROW, where});
 }
 
 std::unique_ptr<AsyncOutputStream> standardOutput(AsyncIo& io, std::source_location where) {
-  return detail::newOutputStream(loopOf(io), {"standardOutput", STDOUT_FILENO, Ownership::BORROW, where});
+  return detail::newOutputStream(loopOf(io, where), {"standardOutput", STDOUT_FILENO, Ownership::BORROW, where});
 }
 
 std::unique_ptr<AsyncOutputStream> standardError(AsyncIo& io, std::source_location where) {
-  return detail::newOutputStream(loopOf(io), {"standardError", STDERR_FILENO, Ownership::BORROW, where});
+  return detail::newOutputStream(loopOf(io, where), {"standardError", STDERR_FILENO, Ownership::BORROW, where});
 }
 
 } // namespace v0

@@ -165,7 +165,6 @@ void UvFdObserver::onEvent(int status, int events) noexcept {
 
 std::unique_ptr<FdObserver> newFdObserver(AsyncIo& io, int descriptor, Ownership ownership,
                                           std::source_location where) {
-  io.uvEventPort().requireOwnThread(where);
   auto observer = std::make_unique<UvFdObserver>();
   observer->watch(io.uvEventPort().uvLoop(where), {"newFdObserver", descriptor, ownership, where});
   return observer;

@@ -114,9 +114,6 @@ public:
   /// indented, what it waits for, one step a line.
   std::string traceTasks() const;
 
-  /// What it gets its events from; null if it has no world.
-  EventPort* port() const noexcept { return port_; }
-
   /// Whether an event is being run: user code of this loop is on the stack.
   bool isRunning() const noexcept { return running_; }
 

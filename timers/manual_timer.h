@@ -2,7 +2,6 @@
 // ManualTimer: a timer whose time a test sets.
 #pragma once
 
-#include <troth/timers/time_math_detail.h>
 #include <troth/timers/timer.h>
 #include <troth/timers/timer_queue_detail.h>
 
@@ -24,9 +23,8 @@ public:
 
   /// Throws FAILED if `time` is in the past.
   void advanceTo(TimePoint time, std::source_location where = std::source_location::current());
-  void advanceBy(Duration delay, std::source_location where = std::source_location::current()) {
-    advanceTo(delay < Duration::zero() ? now_ + delay : detail::timeAfter(now_, delay), where);
-  }
+  /// Throws FAILED if `delay` is negative.
+  void advanceBy(Duration delay, std::source_location where = std::source_location::current());
 
   /// The earliest deadline that somebody waits for.
   std::optional<TimePoint> nextEvent() const noexcept { return queue_.nextEvent(); }

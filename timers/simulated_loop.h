@@ -23,7 +23,7 @@ struct SimulatedLoopOptions {
   Duration limit = std::chrono::hours(24);
   /// How many events may run at one and the same time, about. Beyond that the same happens: a task that never waits
   /// does not let time pass.
-  std::size_t eventsAtOnce = 10'000'000;
+  std::size_t eventsAtOnce = 1'000'000;
 };
 
 /// A loop, its time and the right to wait on it. As soon as nothing is left to do at a time, it is the time of the next

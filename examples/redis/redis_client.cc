@@ -28,7 +28,11 @@ namespace {
 
 constexpr const char* UNASKED = "the server has sent what nobody has asked for";
 
-RedisReply valueOf(const redisReply& reply) {
+// What answers are made of may be made of others, so deep. (hiredis 0.14 takes 9, later versions any number.)
+constexpr int DEEPEST = 32;
+
+RedisReply valueOf(const redisReply& reply, int depth = 0) {
+  if (depth > DEEPEST) throw Exception(Exception::Kind::FAILED, "redis: an answer is nested too deep");
   RedisReply value;
   switch (reply.type) {
   case REDIS_REPLY_INTEGER:
@@ -51,8 +55,7 @@ RedisReply valueOf(const redisReply& reply) {
   }
   if (value.kind == RedisReply::Kind::INTEGER) value.integer = reply.integer;
   if (reply.str != nullptr) value.text.assign(reply.str, static_cast<std::size_t>(reply.len));
-  for (std::size_t i = 0; i < reply.elements; ++i)
-    value.elements.push_back(valueOf(*reply.element[i])); // at most 9 deep
+  for (std::size_t i = 0; i < reply.elements; ++i) value.elements.push_back(valueOf(*reply.element[i], depth + 1));
   return value;
 }
 

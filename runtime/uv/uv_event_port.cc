@@ -181,11 +181,6 @@ void UvEventPort::poll() {
   ++batch_;
 }
 
-void UvEventPort::requireOwnThread(std::source_location where) const {
-  if (EventLoop::current(where).port() != this)
-    detail::throwMisuse("something was begun on a libuv loop by another thread than the one that runs it", where);
-}
-
 std::optional<std::chrono::milliseconds> UvEventPort::nextTimeout() const noexcept {
   if (uv_loop_alive(uvLoop_) == 0) return std::nullopt; // libuv calls that 0: uv_run would return
   uv_update_time(uvLoop_);
@@ -215,7 +210,10 @@ void UvEventPort::closeOwnLoop() noexcept {
 
 // -------------------------------------------------------------------------------------------- driven
 
-void UvEventPort::throwClosedByHost(std::source_location where) {
+void UvEventPort::throwUnusable(std::source_location where) const {
+  const uv_thread_t here = uv_thread_self();
+  if (uv_thread_equal(&here, &owner_) == 0)
+    detail::throwMisuse("something was begun on a libuv loop by another thread than the one that runs it", where);
   detail::throwMisuse(
       "the host has closed all handles on its libuv loop, troth's among them: nothing can happen on it any "
       "more; destroy troth's context before the host closes its loop",

@@ -51,15 +51,14 @@ public:
   /// Null disconnects; `loop` must be disconnected before it is destroyed.
   void serve(EventLoop* loop) noexcept;
 
-  /// The loop, for adapters that begin something on it. Throws FAILED if the host has closed troth's handles there.
+  /// The loop, for adapters that begin something on it. Throws FAILED on another thread than the one on which this was
+  /// made, and if the host has closed troth's handles there.
   uv_loop_t* uvLoop(std::source_location where = std::source_location::current()) const {
-    if (isClosedByHost()) [[unlikely]]
-      throwClosedByHost(where);
+    const uv_thread_t here = uv_thread_self();
+    if (uv_thread_equal(&here, &owner_) == 0 || isClosedByHost()) [[unlikely]]
+      throwUnusable(where);
     return uvLoop_;
   }
-
-  /// Throws FAILED if the loop of this thread, if it has one, does not get its events from this port.
-  void requireOwnThread(std::source_location where = std::source_location::current()) const;
 
   /// Driving mode in a program that polls by itself (AsyncIoContext::pollableFd() says how): the descriptor to poll, or
   /// -1 where libuv has none (Windows).
@@ -76,6 +75,7 @@ public:
   void setRunnable(bool runnable) noexcept override;
 
 private:
+  uv_thread_t owner_ = uv_thread_self();
   uv_loop_t own_;
   uv_loop_t* uvLoop_;
   EventLoop* served_ = nullptr;
@@ -97,7 +97,7 @@ private:
 
   bool isDriving() const noexcept { return uvLoop_ == &own_; }
   bool isClosedByHost() const noexcept { return prepare_ && uv_is_closing(prepare_.base()) != 0; }
-  [[noreturn]] static void throwClosedByHost(std::source_location where);
+  [[noreturn]] void throwUnusable(std::source_location where) const;
   void openWake();
   void closeWake() noexcept;
   void closeOwnLoop() noexcept;

@@ -150,7 +150,6 @@ auto uvRequest(UvEventPort& port, std::string operation, State state, Start star
                std::source_location where = std::source_location::current()) {
   using Adapter = detail::RequestAdapter<Request, State>;
   using Owned = std::unique_ptr<typename Adapter::Block>;
-  port.requireOwnThread(where);
   uv_loop_t* loop = port.uvLoop(where);
   return evalNow([&] {
            return newAdaptedPromise<Owned, Adapter>(loop, std::move(operation), std::move(state), start, where);

@@ -122,9 +122,10 @@ class Repeating:
             **self.flow.pipes(),
         )
         self.name = f"{call} {when} fails with {error}, spawn"
-        expect(poll_until(self._pipes, 10, 0.005), "its child has not been started")
+        pipes = poll_until(self._pipes, 10, 0.005)
+        expect(pipes, "its child has not been started")
         strace = Strace(
-            self.process, f"trace={call}", f"inject={call}:error={error}:when={when}", paths=self._pipes()
+            self.process, f"trace={call}", f"inject={call}:error={error}:when={when}", paths=pipes
         )
         children = self._children()
         self.flow.carry(self.process)

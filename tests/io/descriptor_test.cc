@@ -11,6 +11,7 @@
 
 #include <cstdio>
 #include <string>
+#include <thread>
 
 using namespace troth;
 using namespace troth::test;
@@ -616,3 +617,13 @@ Promise<void> pipeBody(IoTest& test) {
 TEST_CASE("copying a file can be cancelled at every step (R5)") { CHECK(cancelSweep(copyBody) > 6); }
 
 TEST_CASE("a pipe of the system can be cancelled at every step (R5)") { CHECK(cancelSweep(pipeBody) > 2); }
+
+TEST_CASE_FIXTURE(IoTest, "a stream is made on the thread of its loop, and nowhere else") {
+  std::thread([&] {
+    const Exception alone = thrownBy([&] { (void)newOsPipe(io); });
+    CHECK(contains(alone.description(), "another thread"));
+    AsyncIoContext other = setupAsyncIo();
+    OwnedDescriptor file = fileOf("x");
+    CHECK(contains(thrownBy([&] { (void)newInputStream(io, std::move(file)); }).description(), "another thread"));
+  }).join();
+}

@@ -195,4 +195,5 @@ TEST_CASE_FIXTURE(LoopTest, "times before the epoch are times like others, also 
   takeAfter(soon, scope, [&] { timer.advanceBy(7s); });
   CHECK(timer.now() == TimePoint(2s));
   CHECK_FALSE(never.poll(scope));
+  CHECK_THROWS_AS(timer.advanceBy(Duration::min()), Exception);
 }
