@@ -426,8 +426,9 @@ TEST_CASE_FIXTURE(TimerTest, "short delays that are set and cancelled in any ord
 }
 
 TEST_CASE("short delays are rounded up to milliseconds where no timerfd can be had") {
-  for (const unsigned error : {EMFILE, ENOSYS})
-    withFailing({SYS_timerfd_create, error}, [] {
+  for (const FailingCall& failing :
+       {FailingCall{SYS_timerfd_create, EMFILE}, FailingCall{SYS_timerfd_create, ENOSYS}})
+    withFailing(failing, [] {
       TimerTest test;
       const auto start = steady_clock::now();
       for (int i = 0; i < 3; ++i) test.timer.afterDelay(300us).wait(test.scope);
