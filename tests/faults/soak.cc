@@ -221,14 +221,18 @@ public:
     return !status_;
   }
 
-  /// The number of open descriptors, or -1 if the process is gone.
+  /// The number of open descriptors, or -1 if the process is gone. The timer's timerfd, which is made when a delay is
+  /// short, and kept, does not count.
   int openDescriptors() const {
     std::string path = "/proc/" + std::to_string(pid_) + "/fd";
     DIR* directory = ::opendir(path.c_str());
     if (directory == nullptr) return -1;
     int count = 0;
     while (const dirent* entry = ::readdir(directory)) {
-      if (entry->d_name[0] != '.') ++count;
+      std::array<char, 64> target{};
+      if (entry->d_name[0] == '.') continue;
+      if (::readlinkat(::dirfd(directory), entry->d_name, target.data(), target.size() - 1) < 0) continue;
+      if (std::string_view(target.data()) != "anon_inode:[timerfd]") ++count;
     }
     ::closedir(directory);
     return count;
