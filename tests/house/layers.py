@@ -8,6 +8,7 @@ import re
 import sys
 
 LAYERS = {"runtime": 0, "timers": 1, "io": 2, "net": 3}
+HTTP = "net/http/"
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
 
@@ -39,8 +40,12 @@ def check(root: str) -> list[str]:
                             faults.append(f"{path}: includes <{target}>, which is not there")
                         elif LAYERS[below.split("/")[0]] > LAYERS[folder]:
                             faults.append(f"{path}: includes <{target}>, which is above it")
+                        if below.startswith(HTTP) and not path.startswith(HTTP):
+                            faults.append(f"{path}: includes <{target}>, which is above it")
                         if below.startswith("runtime/uv/") and path.startswith("runtime/") and not path.startswith("runtime/uv/"):
                             faults.append(f"{path}: the promise model includes <{target}>")
+                    if target == "llhttp.h" and path.endswith(".h"):
+                        faults.append(f"{path}: a header includes <llhttp.h>")
                     if target == "uv.h" and path.endswith(".h") and not about_libuv(path):
                         faults.append(f"{path}: a header that is not about libuv includes <uv.h>")
                     if target == "uv.h" and path.startswith("runtime/") and not path.startswith("runtime/uv/"):

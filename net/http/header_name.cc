@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// The names of the common fields, and the way from a name to its number: by length, then by comparing.
+#include <troth/net/http/header_name.h>
+
+#include <troth/net/http/text_detail.h>
+
+#include <array>
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+
+namespace {
+
+// In the order of the enumeration.
+constexpr std::array<std::string_view, HEADER_IDS> NAMES = {
+    "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Accept-Ranges",
+    "Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
+    "Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Access-Control-Max-Age",
+    "Access-Control-Request-Headers", "Access-Control-Request-Method", "Age", "Allow", "Authorization",
+    "Cache-Control", "Connection", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Length",
+    "Content-Location", "Content-Range", "Content-Security-Policy", "Content-Type", "Cookie", "Date", "ETag",
+    "Expect", "Expires", "Forwarded", "From", "Host", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range",
+    "If-Unmodified-Since", "Keep-Alive", "Last-Modified", "Link", "Location", "Origin", "Proxy-Authenticate",
+    "Proxy-Authorization", "Proxy-Connection", "Range", "Referer", "Retry-After", "Sec-WebSocket-Accept",
+    "Sec-WebSocket-Extensions", "Sec-WebSocket-Key", "Sec-WebSocket-Protocol", "Sec-WebSocket-Version", "Server",
+    "Set-Cookie", "Strict-Transport-Security", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "User-Agent", "Vary"};
+
+constexpr std::size_t longestName() {
+  std::size_t longest = 0;
+  for (std::string_view name : NAMES) longest = name.size() > longest ? name.size() : longest;
+  return longest;
+}
+constexpr std::size_t LONGEST = longestName();
+
+// The numbers ordered by the lengths of their names; those of length n stand from first[n] on, before first[n + 1].
+struct ByLength {
+  std::array<HeaderId, HEADER_IDS> ids{};
+  std::array<std::uint8_t, LONGEST + 2> first{};
+};
+
+constexpr ByLength orderByLength() {
+  ByLength order;
+  std::uint8_t at = 0;
+  for (std::size_t length = 0; length <= LONGEST; ++length) {
+    order.first[length] = at;
+    for (std::size_t id = 0; id < HEADER_IDS; ++id)
+      if (NAMES[id].size() == length) order.ids[at++] = static_cast<HeaderId>(id);
+  }
+  order.first[LONGEST + 1] = at;
+  return order;
+}
+constexpr ByLength BY_LENGTH = orderByLength();
+
+} // namespace
+
+std::string_view headerName(HeaderId id) noexcept {
+  return id == HeaderId::OTHER ? std::string_view() : NAMES[static_cast<std::size_t>(id)];
+}
+
+HeaderId findHeader(std::string_view name) noexcept {
+  if (name.size() > LONGEST) return HeaderId::OTHER;
+  for (std::size_t i = BY_LENGTH.first[name.size()]; i < BY_LENGTH.first[name.size() + 1]; ++i)
+    if (detail::equalsIgnoringCase(name, NAMES[static_cast<std::size_t>(BY_LENGTH.ids[i])])) return BY_LENGTH.ids[i];
+  return HeaderId::OTHER;
+}
+
+} // namespace http
+} // namespace v0
+} // namespace troth

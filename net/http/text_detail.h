@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// What RFC 9110 says of characters: tokens, field values, optional white space, and letters of either case.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+namespace detail {
+
+constexpr char toLower(char c) noexcept {
+  return static_cast<unsigned char>(c - 'A') < 26 ? static_cast<char>(c + ('a' - 'A')) : c;
+}
+
+constexpr bool isDigit(char c) noexcept { return static_cast<unsigned char>(c - '0') < 10; }
+
+constexpr bool equalsIgnoringCase(std::string_view a, std::string_view b) noexcept {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (a[i] != b[i] && toLower(a[i]) != toLower(b[i])) return false;
+  return true;
+}
+
+/// tchar of RFC 9110, section 5.6.2.
+constexpr std::array<bool, 256> makeTokenTable() {
+  std::array<bool, 256> table{};
+  for (unsigned c = '0'; c <= '9'; ++c) table[c] = true;
+  for (unsigned c = 'a'; c <= 'z'; ++c) table[c] = table[c - 'a' + 'A'] = true;
+  for (char c : std::string_view("!#$%&'*+-.^_`|~")) table[static_cast<unsigned char>(c)] = true;
+  return table;
+}
+inline constexpr std::array<bool, 256> TOKEN_CHARACTERS = makeTokenTable();
+
+constexpr bool isTokenCharacter(char c) noexcept { return TOKEN_CHARACTERS[static_cast<unsigned char>(c)]; }
+
+/// One token character or more: what names of methods and fields consist of.
+constexpr bool isToken(std::string_view text) noexcept {
+  for (char c : text)
+    if (!isTokenCharacter(c)) return false;
+  return !text.empty();
+}
+
+/// Whether a field's value may hold `c` (RFC 9110, section 5.5): visible characters, space, tab, and bytes from 0x80.
+constexpr bool isValueCharacter(char c) noexcept {
+  const auto byte = static_cast<unsigned char>(c);
+  return (byte >= 0x20 && byte != 0x7f) || byte == '\t';
+}
+
+constexpr bool isFieldValue(std::string_view text) noexcept {
+  for (char c : text)
+    if (!isValueCharacter(c)) return false;
+  return true;
+}
+
+/// OWS of RFC 9110, section 5.6.3.
+constexpr bool isBlank(char c) noexcept { return c == ' ' || c == '\t'; }
+
+/// Without the spaces and tabs at both ends.
+constexpr std::string_view trimmed(std::string_view text) noexcept {
+  while (!text.empty() && isBlank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && isBlank(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+/// Takes the next element, trimmed, off a comma-separated list (RFC 9110, section 5.6.1), whose quoted strings may hold
+/// commas; empty elements are skipped. Nothing at the end of the list.
+std::optional<std::string_view> nextElement(std::string_view& list) noexcept;
+
+/// Digits only, and no more than 2^64 - 1; nothing otherwise.
+std::optional<std::uint64_t> parseDecimal(std::string_view text) noexcept;
+
+} // namespace detail
+} // namespace http
+} // namespace v0
+} // namespace troth
