@@ -205,6 +205,7 @@ Exchange::Exchange(ServerConnection& connection, std::unique_ptr<AsyncIoStream> 
 Exchange::~Exchange() = default;
 
 void Exchange::leave() noexcept {
+  if (isHandling_ && (state_ == ResponseState::STREAMING || isSending_)) reset();
   if (isHandling_) log(true);
   if (isHandling_) core_.requestEnds();
   isHandling_ = false;
@@ -238,11 +239,11 @@ Promise<AfterExchange> Exchange::run() {
     }
     connection_->reading.unlink();
     if (head == Head::FAULT) {
-      co_await refuse(parser_.fault().status, parser_.fault().reason);
+      co_await refuse(parser_.fault().status, parser_.fault().reason, false);
       co_return AfterExchange::CLOSE;
     }
     if (const int status = beginRequest(); status != 0) {
-      co_await refuse(status, {});
+      co_await refuse(status, {}, true);
       co_return AfterExchange::CLOSE;
     }
 
@@ -284,12 +285,14 @@ Promise<AfterExchange> Exchange::run() {
 }
 
 Promise<AfterExchange> Exchange::answerLate() {
-  if (state_ != ResponseState::NONE) {
+  clientWatch_.stop();
+  body_.finish();
+  const bool wasHandling = std::exchange(isHandling_, false);
+  if (wasHandling) core_.requestEnds();
+  if (state_ != ResponseState::NONE)
     reset();
-  } else {
-    isHandling_ = std::exchange(isHandling_, false) && (core_.requestEnds(), false);
-    co_await refuse(408, {});
-  }
+  else
+    co_await refuse(408, {}, wasHandling);
   co_return AfterExchange::CLOSE;
 }
 
@@ -405,7 +408,6 @@ void Exchange::answerFailure(const Exception& failure) {
   if (!isClients) core_.report(failure);
   if (state_ == ResponseState::NONE) {
     if (!body_.hasEnded()) keepAlive_ = false; // who knows how far it was read
-    response_.headers_.clear();
     sendError(status, {});
   } else if (state_ == ResponseState::STREAMING || isSending_) {
     isReset_ = true;
@@ -434,6 +436,7 @@ void Exchange::endRequest() noexcept {
     log(true);
     core_.requestEnds();
   }
+  state_ = ResponseState::NONE;
   body_.finish();
   parser_.reset();
   head_.clear();
@@ -449,13 +452,12 @@ void Exchange::log(bool isRequest) noexcept {
 }
 
 // Answers what is no request, or none that is handled, and closes the connection.
-Promise<void> Exchange::refuse(int status, std::string_view reason) {
+Promise<void> Exchange::refuse(int status, std::string_view reason, bool isRequest) {
   keepAlive_ = false;
   began_ = core_.timer().now();
-  response_.headers_.clear();
   state_ = ResponseState::NONE;
   sendError(status, reason);
-  log(false);
+  log(isRequest);
   co_await wire_->flush(std::source_location::current());
   co_await linger();
 }
@@ -564,6 +566,7 @@ void Exchange::sendError(int status, std::string_view reason) {
   std::string text = fmt::format("{} {}", status, reasonPhrase(status));
   if (!reason.empty()) text.append(": ").append(reason);
   text += '\n';
+  response_.headers_.clear();
   response_.headers_.set(HeaderId::CONTENT_TYPE, "text/plain");
   appendHead(status, text.size(), "Response::send", {});
   state_ = ResponseState::SENT;
@@ -721,7 +724,7 @@ Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStrea
   co_await self->wire_->flush(where);
   std::uint64_t count = 0;
   while (count < amount) {
-    WireWait wait(self->wire_->writing());
+    WireWait wait(*self->wire_, WireWait::For::WRITING);
     const std::uint64_t part = std::min(amount - count, PART);
     const std::uint64_t moved = co_await input.pumpTo(self->wire_->stream(where), part, where);
     wait.end(moved);

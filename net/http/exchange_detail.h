@@ -165,7 +165,7 @@ private:
   void finishHandler(const std::optional<Exception>& failure);
   void answerFailure(const Exception& failure);
   Promise<bool> skipBody();
-  Promise<void> refuse(int status, std::string_view reason);
+  Promise<void> refuse(int status, std::string_view reason, bool isRequest);
   Promise<void> linger();
   void endRequest() noexcept;
   void log(bool isRequest) noexcept;
