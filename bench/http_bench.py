@@ -3,8 +3,8 @@
 """Compares HTTP servers: CPU time, throughput, latency, system calls, instructions and memory.
 
 Run it by `tools/bench http`, which builds first. Every server answers `/` with 13 bytes, `/large` with 1 MiB, and
-`POST /echo` with the request's body; at `/ws` it echoes WebSocket messages. What it answers is checked before anything is
-measured. How each figure is taken:
+`POST /echo` with the request's body; at `/ws` it echoes WebSocket messages. What it answers is checked before anything
+is measured. How each figure is taken:
 
 rounds         In each round all servers are started anew, on one core, and are given load from another, one after the
                other; those that have none sleep. What is compared is measured in neighbouring seconds: all servers in
@@ -659,8 +659,8 @@ def describe(bench, peers, busy):
                      "the ratios within each round. Throughput is bounded by the slower side, at times wrk; the CPU "
                      "time is the server's alone, the opening of the connections included.")
         lines.append(f"Memory: private dirty memory at {options.idle[1]} connections less that at {options.idle[0]}, "
-                     "each after one request or message; the kernel's part is not in it, nor what a server allots to connections "
-                     "when it starts (nginx: its table of them).")
+                     "each after one request or message; the kernel's part is not in it, nor what a server allots to "
+                     "connections when it starts (nginx: its table of them).")
     lines.append("System calls: strace -c -f. Instructions: callgrind. Both: a long run less a short one, in which all "
                  "connections send before any answer is read. A JIT compiler's instructions are not counted.")
     lines.append("Answers differ in what fields a server adds by itself: raw, nginx and node send a Date, Beast and KJ "
@@ -673,8 +673,7 @@ def describe(bench, peers, busy):
 
 def version_of(name, peer):
     if isinstance(peer, Nginx):
-        shown = subprocess.run([*peer.command, "-v"], stderr=subprocess.PIPE, check=False, text=True).stderr
-        return shown.strip().rpartition("/")[2].join(["nginx ", ""])
+        return "nginx " + everything_from([*peer.command, "-v"]).strip().rpartition("/")[2]
     if name == "node":
         return "node " + (output_of([peer.command[0], "--version"]) or "unknown")
     if name in (YARDSTICK, "beast", "kj", "python"):
@@ -683,9 +682,14 @@ def version_of(name, peer):
 
 
 def version_of_wrk():
-    shown = subprocess.run(["wrk", "-v"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True).stdout
-    match = re.match(r"wrk \S+", shown)
+    match = re.match(r"wrk \S+", everything_from(["wrk", "-v"]))
     return match[0] if match else None
+
+
+def everything_from(command):
+    """What a program prints, for those that say their version on standard error or end with an error."""
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=10, check=False, text=True).stdout
 
 
 # --- The command line ----------------------------------------------------------------------------
@@ -720,7 +724,7 @@ def parse_options(arguments):
     options.said = said_of(arguments)
     options.repeats = 1 if options.quick else 3
     options.idle = (1_000, 10_000)
-    # What echo_bench.py wants to know, for WebSockets.
+    # For WebSockets, what echo_bench.py wants to know.
     options.size, options.connections = 64, 64
     options.seconds, options.warmup = 1, 6_400
     options.callgrind_messages = (2_560, 12_800)
@@ -742,9 +746,10 @@ def main(arguments):
     limit_time(TOTAL_LIMIT)
     options.idle = idle_connections(*options.idle)
 
-    bench = Bench(options)
-    bench.load_program = options.build / "bench" / "ws_load"
+    bench = Bench(options, load_program="ws_load")
     complaints = []
+    if not bench.load_program.exists():
+        raise SystemExit(f"tools/bench: {bench.load_program.name} has not been built")
     busy = busy_share()
     if busy > 0.1:
         progress(f"the machine is {busy:.0%} busy with other things: trust the ratios, the instructions and the system "

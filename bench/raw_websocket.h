@@ -59,12 +59,12 @@ inline std::array<std::uint8_t, 20> sha1(std::string message) {
 /// Base64 (RFC 4648, 4).
 template <std::size_t size>
 std::string base64(const std::array<std::uint8_t, size>& bytes) {
-  constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  constexpr std::string_view ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string text;
   for (std::size_t i = 0; i < size; i += 3) {
     std::uint32_t group = 0;
     for (std::size_t j = i; j < i + 3; ++j) group = group << 8 | (j < size ? bytes[j] : 0U);
-    for (std::size_t j = 0; j < 4; ++j) text.push_back(i + j > size ? '=' : alphabet[group >> (18 - 6 * j) & 63]);
+    for (std::size_t j = 0; j < 4; ++j) text.push_back(i + j > size ? '=' : ALPHABET[group >> (18 - 6 * j) & 63]);
   }
   return text;
 }

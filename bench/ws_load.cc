@@ -34,20 +34,20 @@
 
 namespace {
 
-constexpr int stallLimitMs = 30'000;
-constexpr std::size_t bufferSize = 65'536;
-constexpr std::size_t mostInMessage = 65'535; // whose length takes two bytes
-constexpr std::size_t mostInHead = 4096;      // of the answer to the handshake
+constexpr int STALL_LIMIT_MS = 30'000;
+constexpr std::size_t BUFFER_SIZE = 65'536;
+constexpr std::size_t MOST_IN_MESSAGE = 65'535; // whose length takes two bytes
+constexpr std::size_t MOST_IN_HEAD = 4096;      // of the answer to the handshake
 
 // The key and what it is to be answered with: the RFC's example (1.3), so that nothing has to be hashed here.
-constexpr std::string_view handshake = "GET /ws HTTP/1.1\r\n"
+constexpr std::string_view HANDSHAKE = "GET /ws HTTP/1.1\r\n"
                                        "Host: 127.0.0.1\r\n"
                                        "Upgrade: websocket\r\n"
                                        "Connection: Upgrade\r\n"
                                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
                                        "Sec-WebSocket-Version: 13\r\n"
                                        "\r\n";
-constexpr std::string_view accepted = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+constexpr std::string_view ACCEPTED = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 struct Options {
   std::uint16_t port = 0;
@@ -115,7 +115,7 @@ Options parseOptions(int argc, char** argv) {
   }
   const int modes = options.messages.has_value() + options.seconds.has_value() + options.idle.has_value();
   if (options.port == 0 || options.connections == 0 || modes != 1) usage();
-  if (options.size == 0 || options.size > mostInMessage) usage();
+  if (options.size == 0 || options.size > MOST_IN_MESSAGE) usage();
   return options;
 }
 
@@ -226,8 +226,8 @@ public:
   explicit Load(const Options& options)
       : port(options.port),
         size(options.size),
-        text(options.size + offsets, ' '),
-        buffer(bufferSize),
+        text(options.size + OFFSETS, ' '),
+        buffer(BUFFER_SIZE),
         epoll(epoll_create1(EPOLL_CLOEXEC)) {
     if (epoll < 0) die("epoll_create1");
     for (char& letter : text) letter = static_cast<char>(' ' + nextRandom() % 95);
@@ -281,7 +281,7 @@ public:
   std::uint64_t errorCount() const { return errors; }
 
 private:
-  static constexpr std::size_t offsets = 256;
+  static constexpr std::size_t OFFSETS = 256;
 
   std::size_t indexOf(const Connection& connection) const {
     return static_cast<std::size_t>(&connection - connections.data());
@@ -316,26 +316,26 @@ private:
 
   // While the socket still blocks. The server sends nothing after its head until a message has come.
   static void shakeHands(int fd) {
-    const timeval limit{stallLimitMs / 1000, 0};
+    const timeval limit{STALL_LIMIT_MS / 1000, 0};
     if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) != 0) die("SO_RCVTIMEO");
-    if (::send(fd, handshake.data(), handshake.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(handshake.size())) {
+    if (::send(fd, HANDSHAKE.data(), HANDSHAKE.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(HANDSHAKE.size())) {
       die("handshake");
     }
     std::string head;
     while (head.find("\r\n\r\n") == std::string::npos) {
-      char bytes[mostInHead];
+      char bytes[MOST_IN_HEAD];
       const ssize_t n = recv(fd, bytes, sizeof bytes, 0);
       if (n < 0) die("handshake");
-      if (n == 0 || head.size() + static_cast<std::size_t>(n) > mostInHead) die("handshake", "no answer came");
+      if (n == 0 || head.size() + static_cast<std::size_t>(n) > MOST_IN_HEAD) die("handshake", "no answer came");
       head.append(bytes, static_cast<std::size_t>(n));
     }
     if (!head.starts_with("HTTP/1.1 101 ")) die("handshake", "the server answered with something else than 101");
-    if (head.find(accepted) == std::string::npos) die("handshake", "the server's Sec-WebSocket-Accept is wrong");
+    if (head.find(ACCEPTED) == std::string::npos) die("handshake", "the server's Sec-WebSocket-Accept is wrong");
   }
 
   void begin(Connection& connection, Clock::time_point now) {
     const std::string_view all = text;
-    const std::string_view message = all.substr((indexOf(connection) * 31 + connection.number) % offsets, size);
+    const std::string_view message = all.substr((indexOf(connection) * 31 + connection.number) % OFFSETS, size);
     ++connection.number;
     makeFrame(message, nextRandom(), connection.frame);
     connection.echo.expect(message);
@@ -351,7 +351,7 @@ private:
   void drain(Result& result, Clock::time_point deadline) {
     std::array<epoll_event, 256> events;
     while (underWay > 0) {
-      const int count = epoll_wait(epoll, events.data(), static_cast<int>(events.size()), stallLimitMs);
+      const int count = epoll_wait(epoll, events.data(), static_cast<int>(events.size()), STALL_LIMIT_MS);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) die("epoll_wait");
       if (count == 0) {

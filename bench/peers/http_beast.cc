@@ -36,11 +36,11 @@ namespace websocket = beast::websocket;
 using boost::asio::ip::tcp;
 using boost::system::error_code;
 
-constexpr std::size_t bodyLimit = std::size_t{16} << 20;
-constexpr std::size_t firstBufferSize = 4096;
+constexpr std::size_t BODY_LIMIT = std::size_t{16} << 20;
+constexpr std::size_t FIRST_BUFFER_SIZE = 4096;
 
-const std::string greeting = "Hello, world!";
-const std::string large(std::size_t{1} << 20, 'x');
+const std::string GREETING = "Hello, world!";
+const std::string LARGE(std::size_t{1} << 20, 'x');
 
 /// Echoes messages until the peer closes.
 class WebSocketConnection : public std::enable_shared_from_this<WebSocketConnection> {
@@ -76,11 +76,11 @@ private:
 /// Answers requests one after the other.
 class Connection : public std::enable_shared_from_this<Connection> {
 public:
-  explicit Connection(tcp::socket&& accepted) : socket(std::move(accepted)) { buffer.reserve(firstBufferSize); }
+  explicit Connection(tcp::socket&& accepted) : socket(std::move(accepted)) { buffer.reserve(FIRST_BUFFER_SIZE); }
 
   void read() {
     parser.emplace();
-    parser->body_limit(bodyLimit);
+    parser->body_limit(BODY_LIMIT);
     http::async_read(socket, buffer, *parser, [self = shared_from_this()](error_code error, std::size_t) {
       if (error) {
         self->end(error);
@@ -99,7 +99,7 @@ private:
     } else if (target == "/echo" && request.method() == http::verb::post) {
       writeOwned(std::move(request.body()));
     } else if (target == "/" || target == "/large") {
-      writeConstant(target == "/" ? greeting : large);
+      writeConstant(target == "/" ? GREETING : LARGE);
     } else {
       writeConstant("not found", http::status::not_found);
     }
