@@ -500,9 +500,7 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, const
     if (fields.has(id)) [[unlikely]]
       throwMisuse(fmt::format("{}: {} is the server's to set", function, headerName(id)), where);
   const bool saysClose = fields.has(HeaderId::CONNECTION) && fields.hasToken(HeaderId::CONNECTION, "close");
-  const bool skipsTooMuch = !body_.hasEnded() && (expectsContinue_ || body_.isBroken() ||
-                                                  body_.tryGetLength().value_or(0) > core_.settings().skippedBytes);
-  if (saysClose || skipsTooMuch || core_.isDraining()) keepAlive_ = false;
+  if (saysClose || core_.isDraining()) keepAlive_ = false;
   hasNoContent_ = request_.method() == Method::HEAD || status == 204 || status == 304;
   isChunked_ = !length && request_.minorVersion() == 1 && status != 204 && status != 304;
   if (!length && !isChunked_ && !hasNoContent_) keepAlive_ = false; // the content ends with the connection
@@ -543,6 +541,10 @@ void requireStatus(int status, int least, int most, const char* function, const 
 Promise<void> Exchange::sendResponse(int status, std::span<const std::byte> body, std::source_location where) {
   requireUnsent("Response::send", where);
   requireStatus(status, 200, 599, "Response::send", where);
+  // Content that was not read when the response is complete is skipped; of too much the client is told in time.
+  if (!body_.hasEnded() && (expectsContinue_ || body_.isBroken() ||
+                            body_.tryGetLength().value_or(0) > core_.settings().skippedBytes))
+    keepAlive_ = false;
   appendHead(status, body.size(), "Response::send", where);
   state_ = ResponseState::SENT;
   if (hasNoContent_ || body.empty()) return READY_NOW;
@@ -579,6 +581,7 @@ AsyncOutputStream& Exchange::beginResponse(int status, std::optional<std::uint64
                                            std::source_location where) {
   requireUnsent("Response::start", where);
   requireStatus(status, 200, 599, "Response::start", where);
+  if (expectsContinue_ && status < 300) appendContinue(); // the content is wanted, and later it would be too late
   appendHead(status, length, "Response::start", where);
   state_ = ResponseState::STREAMING;
   hasLength_ = length.has_value() && !hasNoContent_;
@@ -649,9 +652,13 @@ const AsyncIoStream& Exchange::connection(std::source_location where) const { re
 
 Promise<void> Exchange::beforeFirstRead() {
   if (!expectsContinue_ || state_ != ResponseState::NONE) return READY_NOW;
+  appendContinue();
+  return wire_->flush(std::source_location::current());
+}
+
+void Exchange::appendContinue() {
   expectsContinue_ = false;
   wire_->output().append("HTTP/1.1 100 Continue\r\n\r\n");
-  return wire_->flush(std::source_location::current());
 }
 
 void Exchange::bodyEnded() noexcept {
