@@ -40,6 +40,12 @@ public:
   const char* data() const noexcept { return data_; }
   std::string_view text() const noexcept { return {data_, size_}; }
   void clear() noexcept { size_ = 0; }
+  /// The same, and gives back memory of more than `most` bytes.
+  void clearTo(std::size_t most) noexcept {
+    size_ = 0;
+    if (capacity_ > most) [[unlikely]]
+      *this = ByteBuffer();
+  }
   std::size_t capacityLeft() const noexcept { return capacity_ - size_; }
 
   /// Makes room for `count` more bytes, and gives it; what is written there is added by added(). Throws std::bad_alloc.

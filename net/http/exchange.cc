@@ -123,7 +123,9 @@ bool Exchange::keepsUp(Timeout kind) noexcept {
 
 Exchange::ClientWatch::ClientWatch(Exchange& exchange) : Event(EventLoop::current()), exchange_(exchange) {}
 
-Exchange::ClientWatch::~ClientWatch() {
+Exchange::ClientWatch::~ClientWatch() { end(); }
+
+void Exchange::ClientWatch::end() noexcept {
   read_ = OwnNode();
   flush_.reset();
   disarm();
@@ -196,19 +198,24 @@ bool Exchange::clientLeaves(bool writeFailed) noexcept {
 
 // ------------------------------------------------------------------------------------------- from head to head
 
-Exchange::Exchange(ServerConnection& connection, std::unique_ptr<AsyncIoStream> stream, Chunk first)
-    : connection_(&connection),
-      core_(connection.core()),
-      wire_(*new Wire(std::move(stream))),
+Exchange::Exchange(ServerCore& core)
+    : core_(core), wire_(*new Wire(nullptr)),
       parser_(MessageParser::Kind::REQUEST,
-              {connection.core().settings().headBytes, connection.core().settings().targetBytes,
-               connection.core().settings().headerFields}) {
-  wire_->watch(&readWatcher_, &writeWatcher_);
-  wire_->give(std::move(first));
+              {core.settings().headBytes, core.settings().targetBytes, core.settings().headerFields}) {
   request_.body_ = &body_;
   request_.sink_ = this;
   request_.trailers_ = &trailers_;
   response_.sink_ = this;
+}
+
+void Exchange::enter(ServerConnection& connection, std::unique_ptr<AsyncIoStream> stream, Chunk first) {
+  connection_ = &connection;
+  if (!wire_.isOnly()) wire_ = Ref<Wire>(*new Wire(nullptr));
+  wire_->reuse(std::move(stream));
+  wire_->watch(&readWatcher_, &writeWatcher_);
+  wire_->give(std::move(first));
+  isReset_ = isWaiting_ = isSending_ = isWritingBody_ = false;
+  clientWatch_.begin();
 }
 
 Exchange::~Exchange() = default;
@@ -221,7 +228,8 @@ void Exchange::leave() noexcept {
   connection_->reading.unlink();
   connection_->writing.unlink();
   connection_ = nullptr;
-  body_.finish();
+  clientWatch_.end();
+  endRequest();
   wire_->watch(nullptr, nullptr);
   wire_->close();
 }
@@ -448,7 +456,7 @@ void Exchange::endRequest() noexcept {
   state_ = ResponseState::NONE;
   body_.finish();
   parser_.reset();
-  head_.clear();
+  if (!head_.empty()) head_ = PoolString();
   wire_->letGo();
 }
 

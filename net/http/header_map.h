@@ -161,6 +161,7 @@ public:
   /// Removes all fields of this name; returns how many there were.
   std::size_t remove(HeaderId id) noexcept;
   std::size_t remove(std::string_view name);
+  /// Removes all. The memory stays for the next ones, if it is not much.
   void clear() noexcept;
 
   /// The fields, valid until the map is changed or destroyed.

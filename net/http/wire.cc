@@ -12,8 +12,22 @@ inline namespace v0 {
 namespace http {
 namespace detail {
 
+namespace {
+constexpr std::size_t KEPT_OUTPUT = 8 * 1024;
+} // namespace
+
 void Wire::throwClosed(std::source_location where) {
   throw Exception(Exception::Kind::DISCONNECTED, "HTTP: the connection was closed", {}, where);
+}
+
+void Wire::reuse(std::unique_ptr<AsyncIoStream> stream) noexcept {
+  stream_ = std::move(stream);
+  chunk_ = Chunk();
+  letGo();
+  rest_ = {};
+  // A large buffer was an exception.
+  output_.clearTo(KEPT_OUTPUT);
+  inFlight_.clearTo(KEPT_OUTPUT);
 }
 
 void Wire::give(Chunk chunk) {

@@ -56,6 +56,8 @@ public:
   /// Destroys the stream, which rejects what is pending.
   void close() noexcept { stream_.reset(); }
   std::unique_ptr<AsyncIoStream> takeStream() noexcept { return std::move(stream_); }
+  /// For a wire that nobody else has: as new, with another stream.
+  void reuse(std::unique_ptr<AsyncIoStream> stream) noexcept;
 
   /// Both may be null; they outlive the stream.
   void watch(WireWatcher* reading, WireWatcher* writing) noexcept {
