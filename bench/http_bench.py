@@ -291,6 +291,8 @@ def body_of(answer):
     if not answer.startswith(b"HTTP/1.1 200 "):
         raise BenchError(f"the server answers with {answer[:40]!r}")
     head, _, body = answer.partition(b"\r\n\r\n")
+    if re.search(rb"^connection: *close", head, re.I | re.M):
+        raise BenchError("the server wants to close a connection that is to be kept alive")
     if not re.search(rb"^transfer-encoding: *chunked", head, re.I | re.M):
         return body
     parts = []
@@ -332,16 +334,19 @@ def answer_of(connection, request):
 # --- Whether a server does what is measured ------------------------------------------------------
 
 
-def check(server):
-    """Asks for everything that the server has; raises if an answer is wrong."""
-    paths = [path for path in ("/", "/large", "/echo") if path not in server.peer.without]
-    with connections_to(server.port, 1) as (connection,):
-        if "/" in paths:
-            check_greeting(connection)
-        if "/large" in paths and len(body_of(answer_of(connection, get("/large")))) != MIB:
-            raise BenchError("the answer to /large has not 1 MiB")
-        if "/echo" in paths:
-            check_echo(connection)
+def checked(server):
+    """The paths at which the server answers as it should, and what is wrong at others that it is said to have."""
+    good, wrong = [], []
+    for path, check in (("/", check_greeting), ("/large", check_large), ("/echo", check_echo)):
+        if path in server.peer.without:
+            continue
+        try:
+            with connections_to(server.port, 1) as (connection,):
+                check(connection)
+            good.append(path)
+        except (BenchError, OSError) as error:
+            wrong.append(f"{path} is left out: {error}")
+    return good, wrong
 
 
 def get(path):
@@ -351,11 +356,16 @@ def get(path):
 def check_greeting(connection):
     answer = answer_of(connection, get("/"))
     if len(body_of(answer)) != len(GREETING):
-        raise BenchError(f"the answer to / has not {len(GREETING)} bytes")
+        raise BenchError(f"the answer has not {len(GREETING)} bytes")
     connection.send(get("/") * 16)
     batch = connection.receive(16 * len(answer))
     if batch.count(body_of(answer)) != 16:
         raise BenchError("pipelined requests are not answered as single ones are")
+
+
+def check_large(connection):
+    if len(body_of(answer_of(connection, get("/large")))) != MIB:
+        raise BenchError("the answer has not 1 MiB")
 
 
 def check_echo(connection):
@@ -372,14 +382,19 @@ def check_echo(connection):
 
 
 def those_that_work(bench, peers, complaints):
+    """The servers that start, each without the paths at which it answers wrongly."""
     able = {}
     for name, peer in peers.items():
         try:
             with HttpServer(bench, peer) as server:
-                check(server)
-            able[name] = peer
+                good, wrong = checked(server)
         except (BenchError, OSError) as error:
             complaints.append(f"{name} is left out: {error}")
+            continue
+        complaints += [f"{name}, {what}" for what in wrong]
+        if "/" in good:
+            able[name] = peer
+            peer.without = {*peer.without, *({"/large", "/echo"} - set(good))}
     return able
 
 
@@ -662,7 +677,8 @@ def describe(bench, peers, busy):
                      "each after one request or message; the kernel's part is not in it, nor what a server allots to "
                      "connections when it starts (nginx: its table of them).")
     lines.append("System calls: strace -c -f. Instructions: callgrind. Both: a long run less a short one, in which all "
-                 "connections send before any answer is read. A JIT compiler's instructions are not counted.")
+                 "connections send before any answer is read. callgrind counts a byte that memcpy moves by rep movsb "
+                 "as an instruction; a JIT compiler's instructions are not counted.")
     lines.append("Answers differ in what fields a server adds by itself: raw, nginx and node send a Date, Beast and KJ "
                  "do not. nginx answers `/` from its configuration and `/large` from a file, by sendfile (among the "
                  "other system calls); its core has no way to echo a body.")
@@ -733,12 +749,14 @@ def parse_options(arguments):
 
 
 def said_of(arguments):
-    """The arguments that a person has given."""
-    words = list(arguments)
-    if "--build" in words:
-        at = words.index("--build")
-        del words[at:at + 2]
-    return words
+    """The arguments that a person has given, without paths; what other peers are has a line of its own."""
+    words, said = iter(arguments), []
+    for word in words:
+        if word in ("--build", "--peer"):
+            next(words, None)
+        elif not word.startswith(("--build=", "--peer=")):
+            said.append(word)
+    return said
 
 
 def main(arguments):

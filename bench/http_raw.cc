@@ -43,7 +43,7 @@ extern "C" int llhttp__internal_execute_sse42(llhttp_t* parser, const char* begi
 
 namespace {
 
-constexpr std::string_view GREETING = "Hello, world!";
+constexpr std::string_view HELLO = "Hello, world!";
 constexpr std::size_t LARGE_SIZE = std::size_t{1} << 20;
 
 /// What can be asked for.
@@ -105,8 +105,8 @@ private:
     std::strftime(text, sizeof text, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &parts); // IMF-fixdate, RFC 9110, 5.6.7
     dateField = text;
     answer = "HTTP/1.1 200 OK\r\n" + dateField +
-             "Content-Type: text/plain\r\nContent-Length: " + std::to_string(GREETING.size()) + "\r\n\r\n" +
-             std::string(GREETING);
+             "Content-Type: text/plain\r\nContent-Length: " + std::to_string(HELLO.size()) + "\r\n\r\n" +
+             std::string(HELLO);
   }
 
   std::uint64_t second = UINT64_MAX;
@@ -116,7 +116,7 @@ private:
 
 // One thread, one loop: what is needed while a read is handled belongs to no connection.
 std::array<char, 64 * 1024> readBuffer;
-const std::string LARGE(LARGE_SIZE, 'x');
+const std::string LARGE_BODY(LARGE_SIZE, 'x');
 Output output;
 std::vector<uv_buf_t> buffers;
 Second second;
@@ -204,11 +204,11 @@ void answer(const Connection& connection) {
     if (usual) {
       output.copy(second.greetingAnswer());
     } else {
-      putConstant(connection, "200 OK", GREETING);
+      putConstant(connection, "200 OK", HELLO);
     }
     break;
   case Route::LARGE:
-    putConstant(connection, "200 OK", LARGE);
+    putConstant(connection, "200 OK", LARGE_BODY);
     break;
   case Route::ECHO_BODY:
     if (isChunked(connection)) output.copy("0\r\n\r\n");

@@ -2,6 +2,7 @@
 # A peer in the HTTP benchmark: the echo of WebSocket messages with Python's `websockets` on asyncio.
 import argparse
 import asyncio
+import os
 import signal
 
 import websockets
@@ -13,12 +14,12 @@ async def echo(socket, path=None):
 
 
 async def serve(port):
-    ended = asyncio.get_running_loop().create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, lambda: ended.done() or ended.set_result(None))
+        # At once, and without a farewell to thousands of connections.
+        asyncio.get_running_loop().add_signal_handler(number, os._exit, 0)
     async with websockets.serve(echo, "127.0.0.1", port, compression=None, ping_interval=None) as server:
         print(f"listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-        await ended
+        await asyncio.get_running_loop().create_future()
 
 
 parser = argparse.ArgumentParser(description="Echoes WebSocket messages.")
