@@ -158,7 +158,13 @@ std::string normalizedText(std::string_view text, Letters letters = Letters::KEE
   for (std::size_t i = 0; i < text.size(); ++i) {
     const int byte = detail::percentByte(text, i);
     if (byte < 0) {
-      out += cased(text[i]);
+      // A % that encodes nothing, which only a path from outside can have, must not begin to do so with what is decoded
+      // behind it: "%4%41".
+      if (text[i] == '%') {
+        detail::appendPercent(out, '%');
+      } else {
+        out += cased(text[i]);
+      }
       continue;
     }
     if (const auto c = static_cast<char>(byte); isUriCharacter(c, detail::URI_UNRESERVED)) {

@@ -71,7 +71,7 @@ TEST_CASE("codings have names, and this build has all of them") {
 
 TEST_CASE_FIXTURE(LoopTest, "what was coded is decoded to the same, in every coding, size and level, however it comes") {
   for (ContentCoding coding : codings())
-    for (std::size_t size : {0, 1, 100, 70'000, 300'000}) {
+    for (std::size_t size : {0u, 1u, 100u, 70'000u, 300'000u}) {
       CAPTURE(codingName(coding));
       CAPTURE(size);
       const std::string text = sample(size);
