@@ -4,7 +4,6 @@
 // that could be lost: what it decodes waits in the state.
 #include <troth/net/http/body_detail.h>
 
-#include <troth/io/stream_watch_detail.h>
 #include <troth/net/http/http_error.h>
 
 #include <fmt/format.h>
@@ -93,7 +92,7 @@ struct MessageBody::State {
 
   static Promise<void> decodeMore(std::shared_ptr<State> state, std::size_t least, std::source_location where) {
     while (!state->decode(least, where)) {
-      WireWait wait(state->wire->reading());
+      WireWait wait(*state->wire, WireWait::For::READING);
       Chunk more = co_await state->wire->stream(where).tryReadChunk(Chunk::CAPACITY, where);
       wait.end(more.size());
       if (more.empty()) state->failEarly(where);
@@ -141,8 +140,6 @@ struct MessageBody::State {
 
   static Promise<std::size_t> readPlain(const std::shared_ptr<State>& state, std::shared_ptr<Busy> busy,
                                         std::span<std::byte> buffer, std::size_t minBytes, std::source_location where);
-  static Promise<std::uint64_t> pumpPlain(std::shared_ptr<State> state, Busy busy, AsyncOutputStream& output,
-                                          std::uint64_t amount, std::source_location where);
 };
 
 void MessageBody::begin(Wire& wire, MessageParser& parser, Framing framing, std::uint64_t length, std::uint64_t limit,
@@ -201,7 +198,7 @@ Promise<std::size_t> MessageBody::State::readPlain(const std::shared_ptr<State>&
       state->count(count, 1, where);
       return count;
     });
-  WireWait wait(state->wire->reading());
+  WireWait wait(*state->wire, WireWait::For::READING);
   Promise<std::size_t> read = state->wire->stream(where).tryRead(buffer.first(most).subspan(held), least - held, where);
   return state->reading.endWithStream(std::move(read), where)
       .then(
@@ -228,7 +225,7 @@ Promise<Chunk> MessageBody::tryReadChunk(std::size_t maxBytes, std::source_locat
       return state->reading.endWithStream(State::decodeMore(state, 1, where), where).then([] { return Chunk(); });
     }
     if (!state->wire->rest().empty()) return Chunk();
-    WireWait waiting(state->wire->reading());
+    WireWait waiting(*state->wire, WireWait::For::READING);
     return state->reading.endWithStream(state->wire->stream(where).tryReadChunk(state->atMost(maxBytes), where), where)
         .then([waiting = std::move(waiting)](Chunk chunk) mutable {
           waiting.end(chunk.size());
@@ -258,49 +255,6 @@ Promise<Chunk> MessageBody::tryReadChunk(std::size_t maxBytes, std::source_locat
             return chunk;
           },
           troth::detail::PropagateException(), where);
-}
-
-Promise<std::uint64_t> MessageBody::pumpTo(AsyncOutputStream& output, std::uint64_t amount,
-                                           std::source_location where) {
-  if (state_ == nullptr) return std::uint64_t(0);
-  if (state_->framing != Framing::LENGTH) return pumpByBuffer(*this, output, amount, where);
-  Busy busy(std::shared_ptr<Direction>(state_, &state_->reading), "pumpTo", where);
-  if (state_->broken) return Promise<std::uint64_t>(state_->reading.disconnected(where), where);
-  if (state_->ended) return std::uint64_t(0);
-  return state_->reading.endWithStream(State::pumpPlain(state_, std::move(busy), output, amount, where), where);
-}
-
-// A pump that is not finished leaves nobody who knows how much is left.
-Promise<std::uint64_t> MessageBody::State::pumpPlain(std::shared_ptr<State> state, Busy busy, AsyncOutputStream& output,
-                                                     std::uint64_t amount, std::source_location where) {
-  const Busy untilDone = std::move(busy);
-  const troth::detail::StreamWatch outputWatch(output);
-  const std::uint64_t most = std::min(amount, state->left);
-  if (!std::exchange(state->askedFor, true) && state->owner != nullptr && state->wire->rest().empty())
-    co_await state->owner->beforeFirstRead();
-  state->broken = true;
-  const auto held = static_cast<std::size_t>(std::min<std::uint64_t>(state->wire->rest().size(), most));
-  if (held > 0) {
-    const std::string_view front = state->wire->rest().substr(0, held);
-    outputWatch.require(where);
-    Promise<void> written = output.write(asBytes(front), where);
-    state->wire->consume(held);
-    co_await std::move(written);
-  }
-  std::uint64_t count = held;
-  while (count < most) {
-    outputWatch.require(where);
-    WireWait wait(state->wire->reading());
-    // In parts, so that a connection on which something moves can be told from one that is stuck.
-    const std::uint64_t part = std::min<std::uint64_t>(most - count, 1024 * 1024);
-    const std::uint64_t moved = co_await state->wire->stream(where).pumpTo(output, part, where);
-    wait.end(moved);
-    count += moved;
-    if (moved < part) break;
-  }
-  state->broken = false;
-  state->count(count, most, where);
-  co_return count;
 }
 
 std::optional<std::uint64_t> MessageBody::tryGetLength() const {

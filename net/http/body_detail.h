@@ -33,6 +33,9 @@ protected:
 /// that are cancelled lose nothing. Its errors: HttpError with 400 for malformed chunks and 413 beyond the limit;
 /// DISCONNECTED if the connection ends before the body does, so that a part is not taken for the whole.
 ///
+/// Pumps go by a buffer (pumpByBuffer()): so each byte that comes is seen, and a peer that is slow can be told from one
+/// that is stuck.
+///
 /// It is made again for each message by begin(), and left by finish(), after which whoever still has it, or an
 /// operation of it, meets DISCONNECTED.
 class MessageBody final : public AsyncInputStream {
@@ -61,8 +64,6 @@ public:
                                std::source_location where = std::source_location::current()) override;
   Promise<Chunk> tryReadChunk(std::size_t maxBytes = Chunk::CAPACITY,
                               std::source_location where = std::source_location::current()) override;
-  Promise<std::uint64_t> pumpTo(AsyncOutputStream& output, std::uint64_t amount = ALL_BYTES,
-                                std::source_location where = std::source_location::current()) override;
   std::optional<std::uint64_t> tryGetLength() const override;
 
 private:

@@ -54,8 +54,7 @@ struct ServerSettings {
   Duration headTimeout = std::chrono::seconds(10);
   /// How long a connection is kept that has no request.
   Duration idleTimeout = std::chrono::seconds(15);
-  /// How long a handler waits for content of which nothing comes; then the read fails with OVERLOADED, and the client
-  /// gets 408.
+  /// How long content is waited for of which nothing comes; then the handler is cancelled, and the client gets 408.
   Duration bodyTimeout = std::chrono::seconds(15);
   /// The least that must come of a content, in bytes a second, counted over each bodyTimeout in which it is waited for.
   std::uint64_t bodyRate = 100;
@@ -67,9 +66,10 @@ struct ServerSettings {
 
   // --- Behaviour.
 
-  /// A client that has shut down its writing side has, as a rule, gone; with ALLOW its handler is not cancelled.
-  enum class HalfClose : std::uint8_t { CANCEL, ALLOW };
-  HalfClose halfClose = HalfClose::CANCEL;
+  /// A client that has ended its direction may have gone, or may wait for its response: nobody can tell before
+  /// something is sent to it. So a handler has this long to go on; it is cancelled if nothing was sent meanwhile. (A
+  /// client that has reset the connection has gone: its handler is cancelled at once.)
+  Duration halfCloseGrace = std::chrono::seconds(1);
   /// Methods that are none of Method's: answered with 501, or passed to the service as Method::OTHER.
   enum class UnknownMethods : std::uint8_t { REFUSE, PASS };
   UnknownMethods unknownMethods = UnknownMethods::REFUSE;

@@ -39,7 +39,7 @@ public:
   virtual Promise<void> endResponse(const HeaderFields& trailers, std::source_location where) = 0;
   virtual Promise<void> sendInformational(int status, const HeaderFields& headers, std::source_location where) = 0;
   virtual std::unique_ptr<AsyncIoStream> upgrade(int status, std::source_location where) = 0;
-  virtual const AsyncIoStream& connection() const noexcept = 0;
+  virtual const AsyncIoStream& connection(std::source_location where) const = 0;
 
 protected:
   ~ResponseSink() = default;
@@ -95,8 +95,11 @@ public:
   /// For routers: sets one. Both texts are copied.
   void setParameter(std::string_view name, std::string_view value);
 
-  /// The connection that the request came on, to ask it for its peer (troth/net/peer_identity.h).
-  const AsyncIoStream& connection() const noexcept { return sink_->connection(); }
+  /// The connection that the request came on, to ask it for its peer (troth/net/peer_identity.h). Throws DISCONNECTED
+  /// once it was upgraded.
+  const AsyncIoStream& connection(std::source_location where = std::source_location::current()) const {
+    return sink_->connection(where);
+  }
 
 private:
   friend class detail::Exchange;

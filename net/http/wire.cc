@@ -39,23 +39,44 @@ Chunk Wire::takeRest() {
   return rest;
 }
 
+// Held by the one write that is under way. Bytes of a write that was cancelled are not sent again.
+class Wire::Writing {
+public:
+  explicit Writing(Wire& wire) noexcept : wire_(wire) { wire_.isWriting_ = true; }
+  Writing(const Writing&) = delete;
+  Writing& operator=(const Writing&) = delete;
+  ~Writing() {
+    wire_.inFlight_.clear();
+    wire_.isWriting_ = false;
+    wire_.writers_.wake();
+  }
+
+private:
+  Wire& wire_;
+};
+
 Promise<void> Wire::flush(std::source_location where) {
+  if (isWriting_) return flushLater(troth::detail::Ref<Wire>(*this), where);
   if (output_.empty()) return READY_NOW;
   inFlight_.swap(output_);
   Promise<void> written = stream(where).write(asBytes(inFlight_), where);
-  const std::size_t size = inFlight_.size();
   if (isReady(written)) [[likely]] {
     inFlight_.clear();
     return written;
   }
-  return finishFlush(troth::detail::Ref<Wire>(*this), std::move(written), size);
+  return finishFlush(troth::detail::Ref<Wire>(*this), std::move(written), inFlight_.size());
 }
 
 Promise<void> Wire::finishFlush(troth::detail::Ref<Wire> self, Promise<void> written, std::uint64_t size) {
-  WireWait wait(self->writing_);
+  const Writing writing(*self);
+  WireWait wait(*self, WireWait::For::WRITING);
   co_await std::move(written);
   wait.end(size);
-  self->inFlight_.clear();
+}
+
+Promise<void> Wire::flushLater(troth::detail::Ref<Wire> self, std::source_location where) {
+  while (self->isWriting_) co_await self->writers_.sleep(where);
+  co_await self->flush(where);
 }
 
 Promise<void> Wire::write(std::span<const std::byte> first, std::span<const std::byte> second,
@@ -65,6 +86,8 @@ Promise<void> Wire::write(std::span<const std::byte> first, std::span<const std:
 
 Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
                              std::span<const std::byte> second, std::source_location where) {
+  while (self->isWriting_) co_await self->writers_.sleep(where);
+  const Writing writing(*self);
   self->inFlight_.swap(self->output_);
   std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_), first, second};
   for (;;) {
@@ -78,11 +101,10 @@ Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std:
     }
     if (size == 0) break;
     Promise<void> written = self->stream(where).write(std::span<const std::span<const std::byte>>(next), where);
-    WireWait wait(isReady(written) ? nullptr : self->writing_);
+    WireWait wait(*self, WireWait::For::WRITING);
     co_await std::move(written);
     wait.end(size);
   }
-  self->inFlight_.clear();
 }
 
 } // namespace detail

@@ -2,6 +2,7 @@
 // Wire: a connection while a message goes over it: bytes that were read too far, and bytes that are to be written.
 #pragma once
 
+#include <troth/io/operation_detail.h>
 #include <troth/io/stream.h>
 #include <troth/net/http/pool_allocator_detail.h>
 #include <troth/runtime/node_detail.h>
@@ -36,23 +37,6 @@ public:
 
 protected:
   ~WireWatcher() = default;
-};
-
-/// One wait, as long as it lives.
-class WireWait {
-public:
-  explicit WireWait(WireWatcher* watcher) noexcept : watcher_(watcher) {
-    if (watcher_ != nullptr) watcher_->beginWait();
-  }
-  WireWait(WireWait&& other) noexcept : watcher_(std::exchange(other.watcher_, nullptr)) {}
-  WireWait& operator=(WireWait&&) = delete;
-  ~WireWait() { end(0); }
-  void end(std::uint64_t bytes) noexcept {
-    if (WireWatcher* watcher = std::exchange(watcher_, nullptr); watcher != nullptr) watcher->endWait(bytes);
-  }
-
-private:
-  WireWatcher* watcher_;
 };
 
 /// Shared by a connection and the operations on its streams, so that they may go in any order: an operation that is
@@ -99,13 +83,14 @@ public:
   // --- Output: what is appended waits in a buffer for the next flush() or write().
 
   PoolString& output() noexcept { return output_; }
+  bool isWriting() const noexcept { return isWriting_; }
 
   /// Sends what waits. The promise keeps the wire alive.
   ///
   /// Completes:    when the system has taken all of it; at once if there is nothing, and often else.
   /// Errors:       those of writing.
   /// Cancellation: partial, lost.
-  /// Overlap:      no other flush() or write() may be pending; more may be appended.
+  /// Overlap:      any number: they go one after the other. More may be appended meanwhile.
   Promise<void> flush(std::source_location where);
 
   /// Sends what waits and `pieces` behind it, as one write as far as the system takes it, and no more than
@@ -122,12 +107,41 @@ private:
   Chunk chunk_, held_;
   std::string_view rest_; // of chunk_, or of held_
   PoolString output_, inFlight_;
+  troth::detail::Sleepers writers_; // that wait for another write to end
+  bool isWriting_ = false;
   bool holds_ = false;
 
+  class Writing;
+
   static Promise<void> finishFlush(troth::detail::Ref<Wire> self, Promise<void> written, std::uint64_t size);
+  static Promise<void> flushLater(troth::detail::Ref<Wire> self, std::source_location where);
   static Promise<void> writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
                                 std::span<const std::byte> second, std::source_location where);
   [[noreturn]] static void throwClosed(std::source_location where);
+};
+
+/// One wait, as long as it lives. Once the wire is watched no more nobody is told.
+class WireWait {
+public:
+  enum class For : std::uint8_t { READING, WRITING };
+
+  WireWait(Wire& wire, For what) noexcept : wire_(wire), what_(what) {
+    if (WireWatcher* watcher = this->watcher(); watcher != nullptr) watcher->beginWait();
+  }
+  WireWait(WireWait&&) noexcept = default;
+  WireWait& operator=(WireWait&&) = delete;
+  ~WireWait() { end(0); }
+  void end(std::uint64_t bytes) noexcept {
+    if (!wire_) return;
+    if (WireWatcher* watcher = this->watcher(); watcher != nullptr) watcher->endWait(bytes);
+    wire_ = troth::detail::Ref<Wire>();
+  }
+
+private:
+  troth::detail::Ref<Wire> wire_;
+  For what_;
+
+  WireWatcher* watcher() const noexcept { return what_ == For::READING ? wire_->reading() : wire_->writing(); }
 };
 
 } // namespace detail
