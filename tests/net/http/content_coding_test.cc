@@ -152,6 +152,19 @@ TEST_CASE_FIXTURE(LoopTest, "a body that is cut off at any byte, or has somethin
   }
 }
 
+TEST_CASE_FIXTURE(LoopTest, "an error at any byte of the stream below comes out") {
+  const std::string text = sample(200);
+  for (ContentCoding coding : codings()) {
+    const std::string bytes = encoded(coding, text);
+    for (std::size_t at = 0; at <= bytes.size(); ++at) {
+      auto broken = std::make_unique<ScriptedStream>();
+      broken->giveRead(bytes).failReadAt(at).shortReads(7);
+      if (failureOf(newDecodingStream(coding, std::move(broken))->readAllText(1000), scope).kind() != Exception::Kind::DISCONNECTED)
+        FAIL(codingName(coding) << " at " << at);
+    }
+  }
+}
+
 TEST_CASE_FIXTURE(LoopTest, "an error stays") {
   const std::unique_ptr<AsyncInputStream> stream = newDecodingStream(ContentCoding::GZIP, streamOf("xyz"));
   for (int i = 0; i < 2; ++i) CHECK(statusOf([&] { stream->tryReadChunk().wait(scope); }) == 400);

@@ -224,6 +224,17 @@ TEST_CASE_FIXTURE(LoopTest, "errors of a body stay, and those of its stream come
   CHECK_THROWS_WITH_AS(describe(odd, "x").wait(scope), doctest::Contains("has the Content-Disposition"), HttpError);
 }
 
+TEST_CASE_FIXTURE(LoopTest, "an error at any byte of the stream comes out, and nothing is taken for the end") {
+  std::string form(FORM);
+  form.replace(form.find("\r\n--xy"), 6, "\n--xy");
+  for (std::size_t at = 0; at <= form.size(); ++at) {
+    ScriptedStream body;
+    body.giveRead(form).failReadAt(at).shortReads(5);
+    CAPTURE(at);
+    CHECK((failureOf(describe(body, "x"), scope).kind() == Exception::Kind::DISCONNECTED));
+  }
+}
+
 TEST_CASE("boundaries are checked where they are given") {
   CHECK(multipartBoundary("multipart/form-data; boundary=abc") == "abc");
   CHECK(multipartBoundary("Multipart/Mixed; charset=x; BOUNDARY=\"a b\"") == "a b");
