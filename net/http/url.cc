@@ -60,7 +60,7 @@ std::optional<std::string> canonicalIpv6(std::string_view address) {
   const auto fits = [](char c) { return detail::hexValue(c) >= 0 || c == ':' || c == '.'; };
   if (address.size() > 45 || !std::ranges::all_of(address, fits)) return std::nullopt;
   try {
-    const std::string text = SocketAddress::parse("[" + std::string(address) + "]:0").toString();
+    const std::string text = SocketAddress::parse(std::string("[").append(address).append("]:0")).toString();
     return text.substr(0, text.find(']') + 1);
   } catch (const Exception&) {
     return std::nullopt;
@@ -398,7 +398,7 @@ Url Url::normalized() const {
   const std::string user = optionalText(userInfo()), queryText = optionalText(query()),
                     fragmentText = optionalText(fragment());
   std::string pathText = normalizePath(path());
-  if (pathText.empty() && isHttpLike(lowerScheme)) pathText = "/";
+  if (pathText.empty() && isHttpLike(lowerScheme)) pathText += '/';
   const std::optional<std::uint16_t> number = port();
   const std::string portText = number ? std::to_string(*number) : std::string();
 
