@@ -150,6 +150,11 @@ TEST_CASE_FIXTURE(LoopTest, "what is not read of a part is skipped, and its stre
   std::string buffer(3, '.');
   CHECK(first.body->tryRead(std::as_writable_bytes(std::span(buffer)), 2).wait(scope) >= 2);
   CHECK(buffer.starts_with("01"));
+  { // what had been gathered for a read that was dropped is skipped as well
+    std::string large(100, '.');
+    Promise<std::size_t> dropped = first.body->tryRead(std::as_writable_bytes(std::span(large)), 100);
+    CHECK(dropped.poll(scope));
+  }
   (void)reader.next().wait(scope); // dropped: its body is skipped too
   CHECK(contains(thrownBy([&] { (void)first.body->tryReadChunk(); }).description(), "the part is over"));
   MultipartPart last = reader.next().wait(scope).value();
