@@ -46,10 +46,19 @@ std::optional<Exception> takeFailure(Promise<void>& ready) {
   return Exception(std::move(result.exception));
 }
 
-void appendNumber(PoolString& text, std::uint64_t number, int base = 10) {
-  std::array<char, 20> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number, base).ptr;
-  text.append(digits.data(), static_cast<std::size_t>(end - digits.data()));
+void appendNumber(ByteBuffer& text, std::uint64_t number, int base = 10) {
+  constexpr std::size_t MOST = 20;
+  char* const room = text.room(MOST);
+  text.added(static_cast<std::size_t>(std::to_chars(room, room + MOST, number, base).ptr - room));
+}
+
+void appendField(ByteBuffer& text, const HeaderField& field) {
+  for (const std::string_view piece : {field.name, std::string_view(": "), field.value, std::string_view("\r\n")})
+    text.append(piece);
+}
+
+std::string_view textOf(std::span<const std::byte> bytes) noexcept {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 // What a handler's failure is answered with.
@@ -486,10 +495,12 @@ void Exchange::requireUnsent(const char* function, const std::source_location& w
 }
 
 void Exchange::appendStatusLine(int status) {
-  PoolString& out = wire_->output();
+  ByteBuffer& out = wire_->output();
   out.append("HTTP/1.1 ");
   appendNumber(out, static_cast<std::uint64_t>(status));
-  out.append(" ").append(reasonPhrase(status)).append("\r\n");
+  out.append(" ");
+  out.append(reasonPhrase(status));
+  out.append("\r\n");
 }
 
 // `length` is that of the content as GET would have it; without one it is not known.
@@ -500,14 +511,12 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, const
     if (fields.has(id)) [[unlikely]]
       throwMisuse(fmt::format("{}: {} is the server's to set", function, headerName(id)), where);
   const bool saysClose = fields.has(HeaderId::CONNECTION) && fields.hasToken(HeaderId::CONNECTION, "close");
-  const bool skipsTooMuch = !body_.hasEnded() && (expectsContinue_ || body_.isBroken() ||
-                                                  body_.tryGetLength().value_or(0) > core_.settings().skippedBytes);
-  if (saysClose || skipsTooMuch || core_.isDraining()) keepAlive_ = false;
+  if (saysClose || core_.isDraining()) keepAlive_ = false;
   hasNoContent_ = request_.method() == Method::HEAD || status == 204 || status == 304;
   isChunked_ = !length && request_.minorVersion() == 1 && status != 204 && status != 304;
   if (!length && !isChunked_ && !hasNoContent_) keepAlive_ = false; // the content ends with the connection
 
-  PoolString& out = wire_->output();
+  ByteBuffer& out = wire_->output();
   if (status == 200 && !fields.has(HeaderId::DATE)) [[likely]] {
     out.append(core_.okAndDate());
   } else {
@@ -543,11 +552,15 @@ void requireStatus(int status, int least, int most, const char* function, const 
 Promise<void> Exchange::sendResponse(int status, std::span<const std::byte> body, std::source_location where) {
   requireUnsent("Response::send", where);
   requireStatus(status, 200, 599, "Response::send", where);
+  // Content that was not read when the response is complete is skipped; of too much the client is told in time.
+  if (!body_.hasEnded() && (expectsContinue_ || body_.isBroken() ||
+                            body_.tryGetLength().value_or(0) > core_.settings().skippedBytes))
+    keepAlive_ = false;
   appendHead(status, body.size(), "Response::send", where);
   state_ = ResponseState::SENT;
   if (hasNoContent_ || body.empty()) return READY_NOW;
   if (body.size() > COPIED) return sendLarge(body, where);
-  wire_->output().append(reinterpret_cast<const char*>(body.data()), body.size());
+  wire_->output().append(textOf(body));
   sent_ = body.size();
   return READY_NOW;
 }
@@ -579,6 +592,7 @@ AsyncOutputStream& Exchange::beginResponse(int status, std::optional<std::uint64
                                            std::source_location where) {
   requireUnsent("Response::start", where);
   requireStatus(status, 200, 599, "Response::start", where);
+  if (expectsContinue_ && status < 300) appendContinue(); // the content is wanted, and later it would be too late
   appendHead(status, length, "Response::start", where);
   state_ = ResponseState::STREAMING;
   hasLength_ = length.has_value() && !hasNoContent_;
@@ -592,9 +606,9 @@ Promise<void> Exchange::endResponse(const HeaderFields& trailers, std::source_lo
   if (left_ > 0) throwMisuse(fmt::format("Response::end: {} bytes of the content are missing", left_), where);
   state_ = ResponseState::SENT;
   if (!isChunked_ || hasNoContent_) return READY_NOW;
-  PoolString& out = wire_->output();
+  ByteBuffer& out = wire_->output();
   out.append("0\r\n");
-  for (const HeaderField field : trailers) out.append(field.name).append(": ").append(field.value).append("\r\n");
+  for (const HeaderField field : trailers) appendField(out, field);
   out.append("\r\n");
   return READY_NOW;
 }
@@ -604,8 +618,8 @@ Promise<void> Exchange::sendInformational(int status, const HeaderFields& header
   requireStatus(status, 102, 199, "Response::sendInformational", where);
   if (request_.minorVersion() == 0) return READY_NOW;
   appendStatusLine(status);
-  PoolString& out = wire_->output();
-  for (const HeaderField field : headers) out.append(field.name).append(": ").append(field.value).append("\r\n");
+  ByteBuffer& out = wire_->output();
+  for (const HeaderField field : headers) appendField(out, field);
   out.append("\r\n");
   return wire_->flush(where);
 }
@@ -630,7 +644,7 @@ std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_locatio
   if (wire_->isWriting())
     throwMisuse(fmt::format("{}: an informational response is still on its way", FUNCTION), where);
   appendStatusLine(status);
-  PoolString& out = wire_->output();
+  ByteBuffer& out = wire_->output();
   if (!fields.has(HeaderId::DATE)) out.append(core_.date());
   out.append(response_.headers_.text());
   if (status == 101) out.append("Connection: Upgrade\r\n");
@@ -640,18 +654,21 @@ std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_locatio
   clientWatch_.stop();
   connection_->reading.unlink();
   Chunk rest = wire_->takeRest();
-  const PoolString head = std::move(out);
-  out.clear();
-  return newUpgradedStream(wire_->takeStream(), std::move(rest), head, where);
+  const ByteBuffer head = std::move(out);
+  return newUpgradedStream(wire_->takeStream(), std::move(rest), head.text(), where);
 }
 
 const AsyncIoStream& Exchange::connection(std::source_location where) const { return wire_->stream(where); }
 
 Promise<void> Exchange::beforeFirstRead() {
   if (!expectsContinue_ || state_ != ResponseState::NONE) return READY_NOW;
+  appendContinue();
+  return wire_->flush(std::source_location::current());
+}
+
+void Exchange::appendContinue() {
   expectsContinue_ = false;
   wire_->output().append("HTTP/1.1 100 Continue\r\n\r\n");
-  return wire_->flush(std::source_location::current());
 }
 
 void Exchange::bodyEnded() noexcept {
@@ -694,14 +711,14 @@ Promise<void> Exchange::writePieces(std::span<const std::span<const std::byte>> 
   const std::size_t size = troth::detail::totalSize(pieces);
   countContent(size, where);
   if (hasNoContent_ || size == 0) return READY_NOW;
-  PoolString& out = wire_->output();
+  ByteBuffer& out = wire_->output();
   if (isChunked_) {
     appendNumber(out, size, 16);
     out.append("\r\n");
   }
   if (size > COPIED) return writeLarge(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), where);
   for (const std::span<const std::byte> piece : pieces)
-    out.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+    out.append(textOf(piece));
   if (isChunked_) out.append("\r\n");
   Promise<void> flushed = wire_->flush(where);
   if (isReady(flushed)) return flushed;

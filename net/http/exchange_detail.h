@@ -173,6 +173,7 @@ private:
 
   void requireUnsent(const char* function, const std::source_location& where) const;
   void appendStatusLine(int status);
+  void appendContinue();
   void appendHead(int status, std::optional<std::uint64_t> length, const char* function,
                   const std::source_location& where);
   void sendError(int status, std::string_view reason);

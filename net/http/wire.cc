@@ -59,7 +59,7 @@ Promise<void> Wire::flush(std::source_location where) {
   if (isWriting_) return flushLater(troth::detail::Ref<Wire>(*this), where);
   if (output_.empty()) return READY_NOW;
   inFlight_.swap(output_);
-  Promise<void> written = stream(where).write(asBytes(inFlight_), where);
+  Promise<void> written = stream(where).write(asBytes(inFlight_.text()), where);
   if (isReady(written)) [[likely]] {
     inFlight_.clear();
     return written;
@@ -89,7 +89,7 @@ Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std:
   while (self->isWriting_) co_await self->writers_.sleep(where);
   const Writing writing(*self);
   self->inFlight_.swap(self->output_);
-  std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_), first, second};
+  std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_.text()), first, second};
   for (;;) {
     // The next WRITE_SIZE bytes of them.
     std::array<std::span<const std::byte>, 3> next;

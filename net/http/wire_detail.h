@@ -4,6 +4,7 @@
 
 #include <troth/io/operation_detail.h>
 #include <troth/io/stream.h>
+#include <troth/net/http/byte_buffer_detail.h>
 #include <troth/net/http/pool_allocator_detail.h>
 #include <troth/runtime/node_detail.h>
 #include <troth/runtime/ref_detail.h>
@@ -82,7 +83,7 @@ public:
 
   // --- Output: what is appended waits in a buffer for the next flush() or write().
 
-  PoolString& output() noexcept { return output_; }
+  ByteBuffer& output() noexcept { return output_; }
   bool isWriting() const noexcept { return isWriting_; }
 
   /// Sends what waits. The promise keeps the wire alive.
@@ -106,7 +107,7 @@ private:
   WireWatcher* writing_ = nullptr;
   Chunk chunk_, held_;
   std::string_view rest_; // of chunk_, or of held_
-  PoolString output_, inFlight_;
+  ByteBuffer output_, inFlight_;
   troth::detail::Sleepers writers_; // that wait for another write to end
   bool isWriting_ = false;
   bool holds_ = false;

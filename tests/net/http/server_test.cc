@@ -329,6 +329,24 @@ TEST_CASE_FIXTURE(HttpTest, "a streamed response goes in chunks, each write at o
   CHECK(withoutDate(client->take()) == ok("hello"));
 }
 
+TEST_CASE_FIXTURE(HttpTest, "a body may go back while it comes, and the connection is kept") {
+  handler = [](Request& request, Response& response) -> Promise<void> {
+    AsyncOutputStream& out = response.start(200, request.body().tryGetLength());
+    co_await request.body().pumpTo(out);
+  };
+  const std::string large(1'000'000, 'x');
+  const std::string reply = talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + large +
+                                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+  CHECK(reply == ok(large) + ok("abc"));
+  auto client = connect();
+  client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n");
+  client->send("abc");
+  settle();
+  CHECK(client->take() == "abc");
+}
+
 TEST_CASE_FIXTURE(HttpTest, "large content arrives whole, whichever way it goes") {
   const std::string large(1'000'000, 'x');
   for (const std::string_view way : {"send", "owned", "sized", "chunked"}) {
