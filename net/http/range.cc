@@ -3,6 +3,7 @@
 #include <troth/net/http/range.h>
 
 #include <troth/net/http/boundary_detail.h>
+#include <troth/net/http/pool_allocator_detail.h>
 #include <troth/net/http/text_detail.h>
 #include <troth/runtime/exception.h>
 #include <troth/runtime/quote_detail.h>
@@ -46,10 +47,11 @@ std::optional<Spec> parseSpec(std::string_view text, std::uint64_t length) noexc
   return Spec{ByteRange{*first, std::min(*last, length - 1)}};
 }
 
-bool overlap(std::vector<ByteRange> ranges) {
-  std::ranges::sort(ranges, {}, &ByteRange::first);
-  return std::ranges::adjacent_find(ranges, [](const ByteRange& a, const ByteRange& b) { return b.first <= a.last; }) !=
-         ranges.end();
+bool overlap(const std::vector<ByteRange>& ranges) {
+  detail::PoolVector<ByteRange> sorted(ranges.begin(), ranges.end());
+  std::ranges::sort(sorted, {}, &ByteRange::first);
+  return std::ranges::adjacent_find(sorted, [](const ByteRange& a, const ByteRange& b) { return b.first <= a.last; }) !=
+         sorted.end();
 }
 
 // Takes "bytes" and what is behind it off the front.

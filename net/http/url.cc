@@ -60,7 +60,7 @@ std::optional<std::string> canonicalIpv6(std::string_view address) {
   const auto fits = [](char c) { return detail::hexValue(c) >= 0 || c == ':' || c == '.'; };
   if (address.size() > 45 || !std::ranges::all_of(address, fits)) return std::nullopt;
   try {
-    const std::string text = SocketAddress::parse("[" + std::string(address) + "]:0").toString();
+    const std::string text = SocketAddress::parse(std::string("[").append(address).append("]:0")).toString();
     return text.substr(0, text.find(']') + 1);
   } catch (const Exception&) {
     return std::nullopt;
@@ -158,7 +158,13 @@ std::string normalizedText(std::string_view text, Letters letters = Letters::KEE
   for (std::size_t i = 0; i < text.size(); ++i) {
     const int byte = detail::percentByte(text, i);
     if (byte < 0) {
-      out += cased(text[i]);
+      // A % that encodes nothing, which only a path from outside can have, must not begin to do so with what is decoded
+      // behind it: "%4%41".
+      if (text[i] == '%') {
+        detail::appendPercent(out, '%');
+      } else {
+        out += cased(text[i]);
+      }
       continue;
     }
     if (const auto c = static_cast<char>(byte); isUriCharacter(c, detail::URI_UNRESERVED)) {
@@ -392,7 +398,7 @@ Url Url::normalized() const {
   const std::string user = optionalText(userInfo()), queryText = optionalText(query()),
                     fragmentText = optionalText(fragment());
   std::string pathText = normalizePath(path());
-  if (pathText.empty() && isHttpLike(lowerScheme)) pathText = "/";
+  if (pathText.empty() && isHttpLike(lowerScheme)) pathText += '/';
   const std::optional<std::uint16_t> number = port();
   const std::string portText = number ? std::to_string(*number) : std::string();
 

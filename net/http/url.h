@@ -129,7 +129,8 @@ std::optional<std::uint16_t> defaultPort(std::string_view scheme) noexcept;
 
 /// The absolute path of a request in its normal form (RFC 3986, section 6.2.2): percent-encodings of unreserved
 /// characters are decoded, others in upper case, and "." and ".." segments taken out; none leads above "/". What looks
-/// at paths, such as a router, looks at this, so that "/a/%2e%2e/secret" is what it means. Malformed encodings stay.
+/// at paths, such as a router, looks at this, so that "/a/%2e%2e/secret" is what it means. A "%" that encodes nothing
+/// becomes "%25".
 std::string normalizePath(std::string_view path);
 
 } // namespace http

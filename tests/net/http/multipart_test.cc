@@ -150,6 +150,11 @@ TEST_CASE_FIXTURE(LoopTest, "what is not read of a part is skipped, and its stre
   std::string buffer(3, '.');
   CHECK(first.body->tryRead(std::as_writable_bytes(std::span(buffer)), 2).wait(scope) >= 2);
   CHECK(buffer.starts_with("01"));
+  { // what had been gathered for a read that was dropped is skipped as well
+    std::string large(100, '.');
+    Promise<std::size_t> dropped = first.body->tryRead(std::as_writable_bytes(std::span(large)), 100);
+    CHECK(dropped.poll(scope));
+  }
   (void)reader.next().wait(scope); // dropped: its body is skipped too
   CHECK(contains(thrownBy([&] { (void)first.body->tryReadChunk(); }).description(), "the part is over"));
   MultipartPart last = reader.next().wait(scope).value();
@@ -222,6 +227,17 @@ TEST_CASE_FIXTURE(LoopTest, "errors of a body stay, and those of its stream come
   ScriptedStream odd;
   odd.giveRead("--x\r\nContent-Disposition: form-data; name=\"a\r\n\r\n").giveEnd();
   CHECK_THROWS_WITH_AS(describe(odd, "x").wait(scope), doctest::Contains("has the Content-Disposition"), HttpError);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "an error at any byte of the stream comes out, and nothing is taken for the end") {
+  std::string form(FORM);
+  form.replace(form.find("\r\n--xy"), 6, "\n--xy");
+  for (std::size_t at = 0; at <= form.size(); ++at) {
+    ScriptedStream body;
+    body.giveRead(form).failReadAt(at).shortReads(5);
+    CAPTURE(at);
+    CHECK((failureOf(describe(body, "x"), scope).kind() == Exception::Kind::DISCONNECTED));
+  }
 }
 
 TEST_CASE("boundaries are checked where they are given") {
