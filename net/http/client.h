@@ -258,6 +258,7 @@ public:
   ///               what the stream of its body fails with.
   /// Cancellation: partial, lost: the server may have carried it out. Its connection is closed.
   /// Overlap:      any number.
+  /// Misuse:       throws at once, with the caller's place, for a request that cannot be sent.
   Promise<ClientResponse> request(ClientRequest request, std::source_location where = std::source_location::current());
 
   /// request() with the most common ones. `url` is needed only during the call.

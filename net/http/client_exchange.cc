@@ -108,7 +108,10 @@ void ClientExchange::giveBack() noexcept {
   stopAlarm(); // it was for the server
   const bool isClean = isReusable_ && sending_ == Sending::COMPLETE && !failure_ && wire_->isOpen();
   // Bytes behind the response would be taken for the next one's answer.
-  if (isClean && wire_->rest().empty()) return lease_.giveBack(wire_->takeStream());
+  if (isClean && wire_->rest().empty()) {
+    wire_->give(Chunk()); // the response may be kept for long, but not a buffer with it
+    return lease_.giveBack(wire_->takeStream());
+  }
   wire_->close();
   lease_.release();
 }
