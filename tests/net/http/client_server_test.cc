@@ -166,6 +166,10 @@ void run(Network& network, Timer& timer, WaitScope& scope, std::string_view addr
   settings.connectionsPerOrigin = 4;
   Client client(network, timer, settings);
   converse(client, url, 4).wait(scope);
+  // The server closes what is idle, and the client hears of it.
+  CHECK(server.drain(std::chrono::seconds(1)).wait(scope) == 0);
+  for (int i = 0; i < 10'000 && client.connections() > 0; ++i) scope.poll();
+  CHECK(client.connections() == 0);
 }
 
 } // namespace
