@@ -181,10 +181,9 @@ void Exchange::ClientWatch::look() {
       });
     }
   }
-  // What is decoded of a body in chunks stands in the chunk that reading on would replace.
+  // A handler that reads its body notices for itself, and nobody else reads it then.
   const bool mayRead = x.isHandling_ && !read_ && !hasEnded_ && !x.isWaiting_ && x.wire_->isOpen() &&
-                       x.wire_->rest().size() < READ_AHEAD &&
-                       (x.body_.hasEnded() || x.parser_.framing() != Framing::CHUNKED);
+                       x.wire_->rest().size() < READ_AHEAD && (x.body_.hasEnded() || !x.body_.wasAskedFor());
   if (!mayRead) return;
   Promise<Chunk> more = x.wire_->stream(std::source_location::current()).tryReadChunk(READ_AHEAD);
   read_ = PromiseAccess::take(more, {});
@@ -229,7 +228,7 @@ void Exchange::leave() noexcept {
   connection_->writing.unlink();
   connection_ = nullptr;
   clientWatch_.end();
-  endRequest();
+  if (inRequest_) endRequest();
   wire_->watch(nullptr, nullptr);
   wire_->close();
 }
@@ -318,6 +317,7 @@ Exchange::Head Exchange::parseHead() {
   using Outcome = MessageParser::Outcome;
   const std::string_view rest = wire_->rest();
   if (rest.empty() && head_.empty()) return Head::NOTHING;
+  inRequest_ = true;
   Outcome outcome;
   if (head_.empty()) {
     outcome = parser_.parseHead(rest);
@@ -453,6 +453,7 @@ void Exchange::endRequest() noexcept {
     log(true);
     core_.requestEnds();
   }
+  inRequest_ = false;
   state_ = ResponseState::NONE;
   body_.finish();
   parser_.reset();

@@ -153,6 +153,7 @@ private:
 
   ResponseState state_ = ResponseState::NONE;
   bool keepAlive_ = true;
+  bool inRequest_ = false;       // from the first byte of its head on
   bool isHandling_ = false;
   bool isWaiting_ = false;       // for content
   bool isSending_ = false;       // a fixed body is on its way
