@@ -77,7 +77,14 @@ void xor64(std::byte* at, std::uint64_t key) noexcept {
 
 constexpr std::uint64_t HIGH_BITS = 0x8080808080808080;
 
-// How many bytes at the front are ASCII for certain: a multiple of 8.
+// How many of the 8 bytes in `word`, as they are in memory, are ASCII up to the first that is not.
+std::size_t asciiIn(std::uint64_t word) noexcept {
+  const std::uint64_t others = word & HIGH_BITS;
+  const int zeros = std::endian::native == std::endian::little ? std::countr_zero(others) : std::countl_zero(others);
+  return static_cast<std::size_t>(zeros) / 8;
+}
+
+// How many bytes at the front are ASCII, less the last few if there are not 8 behind them.
 std::size_t asciiLength(std::span<const std::byte> bytes) noexcept {
   std::size_t i = 0;
   for (; i + 32 <= bytes.size(); i += 32) {
@@ -85,7 +92,58 @@ std::size_t asciiLength(std::span<const std::byte> bytes) noexcept {
     if (((load64(at) | load64(at + 8) | load64(at + 16) | load64(at + 24)) & HIGH_BITS) != 0) break;
   }
   for (; i + 8 <= bytes.size(); i += 8)
-    if ((load64(bytes.data() + i) & HIGH_BITS) != 0) break;
+    if (const std::uint64_t word = load64(bytes.data() + i); (word & HIGH_BITS) != 0) return i + asciiIn(word);
+  return i;
+}
+
+/// What follows the first byte of a character (RFC 3629, section 4): how many bytes, and what the next one may be. That
+/// excludes forms that are too long, surrogates, and what is beyond U+10FFFF; the others are 0x80 to 0xbf.
+struct Continuation {
+  std::uint8_t left = 0; // none, for a byte that is no first one of several
+  std::uint8_t low = 0x80;
+  std::uint8_t high = 0xbf;
+};
+
+constexpr std::array<Continuation, 256> makeContinuations() {
+  std::array<Continuation, 256> table{};
+  for (std::size_t byte = 0xc2; byte <= 0xf4; ++byte)
+    table[byte].left = static_cast<std::uint8_t>(byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3);
+  table[0xe0].low = 0xa0;
+  table[0xed].high = 0x9f;
+  table[0xf0].low = 0x90;
+  table[0xf4].high = 0x8f;
+  return table;
+}
+constexpr std::array<Continuation, 256> CONTINUATIONS = makeContinuations();
+
+bool isTail(std::byte byte) noexcept { return (byte & std::byte{0xc0}) == std::byte{0x80}; }
+
+// The size of the character at `at`, which is not ASCII and of which 4 bytes can be read; 0 if it is
+// none.
+std::size_t characterSize(const std::byte* at) noexcept {
+  const Continuation& next = CONTINUATIONS[std::to_integer<std::size_t>(at[0])];
+  const auto second = std::to_integer<std::uint8_t>(at[1]);
+  if (next.left == 0 || second < next.low || second > next.high) return 0;
+  if (next.left > 1 && !isTail(at[2])) return 0;
+  if (next.left > 2 && !isTail(at[3])) return 0;
+  return next.left + std::size_t(1);
+}
+
+// How many bytes at the front are whole characters. Stops at what is none, and shortly before the end.
+std::size_t charactersLength(std::span<const std::byte> bytes) noexcept {
+  std::size_t i = asciiLength(bytes);
+  while (i + 8 <= bytes.size()) {
+    const std::uint64_t word = load64(bytes.data() + i);
+    if ((word & HIGH_BITS) == 0) {
+      i += asciiLength(bytes.subspan(i));
+    } else if (const std::size_t ascii = asciiIn(word); ascii > 0) {
+      i += ascii;
+    } else if (const std::size_t size = characterSize(bytes.data() + i); size > 0) {
+      i += size;
+    } else {
+      break;
+    }
+  }
   return i;
 }
 
@@ -238,38 +296,30 @@ WebSocketMask randomMask() {
   return mask;
 }
 
-// RFC 3629, section 4: the first byte says how many follow, and for some of them what the second one may be: that
-// excludes forms that are too long, surrogates, and what is beyond U+10FFFF.
-bool Utf8Validator::startCharacter(std::uint8_t byte) noexcept {
-  low_ = 0x80;
-  high_ = 0xbf;
+// One byte, by hand.
+bool Utf8Validator::step(std::uint8_t byte) noexcept {
+  if (left_ > 0) {
+    if (byte < low_ || byte > high_) return false;
+    low_ = 0x80;
+    high_ = 0xbf;
+    --left_;
+    return true;
+  }
   if (byte < 0x80) return true;
-  if (byte < 0xc2 || byte > 0xf4) return false;
-  left_ = byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
-  if (byte == 0xe0) low_ = 0xa0;
-  if (byte == 0xed) high_ = 0x9f;
-  if (byte == 0xf0) low_ = 0x90;
-  if (byte == 0xf4) high_ = 0x8f;
-  return true;
+  const Continuation& next = CONTINUATIONS[byte];
+  left_ = next.left;
+  low_ = next.low;
+  high_ = next.high;
+  return left_ > 0;
 }
 
 bool Utf8Validator::feed(std::span<const std::byte> bytes) noexcept {
-  while (!bytes.empty()) {
-    if (left_ == 0) bytes = bytes.subspan(asciiLength(bytes));
-    // 32 bytes by hand, so that text which is not ASCII does not look for it at each one.
-    for (std::size_t count = 0; count < 32 && !bytes.empty(); ++count) {
-      const auto byte = std::to_integer<std::uint8_t>(bytes.front());
-      if (left_ == 0) {
-        if (!startCharacter(byte)) return false;
-      } else {
-        if (byte < low_ || byte > high_) return false;
-        low_ = 0x80;
-        high_ = 0xbf;
-        --left_;
-      }
-      bytes = bytes.subspan(1);
-    }
-  }
+  std::size_t i = 0;
+  for (; left_ > 0 && i < bytes.size(); ++i)
+    if (!step(std::to_integer<std::uint8_t>(bytes[i]))) return false;
+  i += charactersLength(bytes.subspan(i));
+  for (; i < bytes.size(); ++i)
+    if (!step(std::to_integer<std::uint8_t>(bytes[i]))) return false;
   return true;
 }
 

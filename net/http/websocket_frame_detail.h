@@ -134,7 +134,7 @@ private:
   std::uint8_t low_ = 0;  // what the next one may be
   std::uint8_t high_ = 0;
 
-  bool startCharacter(std::uint8_t byte) noexcept;
+  bool step(std::uint8_t byte) noexcept;
 };
 
 /// Whether a close frame may carry it: RFC 6455, section 7.4, with what IANA's registry has since (1012 to 1014). The
