@@ -2,7 +2,7 @@
 // Pieces: what is left of a write, in the caller's memory.
 #pragma once
 
-#include <troth/runtime/pool_detail.h>
+#include <troth/runtime/pool_allocator_detail.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -12,21 +12,6 @@
 namespace troth {
 inline namespace v0 {
 namespace detail {
-
-/// For containers whose memory comes from the pool.
-template <typename T>
-struct PoolAllocator {
-  using value_type = T;
-
-  PoolAllocator() noexcept = default;
-  template <typename U>
-  PoolAllocator(const PoolAllocator<U>&) noexcept {}
-
-  static T* allocate(std::size_t count) { return static_cast<T*>(detail::allocate(count * sizeof(T))); }
-  static void deallocate(T* memory, std::size_t count) noexcept { detail::deallocate(memory, count * sizeof(T)); }
-
-  friend bool operator==(PoolAllocator, PoolAllocator) noexcept { return true; }
-};
 
 /// An array of pieces of memory.
 using PieceList = std::vector<std::span<const std::byte>, PoolAllocator<std::span<const std::byte>>>;

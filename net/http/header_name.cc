@@ -13,6 +13,7 @@ namespace http {
 namespace {
 
 // In the order of the enumeration.
+// clang-format off
 constexpr std::array<std::string_view, HEADER_IDS> NAMES = {
     "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Accept-Ranges",
     "Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
@@ -25,6 +26,7 @@ constexpr std::array<std::string_view, HEADER_IDS> NAMES = {
     "Proxy-Authorization", "Proxy-Connection", "Range", "Referer", "Retry-After", "Sec-WebSocket-Accept",
     "Sec-WebSocket-Extensions", "Sec-WebSocket-Key", "Sec-WebSocket-Protocol", "Sec-WebSocket-Version", "Server",
     "Set-Cookie", "Strict-Transport-Security", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "User-Agent", "Vary"};
+// clang-format on
 
 constexpr std::size_t longestName() {
   std::size_t longest = 0;

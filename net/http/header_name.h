@@ -12,6 +12,7 @@ namespace http {
 
 /// The fields that a server or client meets every day. Looking for one of them in a head compares numbers, not names.
 /// Every other field is OTHER, and looked for by its name.
+// clang-format off
 enum class HeaderId : std::uint8_t {
   ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_CREDENTIALS,
   ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -25,6 +26,7 @@ enum class HeaderId : std::uint8_t {
   TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VARY,
   OTHER
 };
+// clang-format on
 
 /// How many there are without OTHER: few enough for one bit each in 64.
 inline constexpr std::size_t HEADER_IDS = static_cast<std::size_t>(HeaderId::OTHER);

@@ -7,6 +7,7 @@ inline namespace v0 {
 namespace http {
 
 std::string_view reasonPhrase(int status) noexcept {
+  // clang-format off
   switch (status) {
   case 100: return "Continue";
   case 101: return "Switching Protocols";
@@ -70,6 +71,7 @@ std::string_view reasonPhrase(int status) noexcept {
   case 511: return "Network Authentication Required";
   default: return {};
   }
+  // clang-format on
 }
 
 } // namespace http

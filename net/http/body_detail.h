@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// MessageBody: the content of a message that is being received, as a stream.
+#pragma once
+
+#include <troth/io/operation_detail.h>
+#include <troth/io/stream.h>
+#include <troth/net/http/message_parser_detail.h>
+#include <troth/net/http/wire_detail.h>
+
+#include <cstdint>
+#include <memory>
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+namespace detail {
+
+/// What happens to a body, for its connection. It outlives the body, or is told away by MessageBody::finish().
+class BodyOwner {
+public:
+  /// The first read, if nothing of the body has come yet: the peer may wait for a "100 Continue".
+  ///
+  /// Completes: when that has gone.
+  virtual Promise<void> beforeFirstRead() = 0;
+  /// Its last byte, with its trailers, has been taken off the wire.
+  virtual void bodyEnded() noexcept = 0;
+
+protected:
+  ~BodyOwner() = default;
+};
+
+/// Reads the content of one message off a wire, by its framing. A stream with the contracts of AsyncInputStream: reads
+/// that are cancelled lose nothing. Its errors: HttpError with 400 for malformed chunks and 413 beyond the limit;
+/// DISCONNECTED if the connection ends before the body does, so that a part is not taken for the whole.
+///
+/// Pumps go by a buffer (pumpByBuffer()): so each byte that comes is seen, and a peer that is slow can be told from one
+/// that is stuck.
+///
+/// It is made again for each message by begin(), and left by finish(), after which whoever still has it, or an
+/// operation of it, meets DISCONNECTED.
+class MessageBody final : public AsyncInputStream {
+public:
+  MessageBody() noexcept = default;
+  ~MessageBody() override { finish(); }
+  MessageBody(const MessageBody&) = delete;
+  MessageBody& operator=(const MessageBody&) = delete;
+
+  /// `parser` has a complete head. With Framing::NONE nothing is allocated.
+  void begin(Wire& wire, MessageParser& parser, Framing framing, std::uint64_t length, std::uint64_t limit,
+             BodyOwner& owner);
+  /// Rejects what is pending, and lets go of wire, parser and owner.
+  void finish() noexcept;
+
+  /// Whether all of it has been read.
+  bool hasEnded() const noexcept;
+  /// Whether it was found to be malformed, or ended too early: nothing that follows on the wire can be told apart.
+  bool isBroken() const noexcept;
+  /// Whether anything of it has been asked for.
+  bool wasAskedFor() const noexcept;
+  /// How many bytes of content have been read.
+  std::uint64_t received() const noexcept;
+
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes = 1,
+                               std::source_location where = std::source_location::current()) override;
+  Promise<Chunk> tryReadChunk(std::size_t maxBytes = Chunk::CAPACITY,
+                              std::source_location where = std::source_location::current()) override;
+  std::optional<std::uint64_t> tryGetLength() const override;
+
+private:
+  struct State;
+  std::shared_ptr<State> state_; // null: no content
+};
+
+} // namespace detail
+} // namespace http
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,765 @@
+// SPDX-License-Identifier: MIT
+// Heads, handlers, responses, and what happens when one of them goes wrong.
+#include <troth/net/http/exchange_detail.h>
+
+#include <troth/net/http/http_error.h>
+#include <troth/net/http/server_connection_detail.h>
+#include <troth/net/http/server_core_detail.h>
+#include <troth/net/http/status.h>
+#include <troth/net/http/text_detail.h>
+#include <troth/net/http/upgraded_stream_detail.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <utility>
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+namespace detail {
+
+using troth::detail::ExceptionRef;
+using troth::detail::OwnNode;
+using troth::detail::PromiseAccess;
+using troth::detail::Ref;
+using troth::detail::ResultBase;
+using troth::detail::throwMisuse;
+
+namespace {
+
+// Content of this size is copied behind its head; more is sent from where it is.
+constexpr std::size_t COPIED = 8 * 1024;
+// Replies to requests that came together are sent when they are so many bytes.
+constexpr std::size_t MOST_OUTPUT = 64 * 1024;
+// How far one reads on while a handler works.
+constexpr std::size_t READ_AHEAD = 16 * 1024;
+
+// The failure of a promise that is ready; nothing if it has none. It is consumed.
+std::optional<Exception> takeFailure(Promise<void>& ready) {
+  OwnNode node = PromiseAccess::take(ready, {});
+  ResultBase& result = troth::detail::resolve(*node);
+  if (!result.exception) return std::nullopt;
+  return Exception(std::move(result.exception));
+}
+
+void appendNumber(PoolString& text, std::uint64_t number, int base = 10) {
+  std::array<char, 20> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number, base).ptr;
+  text.append(digits.data(), static_cast<std::size_t>(end - digits.data()));
+}
+
+// What a handler's failure is answered with.
+int statusOf(const Exception& failure) noexcept {
+  if (const std::optional<int> status = HttpError::statusOf(failure)) return *status;
+  switch (failure.kind()) {
+  case Exception::Kind::OVERLOADED:
+    return 503;
+  case Exception::Kind::UNIMPLEMENTED:
+    return 501;
+  default:
+    return 500;
+  }
+}
+
+} // namespace
+
+// ------------------------------------------------------------------------------------------- waiting for the client
+
+void Exchange::ReadWatcher::beginWait() noexcept {
+  Exchange& x = exchange_;
+  x.isWaiting_ = true;
+  x.clientWatch_.stopReading();
+  if (x.connection_ == nullptr) return;
+  x.waitBegan_ = x.core_.timer().now();
+  ConnectionTimeout& timeout = x.connection_->reading;
+  if (timeout.isLinked() && timeout.kind == Timeout::BODY) return;
+  x.waited_ = Duration::zero();
+  x.waitedBytes_ = 0;
+  x.core_.setTimeout(timeout, Timeout::BODY);
+}
+
+void Exchange::ReadWatcher::endWait(std::uint64_t bytes) noexcept {
+  Exchange& x = exchange_;
+  x.isWaiting_ = false;
+  if (x.connection_ == nullptr) return;
+  x.waited_ += x.core_.timer().now() - x.waitBegan_;
+  x.waitedBytes_ += bytes;
+  if (x.isHandling_) x.clientWatch_.lookLater();
+}
+
+void Exchange::WriteWatcher::beginWait() noexcept {
+  if (exchange_.connection_ != nullptr) exchange_.core_.setTimeout(exchange_.connection_->writing, Timeout::WRITE);
+}
+
+void Exchange::WriteWatcher::endWait(std::uint64_t bytes) noexcept {
+  exchange_.written_ += bytes;
+  if (exchange_.connection_ != nullptr) exchange_.connection_->writing.unlink();
+}
+
+bool Exchange::keepsUp(Timeout kind) noexcept {
+  if (kind == Timeout::HALF_CLOSE) return std::exchange(written_, 0) > 0;
+  const TimePoint now = core_.timer().now();
+  const Duration waited = std::exchange(waited_, Duration::zero()) + (isWaiting_ ? now - waitBegan_ : Duration::zero());
+  const std::uint64_t bytes = std::exchange(waitedBytes_, 0);
+  waitBegan_ = now;
+  // The time in which the handler did not ask for more is not the client's fault.
+  if (!isWaiting_ || waited < core_.settings().bodyTimeout / 2) return true;
+  const double seconds = std::chrono::duration<double>(waited).count();
+  return bytes > 0 && static_cast<double>(bytes) >= static_cast<double>(core_.settings().bodyRate) * seconds;
+}
+
+Exchange::ClientWatch::ClientWatch(Exchange& exchange) : Event(EventLoop::current()), exchange_(exchange) {}
+
+Exchange::ClientWatch::~ClientWatch() {
+  read_ = OwnNode();
+  flush_.reset();
+  disarm();
+}
+
+void Exchange::ClientWatch::describe(troth::detail::Trace& trace) const noexcept {
+  trace.add("HTTP connection, waiting for its client to leave", {});
+}
+
+// A write that is under way goes on.
+void Exchange::ClientWatch::stop() noexcept {
+  read_ = OwnNode();
+  if (!hasFailed_) disarm();
+}
+
+void Exchange::ClientWatch::fire() noexcept {
+  bool hasLeft = hasFailed_;
+  try {
+    if (!hasLeft) look();
+  } catch (...) {
+    hasLeft = true; // it has reset the connection, or cannot be written to
+  }
+  if (!hasLeft || !exchange_.clientLeaves(hasFailed_)) return;
+  ServerConnection& connection = *exchange_.connection_;
+  doneFiring();
+  delete &connection;
+}
+
+void Exchange::ClientWatch::look() {
+  Exchange& x = exchange_;
+  if (read_ && read_.listen(this)) {
+    ResultBase& result = troth::detail::resolve(*read_);
+    if (result.exception) throw Exception(std::move(result.exception));
+    Chunk chunk = std::move(*static_cast<troth::detail::Result<Chunk>&>(result).value);
+    read_ = OwnNode();
+    if (!chunk.empty()) {
+      x.wire_->give(std::move(chunk));
+    } else {
+      hasEnded_ = true;
+      x.written_ = 0;
+      x.core_.setTimeout(x.connection_->reading, Timeout::HALF_CLOSE);
+    }
+  }
+  if (!x.wire_->output().empty() && (!flush_ || isReady(*flush_))) {
+    flush_.reset();
+    Promise<void> flushed = x.wire_->flush(std::source_location::current());
+    if (isReady(flushed)) {
+      if (std::optional<Exception> failure = takeFailure(flushed)) throw *failure;
+    } else {
+      flush_ = std::move(flushed).eagerlyEvaluate([this](Exception) {
+        hasFailed_ = true;
+        armLast();
+      });
+    }
+  }
+  // What is decoded of a body in chunks stands in the chunk that reading on would replace.
+  const bool mayRead = x.isHandling_ && !read_ && !hasEnded_ && !x.isWaiting_ && x.wire_->isOpen() &&
+                       x.wire_->rest().size() < READ_AHEAD &&
+                       (x.body_.hasEnded() || x.parser_.framing() != Framing::CHUNKED);
+  if (!mayRead) return;
+  Promise<Chunk> more = x.wire_->stream(std::source_location::current()).tryReadChunk(READ_AHEAD);
+  read_ = PromiseAccess::take(more, {});
+  if (read_.listen(this)) armDepthFirst();
+}
+
+// Whether the connection is to be closed therefore. A handler that has sent its response may finish what it does.
+bool Exchange::clientLeaves(bool writeFailed) noexcept {
+  return connection_ != nullptr && (writeFailed || (isHandling_ && state_ != ResponseState::SENT));
+}
+
+// ------------------------------------------------------------------------------------------- from head to head
+
+Exchange::Exchange(ServerConnection& connection, std::unique_ptr<AsyncIoStream> stream, Chunk first)
+    : connection_(&connection),
+      core_(connection.core()),
+      wire_(*new Wire(std::move(stream))),
+      parser_(MessageParser::Kind::REQUEST,
+              {connection.core().settings().headBytes, connection.core().settings().targetBytes,
+               connection.core().settings().headerFields}) {
+  wire_->watch(&readWatcher_, &writeWatcher_);
+  wire_->give(std::move(first));
+  request_.body_ = &body_;
+  request_.sink_ = this;
+  request_.trailers_ = &trailers_;
+  response_.sink_ = this;
+}
+
+Exchange::~Exchange() = default;
+
+void Exchange::leave() noexcept {
+  if (isHandling_) log(true);
+  if (isHandling_) core_.requestEnds();
+  isHandling_ = false;
+  connection_->reading.unlink();
+  connection_->writing.unlink();
+  connection_ = nullptr;
+  body_.finish();
+  wire_->watch(nullptr, nullptr);
+  wire_->close();
+}
+
+void Exchange::reset() noexcept {
+  isReset_ = true;
+  if (wire_->isOpen()) wire_->stream({}).abortWrite();
+}
+
+Promise<AfterExchange> Exchange::run() {
+  for (;;) {
+    const Head head = parseHead();
+    if (head == Head::NOTHING || head == Head::PARTIAL) {
+      if (Promise<void> flushed = wire_->flush(std::source_location::current()); !isReady(flushed))
+        co_await std::move(flushed);
+      else if (std::optional<Exception> failure = takeFailure(flushed))
+        throw *failure;
+      if (head == Head::NOTHING) co_return AfterExchange::IDLE;
+      if (!connection_->reading.isLinked()) core_.setTimeout(connection_->reading, Timeout::HEAD);
+      Chunk more = co_await wire_->stream(std::source_location::current()).tryReadChunk();
+      if (more.empty()) co_return AfterExchange::CLOSE;
+      wire_->give(std::move(more));
+      continue;
+    }
+    connection_->reading.unlink();
+    if (head == Head::FAULT) {
+      co_await refuse(parser_.fault().status, parser_.fault().reason);
+      co_return AfterExchange::CLOSE;
+    }
+    if (const int status = beginRequest(); status != 0) {
+      co_await refuse(status, {});
+      co_return AfterExchange::CLOSE;
+    }
+
+    std::optional<Exception> failure;
+    {
+      Promise<void> handled = callHandler();
+      if (isReady(handled)) {
+        failure = takeFailure(handled);
+      } else {
+        clientWatch_.lookLater();
+        try {
+          co_await std::move(handled);
+        } catch (...) {
+          failure = Exception::fromCurrent();
+        }
+        clientWatch_.stop();
+      }
+    }
+    finishHandler(failure);
+    if (state_ == ResponseState::UPGRADED) {
+      endRequest();
+      co_return AfterExchange::GONE;
+    }
+    if (isReset_) {
+      reset();
+      endRequest();
+      co_return AfterExchange::CLOSE;
+    }
+    if (!body_.hasEnded() && keepAlive_) keepAlive_ = co_await skipBody();
+    const bool isClean = body_.hasEnded() && wire_->rest().empty();
+    endRequest();
+    if (!keepAlive_) {
+      co_await wire_->flush(std::source_location::current());
+      if (!isClean) co_await linger();
+      co_return AfterExchange::CLOSE;
+    }
+    if (wire_->output().size() >= MOST_OUTPUT) co_await wire_->flush(std::source_location::current());
+  }
+}
+
+Promise<AfterExchange> Exchange::answerLate() {
+  if (state_ != ResponseState::NONE) {
+    reset();
+  } else {
+    isHandling_ = std::exchange(isHandling_, false) && (core_.requestEnds(), false);
+    co_await refuse(408, {});
+  }
+  co_return AfterExchange::CLOSE;
+}
+
+// A head that is there as a whole is read where it is; otherwise its pieces are put together.
+Exchange::Head Exchange::parseHead() {
+  using Outcome = MessageParser::Outcome;
+  const std::string_view rest = wire_->rest();
+  if (rest.empty() && head_.empty()) return Head::NOTHING;
+  Outcome outcome;
+  if (head_.empty()) {
+    outcome = parser_.parseHead(rest);
+    if (outcome == Outcome::COMPLETE) {
+      wire_->hold();
+      wire_->consume(parser_.headLength());
+    } else if (outcome == Outcome::NEEDS_MORE) {
+      // One empty line after a request is a habit of old clients (RFC 9112, section 2.2), and no beginning.
+      wire_->consume(rest.size());
+      if (rest == "\r\n") {
+        parser_.reset();
+        return Head::NOTHING;
+      }
+      head_ = rest;
+    }
+  } else {
+    head_.append(rest);
+    outcome = parser_.parseHead(head_);
+    wire_->consume(outcome == Outcome::COMPLETE ? rest.size() - (head_.size() - parser_.headLength()) : rest.size());
+  }
+  switch (outcome) {
+  case Outcome::COMPLETE:
+    return Head::COMPLETE;
+  case Outcome::FAULT:
+    return Head::FAULT;
+  default:
+    return Head::PARTIAL;
+  }
+}
+
+// Returns the status to refuse the request with; 0 if it is handled.
+int Exchange::beginRequest() {
+  const ServerSettings& settings = core_.settings();
+  request_.method_ = parser_.method();
+  request_.methodText_ = parser_.methodText();
+  request_.target_ = parser_.target();
+  request_.headers_ = parser_.fields();
+  request_.minorVersion_ = static_cast<std::uint8_t>(parser_.minorVersion());
+  request_.parameters_.clear();
+  response_.headers_.clear();
+  response_.status_ = 0;
+  state_ = ResponseState::NONE;
+  sent_ = left_ = 0;
+  began_ = core_.timer().now();
+  keepAlive_ = parser_.keepsAlive() && ++connection_->served() < settings.requestsPerConnection;
+  hasNoContent_ = false;
+  trailers_ = HeaderFields();
+  const Framing framing = request_.method_ == Method::CONNECT ? Framing::NONE : parser_.framing();
+  expectsContinue_ = false;
+  if (request_.headers_.has(HeaderId::EXPECT)) [[unlikely]] {
+    if (!equalsIgnoringCase(*request_.headers_.get(HeaderId::EXPECT), "100-continue")) return 417;
+    expectsContinue_ = framing != Framing::NONE && request_.minorVersion_ == 1;
+  }
+  if (request_.method_ == Method::OTHER && settings.unknownMethods == ServerSettings::UnknownMethods::REFUSE)
+    return 501;
+  if (parser_.contentLength() > settings.bodyBytes) return 413;
+  body_.begin(*wire_, parser_, framing, parser_.contentLength(), settings.bodyBytes, *this);
+  isHandling_ = true;
+  core_.requestBegins();
+  return 0;
+}
+
+Promise<void> Exchange::callHandler() noexcept {
+  try {
+    return core_.service().handle(request_, response_);
+  } catch (...) {
+    return Exception::fromCurrent();
+  }
+}
+
+// The handler has ended: its response is completed, or made.
+void Exchange::finishHandler(const std::optional<Exception>& failure) {
+  if (body_.isBroken()) keepAlive_ = false;
+  if (failure) return answerFailure(*failure);
+  switch (state_) {
+  case ResponseState::NONE:
+    core_.report(
+        Exception(Exception::Kind::FAILED, fmt::format("HTTP: the handler of {} {} has ended without a response",
+                                                       request_.methodText(), request_.target())));
+    return sendError(500, {});
+  case ResponseState::STREAMING:
+    if (isWritingBody_ || left_ > 0) {
+      isReset_ = true;
+      core_.report(Exception(Exception::Kind::FAILED,
+                             isWritingBody_
+                                 ? fmt::format("HTTP: the handler of {} {} has ended while a write was pending",
+                                               request_.methodText(), request_.target())
+                                 : fmt::format("HTTP: the handler of {} {} has ended before the last {} bytes of its "
+                                               "response",
+                                               request_.methodText(), request_.target(), left_)));
+      return;
+    }
+    if (isChunked_ && !hasNoContent_) wire_->output().append("0\r\n\r\n");
+    state_ = ResponseState::SENT;
+    return;
+  default:
+    return;
+  }
+}
+
+void Exchange::answerFailure(const Exception& failure) {
+  const int status = statusOf(failure);
+  const bool isClients = (status < 500 && HttpError::statusOf(failure)) ||
+                         (failure.kind() == Exception::Kind::DISCONNECTED && (body_.isBroken() || !wire_->isOpen()));
+  if (!isClients) core_.report(failure);
+  if (state_ == ResponseState::NONE) {
+    if (!body_.hasEnded()) keepAlive_ = false; // who knows how far it was read
+    response_.headers_.clear();
+    sendError(status, {});
+  } else if (state_ == ResponseState::STREAMING || isSending_) {
+    isReset_ = true;
+  }
+}
+
+// Content that nobody wanted is read and dropped, up to a limit, so that the next request can be found.
+Promise<bool> Exchange::skipBody() {
+  if (expectsContinue_ || body_.isBroken()) co_return false;
+  co_await wire_->flush(std::source_location::current());
+  const std::uint64_t most = body_.received() + core_.settings().skippedBytes;
+  try {
+    while (!body_.hasEnded()) {
+      if (body_.received() > most) co_return false;
+      const Chunk chunk = co_await body_.tryReadChunk();
+      if (chunk.empty()) break;
+    }
+  } catch (const HttpError&) {
+    co_return false; // malformed, or too long
+  }
+  co_return body_.hasEnded();
+}
+
+void Exchange::endRequest() noexcept {
+  if (std::exchange(isHandling_, false)) {
+    log(true);
+    core_.requestEnds();
+  }
+  body_.finish();
+  parser_.reset();
+  head_.clear();
+  wire_->letGo();
+}
+
+void Exchange::log(bool isRequest) noexcept {
+  const auto& hook = core_.settings().accessLog;
+  if (hook == nullptr) return;
+  const bool complete = state_ == ResponseState::SENT && !isReset_ && !isSending_;
+  hook({isRequest ? &request_ : nullptr, wire_->isOpen() ? &wire_->stream({}) : nullptr, response_.status_,
+        body_.received(), sent_, core_.timer().now() - began_, complete || state_ == ResponseState::UPGRADED});
+}
+
+// Answers what is no request, or none that is handled, and closes the connection.
+Promise<void> Exchange::refuse(int status, std::string_view reason) {
+  keepAlive_ = false;
+  began_ = core_.timer().now();
+  response_.headers_.clear();
+  state_ = ResponseState::NONE;
+  sendError(status, reason);
+  log(false);
+  co_await wire_->flush(std::source_location::current());
+  co_await linger();
+}
+
+// Closing with bytes of the client unread would reset the connection, and the response might never reach it. So the
+// client is given the time to read it (RFC 9112, section 9.6).
+Promise<void> Exchange::linger() {
+  AsyncIoStream& stream = wire_->stream(std::source_location::current());
+  stream.shutdownWrite();
+  core_.setTimeout(connection_->reading, Timeout::LINGER);
+  for (;;) {
+    const Chunk dropped = co_await stream.tryReadChunk();
+    if (dropped.empty()) co_return;
+  }
+}
+
+// ------------------------------------------------------------------------------------------- responses
+
+void Exchange::requireUnsent(const char* function, const std::source_location& where) const {
+  if (connection_ == nullptr || !wire_->isOpen())
+    throw Exception(Exception::Kind::DISCONNECTED, fmt::format("{}: the client has gone", function), {}, where);
+  if (state_ != ResponseState::NONE)
+    throwMisuse(
+        fmt::format("{}: the response to {} {} was begun before", function, request_.methodText(), request_.target()),
+        where);
+}
+
+void Exchange::appendStatusLine(int status) {
+  PoolString& out = wire_->output();
+  out.append("HTTP/1.1 ");
+  appendNumber(out, static_cast<std::uint64_t>(status));
+  out.append(" ").append(reasonPhrase(status)).append("\r\n");
+}
+
+// `length` is that of the content as GET would have it; without one it is not known.
+void Exchange::appendHead(int status, std::optional<std::uint64_t> length, const char* function,
+                          const std::source_location& where) {
+  const HeaderFields fields = response_.headers_;
+  for (const HeaderId id : {HeaderId::CONTENT_LENGTH, HeaderId::TRANSFER_ENCODING, HeaderId::TRAILER})
+    if (fields.has(id)) [[unlikely]]
+      throwMisuse(fmt::format("{}: {} is the server's to set", function, headerName(id)), where);
+  const bool saysClose = fields.has(HeaderId::CONNECTION) && fields.hasToken(HeaderId::CONNECTION, "close");
+  const bool skipsTooMuch = !body_.hasEnded() && (expectsContinue_ || body_.isBroken() ||
+                                                  body_.tryGetLength().value_or(0) > core_.settings().skippedBytes);
+  if (saysClose || skipsTooMuch || core_.isDraining()) keepAlive_ = false;
+  hasNoContent_ = request_.method() == Method::HEAD || status == 204 || status == 304;
+  isChunked_ = !length && request_.minorVersion() == 1 && status != 204 && status != 304;
+  if (!length && !isChunked_ && !hasNoContent_) keepAlive_ = false; // the content ends with the connection
+
+  PoolString& out = wire_->output();
+  if (status == 200 && !fields.has(HeaderId::DATE)) [[likely]] {
+    out.append(core_.okAndDate());
+  } else {
+    appendStatusLine(status);
+    if (!fields.has(HeaderId::DATE)) out.append(core_.date());
+  }
+  out.append(response_.headers_.text());
+  if (isChunked_) {
+    out.append("Transfer-Encoding: chunked\r\n");
+  } else if (length && status != 204 && status != 304) {
+    out.append("Content-Length: ");
+    appendNumber(out, *length);
+    out.append("\r\n");
+  }
+  if (!keepAlive_) {
+    if (!saysClose) out.append("Connection: close\r\n");
+  } else if (request_.minorVersion() == 0) {
+    out.append("Connection: keep-alive\r\n");
+  }
+  out.append("\r\n");
+  response_.status_ = status;
+}
+
+namespace {
+
+void requireStatus(int status, int least, int most, const char* function, const std::source_location& where) {
+  if (status < least || status > most) [[unlikely]]
+    throwMisuse(fmt::format("{}: {} is not a status from {} to {}", function, status, least, most), where);
+}
+
+} // namespace
+
+Promise<void> Exchange::sendResponse(int status, std::span<const std::byte> body, std::source_location where) {
+  requireUnsent("Response::send", where);
+  requireStatus(status, 200, 599, "Response::send", where);
+  appendHead(status, body.size(), "Response::send", where);
+  state_ = ResponseState::SENT;
+  if (hasNoContent_ || body.empty()) return READY_NOW;
+  if (body.size() > COPIED) return sendLarge(body, where);
+  wire_->output().append(reinterpret_cast<const char*>(body.data()), body.size());
+  sent_ = body.size();
+  return READY_NOW;
+}
+
+Promise<void> Exchange::sendLarge(std::span<const std::byte> body, std::source_location where) {
+  isSending_ = true;
+  return wire_->write(body, {}, where).then([self = Ref<Exchange>(*this), size = body.size()] {
+    self->isSending_ = false;
+    self->sent_ = size;
+    self->written_ += size;
+  });
+}
+
+// For errors: a text that says no more than the status, and, of a request's syntax, the rule that it breaks.
+void Exchange::sendError(int status, std::string_view reason) {
+  std::string text = fmt::format("{} {}", status, reasonPhrase(status));
+  if (!reason.empty()) text.append(": ").append(reason);
+  text += '\n';
+  response_.headers_.set(HeaderId::CONTENT_TYPE, "text/plain");
+  appendHead(status, text.size(), "Response::send", {});
+  state_ = ResponseState::SENT;
+  if (hasNoContent_) return;
+  wire_->output().append(text);
+  sent_ = text.size();
+}
+
+AsyncOutputStream& Exchange::beginResponse(int status, std::optional<std::uint64_t> length,
+                                           std::source_location where) {
+  requireUnsent("Response::start", where);
+  requireStatus(status, 200, 599, "Response::start", where);
+  appendHead(status, length, "Response::start", where);
+  state_ = ResponseState::STREAMING;
+  hasLength_ = length.has_value() && !hasNoContent_;
+  left_ = hasLength_ ? *length : 0;
+  return responseBody_;
+}
+
+Promise<void> Exchange::endResponse(const HeaderFields& trailers, std::source_location where) {
+  if (state_ != ResponseState::STREAMING) throwMisuse("Response::end: nothing was started", where);
+  if (isWritingBody_) throwMisuse("Response::end: a write is pending", where);
+  if (left_ > 0) throwMisuse(fmt::format("Response::end: {} bytes of the content are missing", left_), where);
+  state_ = ResponseState::SENT;
+  if (!isChunked_ || hasNoContent_) return READY_NOW;
+  PoolString& out = wire_->output();
+  out.append("0\r\n");
+  for (const HeaderField field : trailers) out.append(field.name).append(": ").append(field.value).append("\r\n");
+  out.append("\r\n");
+  return READY_NOW;
+}
+
+Promise<void> Exchange::sendInformational(int status, const HeaderFields& headers, std::source_location where) {
+  requireUnsent("Response::sendInformational", where);
+  requireStatus(status, 102, 199, "Response::sendInformational", where);
+  if (request_.minorVersion() == 0) return READY_NOW;
+  appendStatusLine(status);
+  PoolString& out = wire_->output();
+  for (const HeaderField field : headers) out.append(field.name).append(": ").append(field.value).append("\r\n");
+  out.append("\r\n");
+  return wire_->flush(where);
+}
+
+std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_location where) {
+  constexpr const char* FUNCTION = "Response::upgrade";
+  requireUnsent(FUNCTION, where);
+  const HeaderFields fields = response_.headers_;
+  if (request_.method() == Method::CONNECT) {
+    requireStatus(status, 200, 299, FUNCTION, where);
+  } else {
+    requireStatus(status, 101, 101, FUNCTION, where);
+    if (request_.minorVersion() == 0 || !request_.headers().has(HeaderId::UPGRADE) ||
+        !request_.headers().hasToken(HeaderId::CONNECTION, "upgrade"))
+      throwMisuse(fmt::format("{}: the client did not ask for it (RFC 9110, section 7.8)", FUNCTION), where);
+    if (!fields.has(HeaderId::UPGRADE))
+      throwMisuse(fmt::format("{}: the Upgrade field, which names the protocol, is missing", FUNCTION), where);
+  }
+  if (!body_.hasEnded()) throwMisuse(fmt::format("{}: the request's content was not read to its end", FUNCTION), where);
+  for (const HeaderId id : {HeaderId::CONTENT_LENGTH, HeaderId::TRANSFER_ENCODING, HeaderId::CONNECTION})
+    if (fields.has(id)) throwMisuse(fmt::format("{}: {} is the server's to set", FUNCTION, headerName(id)), where);
+  if (wire_->isWriting())
+    throwMisuse(fmt::format("{}: an informational response is still on its way", FUNCTION), where);
+  appendStatusLine(status);
+  PoolString& out = wire_->output();
+  if (!fields.has(HeaderId::DATE)) out.append(core_.date());
+  out.append(response_.headers_.text());
+  if (status == 101) out.append("Connection: Upgrade\r\n");
+  out.append("\r\n");
+  response_.status_ = status;
+  state_ = ResponseState::UPGRADED;
+  clientWatch_.stop();
+  connection_->reading.unlink();
+  Chunk rest = wire_->takeRest();
+  const PoolString head = std::move(out);
+  out.clear();
+  return newUpgradedStream(wire_->takeStream(), std::move(rest), head, where);
+}
+
+const AsyncIoStream& Exchange::connection(std::source_location where) const { return wire_->stream(where); }
+
+Promise<void> Exchange::beforeFirstRead() {
+  if (!expectsContinue_ || state_ != ResponseState::NONE) return READY_NOW;
+  expectsContinue_ = false;
+  wire_->output().append("HTTP/1.1 100 Continue\r\n\r\n");
+  return wire_->flush(std::source_location::current());
+}
+
+void Exchange::bodyEnded() noexcept {
+  trailers_ = parser_.trailers();
+  expectsContinue_ = false;
+  if (connection_ != nullptr && connection_->reading.kind == Timeout::BODY) connection_->reading.unlink();
+}
+
+// ------------------------------------------------------------------------------------------- the body of a response
+
+// Held by the one write of the response's stream.
+class Exchange::WritingContent {
+public:
+  explicit WritingContent(Exchange& exchange) noexcept : exchange_(exchange) { exchange.isWritingBody_ = true; }
+  WritingContent(WritingContent&& other) noexcept = default;
+  WritingContent& operator=(WritingContent&&) = delete;
+  ~WritingContent() {
+    if (exchange_) exchange_->isWritingBody_ = false;
+  }
+
+private:
+  Ref<Exchange> exchange_;
+};
+
+// Checks that `size` more bytes may be written, and counts them.
+void Exchange::countContent(std::uint64_t size, const std::source_location& where) {
+  if (connection_ == nullptr || !wire_->isOpen() || isReset_)
+    throw Exception(Exception::Kind::DISCONNECTED, "write: the client has gone", {}, where);
+  if (state_ != ResponseState::STREAMING) throwMisuse("write: the response is over", where);
+  if (isWritingBody_) throwMisuse("write: another write to this stream is pending", where);
+  if (hasNoContent_) return;
+  if (hasLength_ && size > left_)
+    throwMisuse(fmt::format("write: {} bytes where {} are left of the content's length", size, left_), where);
+  if (hasLength_) left_ -= size;
+  sent_ += size;
+  written_ += size;
+}
+
+Promise<void> Exchange::writePieces(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
+  const std::size_t size = troth::detail::totalSize(pieces);
+  countContent(size, where);
+  if (hasNoContent_ || size == 0) return READY_NOW;
+  PoolString& out = wire_->output();
+  if (isChunked_) {
+    appendNumber(out, size, 16);
+    out.append("\r\n");
+  }
+  if (size > COPIED) return writeLarge(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), where);
+  for (const std::span<const std::byte> piece : pieces)
+    out.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+  if (isChunked_) out.append("\r\n");
+  Promise<void> flushed = wire_->flush(where);
+  if (isReady(flushed)) return flushed;
+  return std::move(flushed).then([writing = WritingContent(*this)] {});
+}
+
+Promise<void> Exchange::writeLarge(Ref<Exchange> self, troth::detail::PieceList pieces, std::source_location where) {
+  const WritingContent writing(*self);
+  const std::span<const std::byte> end = asBytes(self->isChunked_ ? "\r\n" : "");
+  for (std::size_t i = 0; i < pieces.size(); ++i)
+    co_await self->wire_->write(pieces[i], i + 1 == pieces.size() ? end : std::span<const std::byte>(), where);
+}
+
+// By the connection's own way, such as sendfile: for content without chunks. In parts, so that a client that is slow
+// can be told from one that does not read.
+Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStream& input, std::uint64_t amount,
+                                             std::source_location where) {
+  constexpr std::uint64_t PART = 256 * 1024;
+  const WritingContent writing(*self);
+  co_await self->wire_->flush(where);
+  std::uint64_t count = 0;
+  while (count < amount) {
+    WireWait wait(self->wire_->writing());
+    const std::uint64_t part = std::min(amount - count, PART);
+    const std::uint64_t moved = co_await input.pumpTo(self->wire_->stream(where), part, where);
+    wait.end(moved);
+    count += moved;
+    self->left_ -= moved;
+    self->sent_ += moved;
+    if (moved < part) break;
+  }
+  co_return count;
+}
+
+Promise<void> Exchange::ResponseBody::write(std::span<const std::byte> bytes, std::source_location where) {
+  return exchange_.writePieces({&bytes, 1}, where);
+}
+
+Promise<void> Exchange::ResponseBody::write(std::span<const std::span<const std::byte>> pieces,
+                                            std::source_location where) {
+  return exchange_.writePieces(pieces, where);
+}
+
+std::optional<Promise<std::uint64_t>> Exchange::ResponseBody::tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
+                                                                          std::source_location where) {
+  if (!exchange_.hasLength_) return std::nullopt;
+  exchange_.countContent(0, where);
+  // What is too much is found out by trying to write one byte more, as elsewhere.
+  const std::uint64_t most = std::min(amount, exchange_.left_);
+  if (most == 0 || amount > most) return std::nullopt;
+  return pumpContent(Ref<Exchange>(exchange_), input, most, where);
+}
+
+Promise<void> Exchange::ResponseBody::whenWriteDisconnected(std::source_location where) {
+  if (!exchange_.wire_->isOpen()) return READY_NOW;
+  return exchange_.wire_->stream(where).whenWriteDisconnected(where);
+}
+
+void Exchange::ResponseBody::abortWrite(std::source_location) { exchange_.reset(); }
+
+} // namespace detail
+} // namespace http
+} // namespace v0
+} // namespace troth

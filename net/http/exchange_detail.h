@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+// Exchange: the requests that a connection is busy with, one after the other, and their responses.
+#pragma once
+
+#include <troth/io/pieces_detail.h>
+#include <troth/net/http/body_detail.h>
+#include <troth/net/http/message_parser_detail.h>
+#include <troth/net/http/service.h>
+#include <troth/net/http/wire_detail.h>
+#include <troth/runtime/event_detail.h>
+#include <troth/runtime/ref_detail.h>
+#include <troth/timers/clock.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+namespace detail {
+
+class ServerConnection;
+class ServerCore;
+enum class Timeout : std::uint8_t;
+
+/// What becomes of a connection when its exchange is over.
+enum class AfterExchange : std::uint8_t { IDLE, CLOSE, GONE };
+
+/// It is made when bytes come to an idle connection, and goes when there are none left; so what a request needs costs
+/// memory only while there is one. Operations of its streams share its ownership, so a handler's streams may be left in
+/// any order; when the connection goes they find the wire closed.
+///
+/// One request at a time:
+///
+///     HEAD ──► HANDLING ──► (skip what is left of the body) ──► HEAD …
+///       └─ malformed ─► error response ─► CLOSE
+///
+/// and of its response: NONE ──► SENT, or NONE ──► STREAMING ──► SENT, or NONE ──► UPGRADED.
+class Exchange final : public troth::detail::Counted,
+                       public troth::detail::Pooled,
+                       public ResponseSink,
+                       private BodyOwner {
+public:
+  Exchange(ServerConnection& connection, std::unique_ptr<AsyncIoStream> stream, Chunk first);
+  ~Exchange();
+
+  /// Deals with what comes until nothing is left, or the connection is to be closed. Owned by the connection.
+  Promise<AfterExchange> run();
+  /// In place of run(), whose promise has been destroyed: what the client had to send did not come in time.
+  Promise<AfterExchange> answerLate();
+
+  /// Whether a client that has had a deadline of this kind is doing what it should after all.
+  bool keepsUp(Timeout kind) noexcept;
+
+  /// The connection takes its stream back.
+  std::unique_ptr<AsyncIoStream> takeStream() noexcept { return wire_->takeStream(); }
+  /// The connection goes, or has taken its stream: nothing of it is touched any more.
+  void leave() noexcept;
+  /// The client is not to take what it has got for the whole.
+  void reset() noexcept;
+
+private:
+  enum class ResponseState : std::uint8_t { NONE, SENT, STREAMING, UPGRADED };
+
+  class ReadWatcher final : public WireWatcher {
+  public:
+    explicit ReadWatcher(Exchange& exchange) noexcept : exchange_(exchange) {}
+    void beginWait() noexcept override;
+    void endWait(std::uint64_t bytes) noexcept override;
+
+  private:
+    Exchange& exchange_;
+  };
+  class WriteWatcher final : public WireWatcher {
+  public:
+    explicit WriteWatcher(Exchange& exchange) noexcept : exchange_(exchange) {}
+    void beginWait() noexcept override;
+    void endWait(std::uint64_t bytes) noexcept override;
+
+  private:
+    Exchange& exchange_;
+  };
+
+  /// While a handler works: sends what it has left in the buffer, and notices that the client leaves, by reading on.
+  class ClientWatch final : public troth::detail::Event {
+  public:
+    explicit ClientWatch(Exchange& exchange);
+    ~ClientWatch() override;
+    /// Looks, when nothing else is to be done in this turn, what is to be sent and whether somebody else reads.
+    void lookLater() noexcept { armLast(); }
+    /// Somebody else is going to read.
+    void stopReading() noexcept { read_ = troth::detail::OwnNode(); }
+    /// The handler is done.
+    void stop() noexcept;
+
+  private:
+    Exchange& exchange_;
+    troth::detail::OwnNode read_;
+    std::optional<Promise<void>> flush_;
+    bool hasEnded_ = false;  // the client's direction
+    bool hasFailed_ = false; // writing did
+
+    void fire() noexcept override;
+    void look();
+    void describe(troth::detail::Trace& trace) const noexcept override;
+  };
+
+  /// The stream that Response::start() gives.
+  class WritingContent;
+  class ResponseBody final : public AsyncOutputStream {
+  public:
+    explicit ResponseBody(Exchange& exchange) noexcept : exchange_(exchange) {}
+    using AsyncOutputStream::write;
+    Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override;
+    Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override;
+    std::optional<Promise<std::uint64_t>> tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
+                                                      std::source_location where) override;
+    Promise<void> whenWriteDisconnected(std::source_location where) override;
+    void abortWrite(std::source_location where) override;
+
+  private:
+    Exchange& exchange_;
+  };
+
+  ServerConnection* connection_; // null once it has gone
+  ServerCore& core_;             // not used without a connection
+  troth::detail::Ref<Wire> wire_;
+  ReadWatcher readWatcher_{*this};
+  WriteWatcher writeWatcher_{*this};
+  MessageParser parser_;
+  PoolString head_; // of a head that came in several pieces
+  MessageBody body_;
+  Request request_;
+  Response response_;
+  ResponseBody responseBody_{*this};
+  HeaderFields trailers_;
+  ClientWatch clientWatch_{*this};
+
+  TimePoint began_{};         // when the request's head was complete
+  std::uint64_t left_ = 0;    // of a STREAMING response with a length
+  std::uint64_t sent_ = 0;    // bytes of content
+  std::uint64_t written_ = 0; // bytes that have gone while somebody waited for it, since a deadline was set
+  // Of content that is waited for, since the deadline was set.
+  TimePoint waitBegan_{};
+  Duration waited_{};
+  std::uint64_t waitedBytes_ = 0;
+
+  ResponseState state_ = ResponseState::NONE;
+  bool keepAlive_ = true;
+  bool isHandling_ = false;
+  bool isWaiting_ = false;       // for content
+  bool isSending_ = false;       // a fixed body is on its way
+  bool isWritingBody_ = false;   // a write of the response's stream is pending
+  bool expectsContinue_ = false; // and has not been told to go on
+  bool hasNoContent_ = false;    // of the response: HEAD, 204, 304
+  bool isChunked_ = false;       // the response is
+  bool hasLength_ = false;       // of a STREAMING response
+  bool isReset_ = false;
+
+  enum class Head : std::uint8_t { COMPLETE, NOTHING, PARTIAL, FAULT };
+  Head parseHead();
+  int beginRequest();
+  Promise<void> callHandler() noexcept;
+  void finishHandler(const std::optional<Exception>& failure);
+  void answerFailure(const Exception& failure);
+  Promise<bool> skipBody();
+  Promise<void> refuse(int status, std::string_view reason);
+  Promise<void> linger();
+  void endRequest() noexcept;
+  void log(bool isRequest) noexcept;
+  bool clientLeaves(bool writeFailed) noexcept;
+
+  void requireUnsent(const char* function, const std::source_location& where) const;
+  void appendStatusLine(int status);
+  void appendHead(int status, std::optional<std::uint64_t> length, const char* function,
+                  const std::source_location& where);
+  void sendError(int status, std::string_view reason);
+  Promise<void> sendLarge(std::span<const std::byte> body, std::source_location where);
+  void countContent(std::uint64_t size, const std::source_location& where);
+  Promise<void> writePieces(std::span<const std::span<const std::byte>> pieces, std::source_location where);
+  static Promise<void> writeLarge(troth::detail::Ref<Exchange> self, troth::detail::PieceList pieces,
+                                  std::source_location where);
+  static Promise<std::uint64_t> pumpContent(troth::detail::Ref<Exchange> self, AsyncInputStream& input,
+                                            std::uint64_t amount, std::source_location where);
+
+  // ResponseSink.
+  Promise<void> sendResponse(int status, std::span<const std::byte> body, std::source_location where) override;
+  AsyncOutputStream& beginResponse(int status, std::optional<std::uint64_t> length,
+                                   std::source_location where) override;
+  Promise<void> endResponse(const HeaderFields& trailers, std::source_location where) override;
+  Promise<void> sendInformational(int status, const HeaderFields& headers, std::source_location where) override;
+  std::unique_ptr<AsyncIoStream> upgrade(int status, std::source_location where) override;
+  const AsyncIoStream& connection(std::source_location where) const override;
+
+  // BodyOwner.
+  Promise<void> beforeFirstRead() override;
+  void bodyEnded() noexcept override;
+};
+
+} // namespace detail
+} // namespace http
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: MIT
+// llhttp's callbacks note where things stand in the head; what it does not check is checked when the head is complete.
+#include <troth/net/http/message_parser_detail.h>
+
+#include <troth/net/http/text_detail.h>
+#include <troth/runtime/exception.h>
+
+#include <llhttp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#ifdef TROTH_HAS_LLHTTP_SSE42
+extern "C" int llhttp__internal_execute_sse42(llhttp__internal_t* parser, const char* begin, const char* end);
+#endif
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+namespace detail {
+
+namespace {
+
+using Execute = int (*)(llhttp__internal_t*, const char*, const char*);
+
+// The copy of llhttp for this processor.
+Execute chooseExecute() noexcept {
+#ifdef TROTH_HAS_LLHTTP_SSE42
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("sse4.2")) return &llhttp__internal_execute_sse42;
+#endif
+  return [](llhttp__internal_t* parser, const char* begin, const char* end) {
+    return static_cast<int>(llhttp_execute(parser, begin, static_cast<std::size_t>(end - begin)));
+  };
+}
+const Execute execute = chooseExecute();
+
+// The longest name of a method that is looked at. (Those that are registered have at most 17 bytes.)
+constexpr std::size_t LONGEST_METHOD = 32;
+// Sizes of chunks, extensions and line ends: what is beyond the least that is needed.
+constexpr std::uint64_t MOST_EXCESS = 16 * 1024;
+
+// Visible ASCII but '#', with which no target goes on (RFC 9112, section 3.2).
+constexpr bool isTargetCharacter(char c) noexcept { return c > 0x20 && c < 0x7f && c != '#'; }
+
+bool isTargetText(std::string_view target) noexcept {
+  return std::all_of(target.begin(), target.end(), isTargetCharacter);
+}
+
+// The four forms of RFC 9112, section 3.2. Of the absolute form llhttp has checked the scheme.
+bool isTargetForm(Method method, std::string_view target) noexcept {
+  if (method == Method::CONNECT) return !target.empty() && target.front() != '/' && target != "*";
+  if (target.empty()) return false;
+  if (target == "*") return method == Method::OPTIONS;
+  if (target.front() == '/') return true;
+  const std::size_t colon = target.find("://");
+  return colon != std::string_view::npos && colon > 0 && target.size() > colon + 3;
+}
+
+constexpr bool isHostCharacter(char c) noexcept {
+  // unreserved, sub-delims and '%' of RFC 3986, section 3.2.2.
+  return isDigit(c) || (toLower(c) >= 'a' && toLower(c) <= 'z') ||
+         std::string_view("-._~!$&'()*+,;=%").find(c) != std::string_view::npos;
+}
+
+constexpr bool isAddressCharacter(char c) noexcept {
+  return isDigit(c) || (toLower(c) >= 'a' && toLower(c) <= 'f') || c == ':' || c == '.';
+}
+
+// uri-host [ ":" port ] of RFC 9110, section 7.2.
+bool isHost(std::string_view host) noexcept {
+  std::size_t end = 0;
+  if (!host.empty() && host.front() == '[') {
+    end = host.find(']');
+    if (end == std::string_view::npos || end < 3) return false;
+    const std::string_view address = host.substr(1, end - 1);
+    if (!std::all_of(address.begin(), address.end(), isAddressCharacter)) return false;
+    ++end;
+  } else {
+    while (end < host.size() && isHostCharacter(host[end])) ++end;
+  }
+  if (end == host.size()) return true;
+  if (host[end] != ':') return false;
+  const std::string_view port = host.substr(end + 1);
+  return port.size() <= 5 && std::all_of(port.begin(), port.end(), isDigit);
+}
+
+// What frames and routes messages has no business behind them, and is left out (RFC 9110, section 6.5.1).
+constexpr bool mayTrail(HeaderId id) noexcept {
+  return id != HeaderId::CONTENT_LENGTH && id != HeaderId::TRANSFER_ENCODING && id != HeaderId::HOST &&
+         id != HeaderId::CONNECTION && id != HeaderId::TRAILER && id != HeaderId::UPGRADE && id != HeaderId::TE &&
+         id != HeaderId::CONTENT_ENCODING && id != HeaderId::CONTENT_TYPE && id != HeaderId::AUTHORIZATION;
+}
+
+} // namespace
+
+// What a body in chunks needs besides: few bodies are sent so.
+struct MessageParser::ChunkState : troth::detail::Pooled {
+  std::string_view piece;
+  std::uint64_t excess = 0;    // bytes that are neither content nor the least that it takes to frame it
+  std::uint64_t allowance = 0; // how many of the next such bytes are free
+  bool done = false;
+  std::size_t trailerBytes = 0;
+  std::uint64_t position = 0; // of what was fed last, in the body
+  char last = 0;              // the byte in front of what is fed next
+  std::uint64_t valueEnd = 0; // of the trailer that is being read; 0 before its value
+  PoolString name, value;
+  HeaderMap trailers;
+};
+
+// Exceptions stop here: what calls is C.
+template <typename Func>
+int MessageParser::orOutOfMemory(Func&& func) noexcept {
+  try {
+    func();
+    return HPE_OK;
+  } catch (const std::bad_alloc&) {
+    refuse(503, "there is no memory for the head");
+  } catch (const Exception&) {
+    refuse(400, "a header field is malformed");
+  }
+  return HPE_USER;
+}
+
+// The parser in its storage, and its callbacks, which C calls.
+struct MessageParser::Llhttp {
+  static llhttp_t& of(MessageParser& parser) noexcept {
+    return *std::launder(reinterpret_cast<llhttp_t*>(parser.storage_));
+  }
+  static MessageParser& from(llhttp_t* raw) noexcept { return *static_cast<MessageParser*>(raw->data); }
+
+  // Of heads.
+
+  static int onTarget(llhttp_t* raw, const char* at, std::size_t length) noexcept {
+    MessageParser& parser = from(raw);
+    if (parser.targetLength_ == 0) parser.targetAt_ = parser.offsetOf(at);
+    parser.targetLength_ += static_cast<std::uint32_t>(length);
+    if (parser.targetLength_ <= parser.limits_.targetBytes || parser.kind_ == Kind::RESPONSE) return HPE_OK;
+    parser.refuse(414, "the target is too long");
+    return HPE_USER;
+  }
+  static int onName(llhttp_t* raw, const char* at, std::size_t length) noexcept {
+    return from(raw).addToName(at, length) ? HPE_OK : HPE_USER;
+  }
+  static int onValue(llhttp_t* raw, const char* at, std::size_t length) noexcept {
+    return from(raw).addToValue(at, length) ? HPE_OK : HPE_USER;
+  }
+  static int onHeadEnd(llhttp_t*) noexcept { return HPE_PAUSED; }
+
+  static llhttp_settings_t makeHeadSettings() noexcept {
+    llhttp_settings_t settings;
+    llhttp_settings_init(&settings);
+    settings.on_url = onTarget;
+    settings.on_status = onTarget;
+    settings.on_header_field = onName;
+    settings.on_header_value = onValue;
+    settings.on_headers_complete = onHeadEnd;
+    return settings;
+  }
+
+  // Of bodies in chunks.
+
+  static ChunkState& chunksOf(llhttp_t* raw) noexcept { return *from(raw).chunks_; }
+
+  static int onChunk(llhttp_t* raw) noexcept {
+    // A size of sixteen digits with its line ends is free, and larger chunks may be wordier.
+    chunksOf(raw).allowance = 24 + std::min<std::uint64_t>(raw->content_length, 1024);
+    return HPE_OK;
+  }
+  static int onContent(llhttp_t* raw, const char* at, std::size_t length) noexcept {
+    chunksOf(raw).piece = {at, length};
+    return HPE_PAUSED;
+  }
+  static int onTrailerName(llhttp_t* raw, const char* at, std::size_t length) noexcept {
+    return addToTrailer(raw, chunksOf(raw).name, at, length);
+  }
+  static int onTrailerValue(llhttp_t* raw, const char* at, std::size_t length) noexcept {
+    MessageParser& parser = from(raw);
+    ChunkState& chunks = *parser.chunks_;
+    const std::uint64_t position = chunks.position + parser.offsetOf(at);
+    if (chunks.valueEnd != 0 && chunks.valueEnd != position) {
+      parser.refuse(400, "a trailer goes on in the next line (RFC 9112, section 5.2)");
+      return HPE_USER;
+    }
+    chunks.valueEnd = position + length;
+    return addToTrailer(raw, chunks.value, at, length);
+  }
+  static int addToTrailer(llhttp_t* raw, PoolString& text, const char* at, std::size_t length) noexcept {
+    MessageParser& parser = from(raw);
+    ChunkState& chunks = *parser.chunks_;
+    chunks.trailerBytes += length + 2;
+    if (chunks.trailerBytes > parser.limits_.headBytes || chunks.trailers.size() >= parser.limits_.fields) {
+      parser.refuse(431, "the trailers are too large");
+      return HPE_USER;
+    }
+    return parser.orOutOfMemory([&] { text.append(at, length); });
+  }
+  static int onTrailerEnd(llhttp_t* raw) noexcept {
+    MessageParser& parser = from(raw);
+    ChunkState& chunks = *parser.chunks_;
+    return parser.orOutOfMemory([&] {
+      if (mayTrail(findHeader(chunks.name))) chunks.trailers.add(chunks.name, chunks.value);
+      chunks.name.clear();
+      chunks.value.clear();
+      chunks.valueEnd = 0;
+    });
+  }
+  static int onMessageEnd(llhttp_t* raw) noexcept {
+    chunksOf(raw).done = true;
+    return HPE_PAUSED;
+  }
+
+  static llhttp_settings_t makeBodySettings() noexcept {
+    llhttp_settings_t settings;
+    llhttp_settings_init(&settings);
+    settings.on_chunk_header = onChunk;
+    settings.on_body = onContent;
+    settings.on_header_field = onTrailerName;
+    settings.on_header_value = onTrailerValue;
+    settings.on_header_value_complete = onTrailerEnd;
+    settings.on_message_complete = onMessageEnd;
+    return settings;
+  }
+
+  static const llhttp_settings_t headSettings, bodySettings;
+};
+const llhttp_settings_t MessageParser::Llhttp::headSettings = makeHeadSettings();
+const llhttp_settings_t MessageParser::Llhttp::bodySettings = makeBodySettings();
+
+MessageParser::MessageParser(Kind kind, HeadLimits limits) noexcept : limits_(limits), kind_(kind) {
+  static_assert(sizeof(llhttp_t) <= LLHTTP_SIZE && alignof(llhttp_t) <= 8);
+  new (storage_) llhttp_t;
+  reset();
+}
+
+MessageParser::~MessageParser() = default;
+
+void MessageParser::reset() noexcept {
+  llhttp_t& raw = Llhttp::of(*this);
+  llhttp_init(&raw, kind_ == Kind::REQUEST ? HTTP_REQUEST : HTTP_RESPONSE, &Llhttp::headSettings);
+  raw.data = this;
+  parsed_ = 0;
+  entries_.clear();
+  present_ = contentLength_ = 0;
+  fault_ = ParseFault();
+  methodLength_ = targetLength_ = 0;
+  hasStarted_ = inValue_ = false;
+  chunks_.reset();
+}
+
+MessageParser::Outcome MessageParser::refuse(int status, const char* reason) noexcept {
+  if (fault_.status == 0) fault_ = {status, reason};
+  return Outcome::FAULT;
+}
+
+int MessageParser::feed(const char* bytes, std::size_t length, std::size_t at) noexcept {
+  feedStart_ = bytes;
+  feedAt_ = at;
+  return execute(&Llhttp::of(*this), bytes, bytes + length);
+}
+
+MessageParser::Outcome MessageParser::parseHead(std::string_view text) {
+  text_ = text.data();
+  if (!hasStarted_) {
+    if (const Outcome outcome = start(text); !hasStarted_) return outcome;
+  }
+  const std::size_t most = std::min<std::size_t>(text.size(), limits_.headBytes);
+  const int error = feed(text.data() + parsed_, most - parsed_, parsed_);
+  if (error == HPE_PAUSED) {
+    parsed_ = static_cast<std::size_t>(llhttp_get_error_pos(&Llhttp::of(*this)) - text.data());
+    return finishHead();
+  }
+  if (error != HPE_OK) return refuseAsLlhttp();
+  parsed_ = most;
+  return most < limits_.headBytes ? Outcome::NEEDS_MORE : refuse(431, "the head is too large");
+}
+
+// Sees to it that llhttp knows the method: it refuses those that it does not, and has the names of other protocols'
+// ones. One that is not ours goes as GET, from which it differs in nothing that concerns the syntax.
+MessageParser::Outcome MessageParser::start(std::string_view text) noexcept {
+  if (kind_ == Kind::RESPONSE) {
+    hasStarted_ = !text.empty();
+    return Outcome::NEEDS_MORE;
+  }
+  // Empty lines before a request are ignored (RFC 9112, section 2.2).
+  std::size_t at = 0;
+  while (at + 1 < text.size() && text[at] == '\r' && text[at + 1] == '\n') at += 2;
+  if (at >= limits_.headBytes) return refuse(400, "there are empty lines without end");
+  if (at < text.size() && text[at] == '\r' && at + 1 == text.size()) return Outcome::NEEDS_MORE;
+  std::size_t end = at;
+  while (end < text.size() && isTokenCharacter(text[end])) ++end;
+  if (end - at > LONGEST_METHOD) return refuse(501, "the method is unknown");
+  if (end == text.size()) return Outcome::NEEDS_MORE;
+  if (end == at || text[end] != ' ') return refuse(400, "the request does not begin with a method");
+  methodAt_ = static_cast<std::uint32_t>(at);
+  methodLength_ = static_cast<std::uint32_t>(end - at);
+  method_ = findMethod(text.substr(at, end - at));
+  hasStarted_ = true;
+  parsed_ = at;
+  if (method_ == Method::OTHER) {
+    feed("GET ", 4, at);
+    parsed_ = end + 1;
+  }
+  return Outcome::NEEDS_MORE;
+}
+
+MessageParser::Outcome MessageParser::refuseAsLlhttp() noexcept {
+  switch (Llhttp::of(*this).error) {
+  case HPE_INVALID_VERSION:
+    return refuse(505, "the version is not HTTP/1.0 or HTTP/1.1");
+  case HPE_INVALID_TRANSFER_ENCODING:
+    return refuse(400, "the Transfer-Encoding does not end in chunked");
+  default:
+    return refuse(400, llhttp_get_error_reason(&Llhttp::of(*this)));
+  }
+}
+
+bool MessageParser::addToName(const char* at, std::size_t length) {
+  const std::uint32_t offset = offsetOf(at);
+  if (!entries_.empty() && !inValue_ && entries_.back().nameAt + entries_.back().nameLength == offset) {
+    entries_.back().nameLength += static_cast<std::uint32_t>(length);
+    return true;
+  }
+  if (entries_.size() >= limits_.fields) {
+    refuse(431, "there are too many header fields");
+    return false;
+  }
+  inValue_ = false;
+  return orOutOfMemory([&] {
+           entries_.push_back(
+               {offset, static_cast<std::uint32_t>(length), 0, 0, static_cast<std::uint8_t>(HeaderId::OTHER)});
+         }) == HPE_OK;
+}
+
+bool MessageParser::addToValue(const char* at, std::size_t length) noexcept {
+  HeaderEntry& entry = entries_.back();
+  const std::uint32_t offset = offsetOf(at);
+  if (!inValue_) {
+    inValue_ = true;
+    entry.valueAt = offset;
+    entry.valueLength = static_cast<std::uint32_t>(length) & 0xffffffu;
+    return true;
+  }
+  if (entry.valueAt + entry.valueLength != offset) {
+    refuse(400, "a header field goes on in the next line (RFC 9112, section 5.2)");
+    return false;
+  }
+  entry.valueLength = (entry.valueLength + static_cast<std::uint32_t>(length)) & 0xffffffu;
+  return true;
+}
+
+MessageParser::Outcome MessageParser::finishHead() {
+  const llhttp_t& raw = Llhttp::of(*this);
+  minorVersion_ = raw.http_minor;
+  if (raw.http_major != 1 || minorVersion_ > 1) return refuse(505, "the version is not HTTP/1.0 or HTTP/1.1");
+  std::size_t at = 0;
+  if (kind_ == Kind::REQUEST) {
+    at = endOfRequestLine();
+    if (at == 0) return refuse(400, "the request line is malformed (RFC 9112, section 3)");
+  } else if (!entries_.empty()) {
+    at = entries_.front().nameAt;
+  }
+  for (HeaderEntry& entry : entries_) {
+    at = endOfField(entry, at);
+    if (at == 0) return refuse(400, "a header field is malformed, or goes on in the next line (RFC 9112, section 5)");
+    const HeaderId id = findHeader({text_ + entry.nameAt, entry.nameLength});
+    entry.id = static_cast<std::uint8_t>(id);
+    if (id != HeaderId::OTHER) present_ |= std::uint64_t(1) << static_cast<unsigned>(id);
+  }
+  if (kind_ == Kind::REQUEST || !entries_.empty()) {
+    if (at + 2 != parsed_ || text_[at] != '\r') return refuse(400, "the empty line after the head is malformed");
+  }
+  keepsAlive_ = minorVersion_ == 1
+                    ? (raw.flags & F_CONNECTION_CLOSE) == 0
+                    : (raw.flags & F_CONNECTION_KEEP_ALIVE) != 0 && (raw.flags & F_CONNECTION_CLOSE) == 0;
+  contentLength_ = (raw.flags & F_CONTENT_LENGTH) != 0 ? raw.content_length : 0;
+  status_ = raw.status_code;
+  if (!checkTransferEncoding() || (kind_ == Kind::REQUEST && !checkRequest())) return Outcome::FAULT;
+  decideFraming();
+  return Outcome::COMPLETE;
+}
+
+// method SP target SP HTTP/1.x CRLF, to the letter (RFC 9112, section 3): llhttp lets more space pass. Returns where
+// the next line begins; 0 if it is not so.
+std::size_t MessageParser::endOfRequestLine() const noexcept {
+  if (targetAt_ != methodAt_ + methodLength_ + 1) return 0;
+  constexpr std::string_view TAIL = " HTTP/1.x\r\n";
+  const std::size_t at = targetAt_ + targetLength_;
+  const std::string_view tail = std::string_view(text_, parsed_).substr(at, TAIL.size());
+  const bool matches = tail.size() == TAIL.size() && tail.substr(0, 8) == TAIL.substr(0, 8) && tail.substr(9) == "\r\n";
+  return matches ? at + TAIL.size() : 0;
+}
+
+// Takes the white space off the entry's value, and checks that the line begins `at`, that the colon follows the name,
+// and that there is nothing else: a value that goes on in the next line would be apart from its name or from the next.
+std::size_t MessageParser::endOfField(HeaderEntry& entry, std::size_t at) const noexcept {
+  const std::uint32_t colon = entry.nameAt + entry.nameLength;
+  if (entry.nameAt != at || entry.nameLength == 0 || text_[colon] != ':') return 0;
+  std::uint32_t start = colon + 1;
+  while (isBlank(text_[start])) ++start;
+  const std::uint32_t end = entry.valueLength != 0 ? entry.valueAt + entry.valueLength : start;
+  if (end < start) return 0;
+  std::uint32_t last = end;
+  while (last > start && isBlank(text_[last - 1])) --last;
+  if (entry.valueLength != 0 && entry.valueAt > start) return 0;
+  entry.valueAt = start;
+  entry.valueLength = (last - start) & 0xffffffu;
+  std::uint32_t next = end;
+  while (isBlank(text_[next])) ++next;
+  return text_[next] == '\r' && text_[next + 1] == '\n' ? next + 2 : 0;
+}
+
+// "chunked", once, alone, and not by a client or server of HTTP/1.0 (RFC 9112, sections 6.1 and 6.3).
+bool MessageParser::checkTransferEncoding() noexcept {
+  const HeaderFields all = fields();
+  if (!all.has(HeaderId::TRANSFER_ENCODING)) return true;
+  const std::string_view coding = *all.get(HeaderId::TRANSFER_ENCODING);
+  if (all.has(HeaderId::CONTENT_LENGTH)) {
+    refuse(400, "there are both a Content-Length and a Transfer-Encoding");
+  } else if (minorVersion_ == 0) {
+    refuse(400, "a Transfer-Encoding came with HTTP/1.0");
+  } else if (all.count(HeaderId::TRANSFER_ENCODING) > 1) {
+    refuse(400, "there are several Transfer-Encoding fields");
+  } else if (!equalsIgnoringCase(coding, "chunked")) {
+    const std::size_t comma = coding.rfind(',');
+    const bool endsChunked =
+        comma != std::string_view::npos && equalsIgnoringCase(trimmed(coding.substr(comma + 1)), "chunked");
+    if (endsChunked)
+      refuse(501, "the Transfer-Encoding has a coding other than chunked");
+    else
+      refuse(400, "the Transfer-Encoding does not end in chunked");
+  } else {
+    return true;
+  }
+  return false;
+}
+
+bool MessageParser::checkRequest() noexcept {
+  const HeaderFields all = fields();
+  const std::size_t hosts = all.count(HeaderId::HOST);
+  if (!isTargetText(target()) || !isTargetForm(method_, target())) {
+    refuse(400, "the target is malformed (RFC 9112, section 3.2)");
+  } else if (hosts > 1) {
+    refuse(400, "there are several Host fields (RFC 9112, section 3.2)");
+  } else if (hosts == 0 && minorVersion_ == 1) {
+    refuse(400, "the Host field is missing (RFC 9112, section 3.2)");
+  } else if (hosts == 1 && !isHost(*all.get(HeaderId::HOST))) {
+    refuse(400, "the Host field is malformed (RFC 9112, section 3.2)");
+  } else if (method_ == Method::CONNECT && !isHost(target())) {
+    refuse(400, "the target is malformed (RFC 9112, section 3.2)");
+  } else if (all.count(HeaderId::CONTENT_LENGTH) > 1) {
+    refuse(400, "there are several Content-Length fields (RFC 9112, section 6.3)");
+  } else {
+    return true;
+  }
+  return false;
+}
+
+void MessageParser::decideFraming() noexcept {
+  const HeaderFields all = fields();
+  if (all.has(HeaderId::TRANSFER_ENCODING)) {
+    framing_ = Framing::CHUNKED;
+  } else if (all.has(HeaderId::CONTENT_LENGTH)) {
+    framing_ = contentLength_ > 0 ? Framing::LENGTH : Framing::NONE;
+  } else if (kind_ == Kind::RESPONSE && status_ >= 200 && status_ != 204 && status_ != 304) {
+    framing_ = Framing::UNTIL_CLOSE;
+  } else {
+    framing_ = Framing::NONE;
+  }
+  if (kind_ == Kind::RESPONSE && (status_ < 200 || status_ == 204 || status_ == 304)) framing_ = Framing::NONE;
+}
+
+MessageParser::Piece MessageParser::decodeChunked(std::string_view bytes) {
+  llhttp_t& raw = Llhttp::of(*this);
+  if (chunks_ == nullptr) {
+    chunks_ = std::make_unique<ChunkState>();
+    raw.settings = const_cast<llhttp_settings_t*>(&Llhttp::bodySettings); // which it only reads
+  }
+  chunks_->piece = {};
+  llhttp_resume(&raw);
+  const int error = feed(bytes.data(), bytes.size(), 0);
+  if (error != HPE_OK && error != HPE_PAUSED && error != HPE_PAUSED_UPGRADE)
+    return {refuseAsLlhttp(), bytes.size(), {}};
+  const std::size_t consumed =
+      error == HPE_OK ? bytes.size() : static_cast<std::size_t>(llhttp_get_error_pos(&raw) - bytes.data());
+  if (chunks_->done) {
+    const char before = consumed > 1 ? bytes[consumed - 2] : chunks_->last;
+    if (before != '\r') return {refuse(400, "the empty line after the chunks is malformed"), consumed, {}};
+  } else if (consumed > 0) {
+    chunks_->last = bytes[consumed - 1];
+  }
+  chunks_->position += consumed;
+  const std::uint64_t framing = consumed - chunks_->piece.size();
+  const std::uint64_t free = std::min(framing, chunks_->allowance);
+  chunks_->allowance -= free;
+  chunks_->excess += framing - free;
+  if (chunks_->excess > MOST_EXCESS + chunks_->trailerBytes)
+    return {refuse(413, "the chunks' extensions are too large"), consumed, {}};
+  return {chunks_->done ? Outcome::COMPLETE : Outcome::NEEDS_MORE, consumed, chunks_->piece};
+}
+
+HeaderFields MessageParser::trailers() const noexcept {
+  return chunks_ == nullptr ? HeaderFields() : chunks_->trailers.fields();
+}
+
+} // namespace detail
+} // namespace http
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+// MessageParser: the heads of HTTP/1 messages, and bodies in chunks. The one place that knows llhttp.
+#pragma once
+
+#include <troth/net/http/header_map.h>
+#include <troth/net/http/method.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+namespace detail {
+
+/// What a head may take.
+struct HeadLimits {
+  std::uint32_t headBytes = 64 * 1024; // everything to the empty line, that included
+  std::uint32_t targetBytes = 8 * 1024;
+  std::uint32_t fields = 128;
+};
+
+/// Why a message is refused: the status to answer with, and the rule that it breaks.
+struct ParseFault {
+  int status = 0; // 0: none
+  const char* reason = "";
+};
+
+/// How the end of a message's body is found (RFC 9112, section 6.3).
+enum class Framing : std::uint8_t { NONE, LENGTH, CHUNKED, UNTIL_CLOSE };
+
+/// Parses one message after the other, of the connection's one direction. It holds no bytes: the caller keeps those of
+/// a head together until it is complete.
+///
+/// llhttp does the syntax, in its strict mode. What it lets through and RFC 9112 does not is refused here: folded lines
+/// (section 5.2), a Host that is missing, repeated or malformed (3.2), a Transfer-Encoding other than one "chunked"
+/// (6.1) or with HTTP/1.0, targets of no form (3.2), versions that are not 1.0 or 1.1, and what is over a limit.
+class MessageParser {
+public:
+  enum class Kind : std::uint8_t { REQUEST, RESPONSE };
+  enum class Outcome : std::uint8_t { NEEDS_MORE, COMPLETE, FAULT };
+
+  MessageParser(Kind kind, HeadLimits limits) noexcept;
+  MessageParser(const MessageParser&) = delete;
+  MessageParser& operator=(const MessageParser&) = delete;
+  ~MessageParser();
+
+  /// Begins a new message.
+  void reset() noexcept;
+
+  /// Goes on with a head. `text` begins where it does, and holds all of it that there is: what earlier calls saw, and
+  /// more. It may have moved in between.
+  Outcome parseHead(std::string_view text);
+
+  // --- Of the head, once it is COMPLETE; views are into its last `text`.
+
+  /// Its length with the empty line. Bytes after it belong to the body.
+  std::size_t headLength() const noexcept { return parsed_; }
+  Method method() const noexcept { return method_; }
+  std::string_view methodText() const noexcept { return view(methodAt_, methodLength_); }
+  std::string_view target() const noexcept { return view(targetAt_, targetLength_); }
+  int status() const noexcept { return status_; }
+  std::string_view reason() const noexcept { return view(targetAt_, targetLength_); }
+  /// 0 or 1: the version is HTTP/1.x.
+  unsigned minorVersion() const noexcept { return minorVersion_; }
+  HeaderFields fields() const noexcept { return {text_, entries_.data(), entries_.size(), present_}; }
+  /// A response's is as if a GET had been asked.
+  Framing framing() const noexcept { return framing_; }
+  /// For Framing::LENGTH.
+  std::uint64_t contentLength() const noexcept { return contentLength_; }
+  /// Whether the connection outlives the message, as far as the head says.
+  bool keepsAlive() const noexcept { return keepsAlive_; }
+
+  // --- Of a body with Framing::CHUNKED.
+
+  struct Piece {
+    Outcome outcome;       // COMPLETE: the body and its trailers are over
+    std::size_t consumed;  // of the bytes that were given
+    std::string_view data; // what of them is content; may be empty
+  };
+  /// Decodes what `bytes` begin with, up to and including one piece of content.
+  Piece decodeChunked(std::string_view bytes);
+  /// The trailers, once the body is COMPLETE.
+  HeaderFields trailers() const noexcept;
+
+  /// What was wrong, after FAULT. Nothing more of the connection is to be parsed then.
+  const ParseFault& fault() const noexcept { return fault_; }
+
+private:
+  struct Llhttp; // the parser itself, in storage_, and its callbacks
+  friend struct Llhttp;
+  struct ChunkState;
+
+  static constexpr std::size_t LLHTTP_SIZE = 128;
+
+  alignas(8) std::byte storage_[LLHTTP_SIZE];
+  const char* text_ = nullptr;
+  const char* feedStart_ = nullptr; // what llhttp is fed at present: its first byte, …
+  std::size_t feedAt_ = 0;          // … and where in the head that is
+  std::size_t parsed_ = 0;
+  PoolVector<HeaderEntry> entries_;
+  std::uint64_t present_ = 0;
+  std::uint64_t contentLength_ = 0;
+  ParseFault fault_;
+  const HeadLimits limits_;
+  std::uint32_t methodAt_ = 0, methodLength_ = 0;
+  std::uint32_t targetAt_ = 0, targetLength_ = 0; // a response's reason
+  int status_ = 0;
+  const Kind kind_;
+  Method method_ = Method::OTHER;
+  Framing framing_ = Framing::NONE;
+  std::uint8_t minorVersion_ = 0;
+  bool keepsAlive_ = false;
+  bool hasStarted_ = false;            // llhttp has been fed
+  bool inValue_ = false;               // the last entry has its value, or a part of it
+  std::unique_ptr<ChunkState> chunks_; // of a body in chunks, from its first byte on
+
+  std::uint32_t offsetOf(const char* at) const noexcept {
+    return static_cast<std::uint32_t>(feedAt_ + static_cast<std::size_t>(at - feedStart_));
+  }
+  template <typename Func>
+  int orOutOfMemory(Func&& func) noexcept;
+  std::string_view view(std::uint32_t at, std::uint32_t length) const noexcept { return {text_ + at, length}; }
+  Outcome refuse(int status, const char* reason) noexcept;
+  Outcome refuseAsLlhttp() noexcept;
+  Outcome start(std::string_view text) noexcept;
+  int feed(const char* bytes, std::size_t length, std::size_t at) noexcept;
+  Outcome finishHead();
+  std::size_t endOfRequestLine() const noexcept;
+  std::size_t endOfField(HeaderEntry& entry, std::size_t at) const noexcept;
+  bool checkRequest() noexcept;
+  bool checkTransferEncoding() noexcept;
+  void decideFraming() noexcept;
+  bool addToName(const char* at, std::size_t length);
+  bool addToValue(const char* at, std::size_t length) noexcept;
+};
+
+} // namespace detail
+} // namespace http
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+// ServerCore: what the connections of a server share.
+#pragma once
+
+#include <troth/net/http/server.h>
+#include <troth/net/http/timeout_list_detail.h>
+#include <troth/runtime/canceler.h>
+#include <troth/runtime/sync.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+namespace detail {
+
+class ServerConnection;
+
+/// What a connection waits for, when there is a time by which it must have come.
+enum class Timeout : std::uint8_t { HEAD, IDLE, BODY, WRITE, HALF_CLOSE, LINGER };
+inline constexpr std::size_t TIMEOUTS = 6;
+
+/// A deadline of a connection.
+struct ConnectionTimeout : TimeoutLink {
+  explicit ConnectionTimeout(ServerConnection& owner) noexcept : connection(owner) {}
+  ServerConnection& connection;
+  Timeout kind = Timeout::IDLE;
+};
+
+class ServerCore {
+public:
+  ServerCore(Service& service, Timer& timer, TaskSet::ErrorHandler& errors, ServerSettings settings,
+             std::source_location where);
+  ServerCore(const ServerCore&) = delete;
+  ServerCore& operator=(const ServerCore&) = delete;
+  ~ServerCore();
+
+  Service& service() const noexcept { return service_; }
+  const ServerSettings& settings() const noexcept { return settings_; }
+  Timer& timer() const noexcept { return timer_; }
+  void report(Exception exception) { errors_.taskFailed(std::move(exception)); }
+
+  // --- Connections.
+
+  void add(std::unique_ptr<AsyncIoStream> stream, Semaphore::Permit place);
+  /// It is about to be destroyed.
+  void remove(ServerConnection& connection) noexcept;
+  std::size_t connections() const noexcept { return count_; }
+  std::size_t requests() const noexcept { return requests_; }
+  void requestBegins() noexcept { ++requests_; }
+  void requestEnds() noexcept { --requests_; }
+  bool isDraining() const noexcept { return draining_.isSet(); }
+
+  Promise<void> serve(std::unique_ptr<ConnectionReceiver> port, std::source_location where);
+  Promise<std::size_t> drain(Duration grace, std::source_location where);
+
+  // --- Time.
+
+  /// Sets a deadline, in place of the one that was set.
+  void setTimeout(ConnectionTimeout& timeout, Timeout kind);
+
+  /// "HTTP/1.1 200 OK" and the Date of this second, each with CRLF: the beginning of most responses.
+  std::string_view okAndDate();
+  /// "Date: …" with CRLF.
+  std::string_view date();
+
+private:
+  Service& service_;
+  Timer& timer_;
+  TaskSet::ErrorHandler& errors_;
+  const ServerSettings settings_;
+  std::unique_ptr<Semaphore> places_; // null: no limit
+  AsyncEvent draining_;
+  std::array<TimeoutList, TIMEOUTS> timeouts_;
+  ServerConnection* first_ = nullptr;
+  std::size_t count_ = 0;
+  std::size_t requests_ = 0;
+  std::unique_ptr<PromiseFulfiller<void>> whenEmpty_;
+
+  // The deadline that is waited for: as early as any, or earlier.
+  TimePoint watchedUntil_ = TimePoint::max();
+  bool isExpiring_ = false;
+  bool isClosing_ = false;
+
+  std::string okAndDate_;
+  TimePoint dateUntil_ = TimePoint::min();
+
+  Promise<void> watch_; // after what it refers to
+  Canceler operations_; // last: it goes first
+
+  Promise<void> acceptAll(std::unique_ptr<ConnectionReceiver> port);
+  Promise<std::size_t> drainAll(Duration grace);
+  Promise<void> watchTimeouts();
+  TimePoint earliest() const noexcept;
+  void expire(TimePoint now);
+  void renewDate(TimePoint now);
+
+  friend class ServerConnection;
+};
+
+} // namespace detail
+} // namespace http
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+// Bytes in front of a connection, in both directions.
+#include <troth/net/http/wire_detail.h>
+
+#include <troth/runtime/exception.h>
+
+#include <algorithm>
+#include <array>
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+namespace detail {
+
+void Wire::throwClosed(std::source_location where) {
+  throw Exception(Exception::Kind::DISCONNECTED, "HTTP: the connection was closed", {}, where);
+}
+
+void Wire::give(Chunk chunk) {
+  if (!rest_.empty()) {
+    // What came later than it was wanted: both together, in a chunk of their own.
+    PoolString both;
+    both.reserve(rest_.size() + chunk.size());
+    both.append(rest_).append(chunk.text());
+    chunk = Chunk::copyOf(asBytes(both));
+  }
+  if (holds_ && held_.empty()) held_ = std::move(chunk_);
+  chunk_ = std::move(chunk);
+  rest_ = chunk_.text();
+}
+
+Chunk Wire::takeRest() {
+  Chunk rest;
+  if (chunk_.size() == rest_.size() && !rest_.empty() && !holds_)
+    rest = std::move(chunk_);
+  else
+    rest = Chunk::copyOf(asBytes(rest_));
+  rest_ = {};
+  return rest;
+}
+
+// Held by the one write that is under way. Bytes of a write that was cancelled are not sent again.
+class Wire::Writing {
+public:
+  explicit Writing(Wire& wire) noexcept : wire_(wire) { wire_.isWriting_ = true; }
+  Writing(const Writing&) = delete;
+  Writing& operator=(const Writing&) = delete;
+  ~Writing() {
+    wire_.inFlight_.clear();
+    wire_.isWriting_ = false;
+    wire_.writers_.wake();
+  }
+
+private:
+  Wire& wire_;
+};
+
+Promise<void> Wire::flush(std::source_location where) {
+  if (isWriting_) return flushLater(troth::detail::Ref<Wire>(*this), where);
+  if (output_.empty()) return READY_NOW;
+  inFlight_.swap(output_);
+  Promise<void> written = stream(where).write(asBytes(inFlight_), where);
+  if (isReady(written)) [[likely]] {
+    inFlight_.clear();
+    return written;
+  }
+  return finishFlush(troth::detail::Ref<Wire>(*this), std::move(written), inFlight_.size());
+}
+
+Promise<void> Wire::finishFlush(troth::detail::Ref<Wire> self, Promise<void> written, std::uint64_t size) {
+  const Writing writing(*self);
+  WireWait wait(self->writing_);
+  co_await std::move(written);
+  wait.end(size);
+}
+
+Promise<void> Wire::flushLater(troth::detail::Ref<Wire> self, std::source_location where) {
+  while (self->isWriting_) co_await self->writers_.sleep(where);
+  co_await self->flush(where);
+}
+
+Promise<void> Wire::write(std::span<const std::byte> first, std::span<const std::byte> second,
+                          std::source_location where) {
+  return writeAll(troth::detail::Ref<Wire>(*this), first, second, where);
+}
+
+Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
+                             std::span<const std::byte> second, std::source_location where) {
+  while (self->isWriting_) co_await self->writers_.sleep(where);
+  const Writing writing(*self);
+  self->inFlight_.swap(self->output_);
+  std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_), first, second};
+  for (;;) {
+    // The next WRITE_SIZE bytes of them.
+    std::array<std::span<const std::byte>, 3> next;
+    std::size_t size = 0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      next[i] = all[i].first(std::min(all[i].size(), WRITE_SIZE - size));
+      all[i] = all[i].subspan(next[i].size());
+      size += next[i].size();
+    }
+    if (size == 0) break;
+    Promise<void> written = self->stream(where).write(std::span<const std::span<const std::byte>>(next), where);
+    WireWait wait(isReady(written) ? nullptr : self->writing_);
+    co_await std::move(written);
+    wait.end(size);
+  }
+}
+
+} // namespace detail
+} // namespace http
+} // namespace v0
+} // namespace troth

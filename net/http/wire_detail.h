@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+// Wire: a connection while a message goes over it: bytes that were read too far, and bytes that are to be written.
+#pragma once
+
+#include <troth/io/operation_detail.h>
+#include <troth/io/stream.h>
+#include <troth/net/http/pool_allocator_detail.h>
+#include <troth/runtime/node_detail.h>
+#include <troth/runtime/ref_detail.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <source_location>
+#include <span>
+#include <string_view>
+#include <utility>
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+namespace detail {
+
+/// Whether the result of `promise` is there already. (A `then` that has not run counts as ready when what it waits for
+/// is.)
+template <typename T>
+bool isReady(Promise<T>& promise, std::source_location where = std::source_location::current()) {
+  return troth::detail::listen(*troth::detail::PromiseAccess::peek(promise, where), nullptr);
+}
+
+/// What a wire tells whoever watches the time: a wait for the peer begins and ends. Waits of one sort do not overlap.
+class WireWatcher {
+public:
+  virtual void beginWait() noexcept = 0;
+  /// `bytes` have come, or gone, meanwhile; 0 if the wait was given up.
+  virtual void endWait(std::uint64_t bytes) noexcept = 0;
+
+protected:
+  ~WireWatcher() = default;
+};
+
+/// One wait, as long as it lives.
+class WireWait {
+public:
+  explicit WireWait(WireWatcher* watcher) noexcept : watcher_(watcher) {
+    if (watcher_ != nullptr) watcher_->beginWait();
+  }
+  WireWait(WireWait&& other) noexcept : watcher_(std::exchange(other.watcher_, nullptr)) {}
+  WireWait& operator=(WireWait&&) = delete;
+  ~WireWait() { end(0); }
+  void end(std::uint64_t bytes) noexcept {
+    if (WireWatcher* watcher = std::exchange(watcher_, nullptr); watcher != nullptr) watcher->endWait(bytes);
+  }
+
+private:
+  WireWatcher* watcher_;
+};
+
+/// Shared by a connection and the operations on its streams, so that they may go in any order: an operation that is
+/// left finds no stream any more, and fails. It exists while there is something to do; an idle connection has none.
+class Wire final : public troth::detail::Counted, public troth::detail::Pooled {
+public:
+  explicit Wire(std::unique_ptr<AsyncIoStream> stream) noexcept : stream_(std::move(stream)) {}
+
+  /// Throws DISCONNECTED after close() and takeStream().
+  AsyncIoStream& stream(std::source_location where) const {
+    if (stream_ == nullptr) [[unlikely]]
+      throwClosed(where);
+    return *stream_;
+  }
+  bool isOpen() const noexcept { return stream_ != nullptr; }
+  /// Destroys the stream, which rejects what is pending.
+  void close() noexcept { stream_.reset(); }
+  std::unique_ptr<AsyncIoStream> takeStream() noexcept { return std::move(stream_); }
+
+  /// Both may be null; they outlive the stream.
+  void watch(WireWatcher* reading, WireWatcher* writing) noexcept {
+    reading_ = reading;
+    writing_ = writing;
+  }
+  WireWatcher* reading() const noexcept { return reading_; }
+  WireWatcher* writing() const noexcept { return writing_; }
+
+  // --- Input: what has been read and not consumed is one piece.
+
+  std::string_view rest() const noexcept { return rest_; }
+  void consume(std::size_t count) noexcept { rest_.remove_prefix(count); }
+  /// More has been read. What is held stays where it is.
+  void give(Chunk chunk);
+  /// From now on the bytes of the present chunk stay where they are, whatever is read, until letGo(): views into a
+  /// head may point to them.
+  void hold() noexcept { holds_ = true; }
+  void letGo() noexcept {
+    holds_ = false;
+    held_ = Chunk();
+  }
+  /// All that was read and not consumed, as a chunk of its own.
+  Chunk takeRest();
+
+  // --- Output: what is appended waits in a buffer for the next flush() or write().
+
+  PoolString& output() noexcept { return output_; }
+  bool isWriting() const noexcept { return isWriting_; }
+
+  /// Sends what waits. The promise keeps the wire alive.
+  ///
+  /// Completes:    when the system has taken all of it; at once if there is nothing, and often else.
+  /// Errors:       those of writing.
+  /// Cancellation: partial, lost.
+  /// Overlap:      any number: they go one after the other. More may be appended meanwhile.
+  Promise<void> flush(std::source_location where);
+
+  /// Sends what waits and `pieces` behind it, as one write as far as the system takes it, and no more than
+  /// WRITE_SIZE at a time, so that a peer that is slow can be told from one that does not read. The bytes stay alive
+  /// until the promise is done. The contract is that of flush().
+  Promise<void> write(std::span<const std::byte> first, std::span<const std::byte> second, std::source_location where);
+
+  static constexpr std::size_t WRITE_SIZE = 128 * 1024;
+
+private:
+  std::unique_ptr<AsyncIoStream> stream_;
+  WireWatcher* reading_ = nullptr;
+  WireWatcher* writing_ = nullptr;
+  Chunk chunk_, held_;
+  std::string_view rest_; // of chunk_, or of held_
+  PoolString output_, inFlight_;
+  troth::detail::Sleepers writers_; // that wait for another write to end
+  bool isWriting_ = false;
+  bool holds_ = false;
+
+  class Writing;
+
+  static Promise<void> finishFlush(troth::detail::Ref<Wire> self, Promise<void> written, std::uint64_t size);
+  static Promise<void> flushLater(troth::detail::Ref<Wire> self, std::source_location where);
+  static Promise<void> writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
+                                std::span<const std::byte> second, std::source_location where);
+  [[noreturn]] static void throwClosed(std::source_location where);
+};
+
+} // namespace detail
+} // namespace http
+} // namespace v0
+} // namespace troth

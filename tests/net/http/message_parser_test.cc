@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: MIT
+// The parser by raw bytes: what it takes, what it refuses and why, and that no split changes either.
+#include <fixtures.h>
+
+#include <troth/net/http/message_parser_detail.h>
+#include <troth/runtime/quote_detail.h>
+
+#include <string>
+#include <vector>
+
+using namespace troth;
+using namespace troth::http;
+using namespace troth::http::detail;
+using namespace troth::test;
+using std::literals::operator""s;
+
+namespace {
+
+using Outcome = MessageParser::Outcome;
+
+// All that a parser says of a message, as one text.
+struct Parsing {
+  explicit Parsing(MessageParser::Kind kind, HeadLimits limits = {}) : parser(kind, limits) {}
+
+  MessageParser parser;
+  std::string head; // what has come so far; anew each time, so that views into an old one would be noticed
+  std::string verdict;
+
+  // Takes the next bytes; returns false when the message is over or refused.
+  bool take(std::string_view bytes) {
+    if (!inBody_) {
+      auto moved = std::make_unique<std::string>(head + std::string(bytes));
+      head_ = std::move(moved);
+      head = *head_;
+      const Outcome outcome = parser.parseHead(*head_);
+      if (outcome == Outcome::NEEDS_MORE) return true;
+      if (outcome == Outcome::FAULT) return fail();
+      describeHead();
+      bytes = std::string_view(*head_).substr(parser.headLength());
+      inBody_ = true;
+      left_ = parser.framing() == Framing::LENGTH ? parser.contentLength() : 0;
+      if (parser.framing() == Framing::NONE) return end(bytes);
+    }
+    if (parser.framing() == Framing::LENGTH) {
+      const std::size_t taken = std::min<std::uint64_t>(left_, bytes.size());
+      body += bytes.substr(0, taken);
+      left_ -= taken;
+      return left_ > 0 || end(bytes.substr(taken));
+    }
+    while (!bytes.empty()) {
+      const MessageParser::Piece piece = parser.decodeChunked(bytes);
+      if (piece.outcome == Outcome::FAULT) return fail();
+      body += piece.data;
+      bytes.remove_prefix(piece.consumed);
+      if (piece.outcome == Outcome::COMPLETE) return end(bytes);
+    }
+    return true;
+  }
+
+private:
+  std::unique_ptr<std::string> head_;
+  std::string body;
+  std::uint64_t left_ = 0;
+  bool inBody_ = false;
+
+  bool fail() {
+    verdict += std::to_string(parser.fault().status) + " " + parser.fault().reason;
+    return false;
+  }
+  void describeHead() {
+    verdict = parser.status() != 0 ? std::to_string(parser.status()) + "(" + std::string(parser.reason()) + ")"
+                                   : std::string(parser.methodText()) + "(" + std::string(parser.target()) + ")";
+    verdict += parser.minorVersion() == 1 ? "1.1" : "1.0";
+    verdict += parser.keepsAlive() ? "k" : "c";
+    for (const HeaderField field : parser.fields())
+      verdict += "[" + std::string(field.name) + "|" + std::string(field.value) + "]";
+  }
+  bool end(std::string_view rest) {
+    verdict += "{" + body + "}";
+    for (const HeaderField field : parser.trailers())
+      verdict += "[" + std::string(field.name) + "|" + std::string(field.value) + "]";
+    verdict += "+" + std::string(rest);
+    return false;
+  }
+};
+
+std::string whole(MessageParser::Kind kind, std::string_view text, HeadLimits limits = {}) {
+  Parsing parsing(kind, limits);
+  return parsing.take(text) ? "more" : parsing.verdict;
+}
+
+// The verdict on `text`, which is the same however it is split: in two at each byte, and byte by byte. (What follows
+// the message differs: it has not come yet.)
+std::string verdictOf(MessageParser::Kind kind, std::string_view text, HeadLimits limits = {}) {
+  const std::string verdict = whole(kind, text, limits);
+  const std::string withoutRest = verdict.substr(0, verdict.rfind('+'));
+  for (std::size_t split = 0; split <= text.size(); ++split) {
+    Parsing parsing(kind, limits);
+    const bool more = parsing.take(text.substr(0, split)) && parsing.take(text.substr(split));
+    const std::string got = more ? "more" : parsing.verdict;
+    CHECK_MESSAGE(got.substr(0, got.rfind('+')) == withoutRest, "split at " << split << " of " << std::string(text));
+  }
+  Parsing parsing(kind, limits);
+  bool more = true;
+  for (std::size_t i = 0; more && i < text.size(); ++i) more = parsing.take(text.substr(i, 1));
+  const std::string got = more ? "more" : parsing.verdict;
+  CHECK_MESSAGE(got.substr(0, got.rfind('+')) == withoutRest, "byte by byte: " << std::string(text));
+  return verdict;
+}
+
+std::string request(std::string_view text, HeadLimits limits = {}) {
+  return verdictOf(MessageParser::Kind::REQUEST, text, limits);
+}
+std::string response(std::string_view text) { return verdictOf(MessageParser::Kind::RESPONSE, text); }
+
+TEST_CASE("requests are taken apart") {
+  CHECK(request("GET / HTTP/1.1\r\nHost: a\r\n\r\n") == "GET(/)1.1k[Host|a]{}+");
+  CHECK(request("\r\n\r\nGET /x?y=z HTTP/1.1\r\nhost:a\r\n\r\nGET") == "GET(/x?y=z)1.1k[host|a]{}+GET");
+  CHECK(request("HEAD / HTTP/1.0\r\n\r\n") == "HEAD(/)1.0c{}+");
+  CHECK(request("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n") == "GET(/)1.0k[Connection|Keep-Alive]{}+");
+  CHECK(request("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, close\r\n\r\n") == "GET(/)1.1c[Host|a][Connection|x, close]{}+");
+  CHECK(request("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcd") == "POST(/)1.1k[Host|a][Content-Length|3]{abc}+d");
+  CHECK(request("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\nabcd") == "POST(/)1.1k[Host|a][Content-Length|0]{}+abcd");
+  CHECK(request("PUT / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: Chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\nX") ==
+        "PUT(/)1.1k[Host|a][transfer-encoding|Chunked]{abc0123456789}+X");
+  CHECK(request("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;a=\"b\"\r\nx\r\n1;c;d=e\r\ny\r\n0\r\nA: b\r\nEmpty:\r\nC: d e \r\n\r\n") ==
+        "PUT(/)1.1k[Host|a][Transfer-Encoding|chunked]{xy}[A|b][Empty|][C|d e]+");
+  CHECK(request("BREW /pot HTTP/1.1\r\nHost: a\r\n\r\n") == "BREW(/pot)1.1k[Host|a]{}+");
+  CHECK(request("SOURCE /pot HTTP/1.1\r\nHost: a\r\n\r\n") == "SOURCE(/pot)1.1k[Host|a]{}+");
+  CHECK(request("get / HTTP/1.1\r\nHost: a\r\n\r\n") == "get(/)1.1k[Host|a]{}+");
+  CHECK(request("GET http://a:80/b?c HTTP/1.1\r\nHost: a:80\r\n\r\n") == "GET(http://a:80/b?c)1.1k[Host|a:80]{}+");
+  CHECK(request("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n") == "OPTIONS(*)1.1k[Host|a]{}+");
+  CHECK(request("CONNECT a.b:443 HTTP/1.1\r\nHost: a.b:443\r\n\r\nbytes") == "CONNECT(a.b:443)1.1k[Host|a.b:443]{}+bytes");
+  CHECK(request("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nz") ==
+        "GET(/)1.1k[Host|a][Upgrade|x][Connection|upgrade]{}+z");
+  CHECK(request("GET / HTTP/1.1\r\nHost:   \t a  \t \r\nX-A:\r\nX-B: \t\r\nX-C: \xff y\t z\r\n\r\n") ==
+        "GET(/)1.1k[Host|a][X-A|][X-B|][X-C|\xff y\t z]{}+");
+  for (const char* host : {"", "a", "a-b.c_d", "127.0.0.1:80", "[::1]", "[::1]:8080", "a:", "a%20b", "a,b"})
+    CHECK(request("GET / HTTP/1.1\r\nHost: " + std::string(host) + "\r\n\r\n") == "GET(/)1.1k[Host|" + std::string(host) + "]{}+");
+}
+
+TEST_CASE("what breaks the rules is refused with its status, however it is split") {
+  struct Case {
+    int status;
+    std::string bytes;
+  };
+  const std::string get = "GET / HTTP/1.1\r\nHost: a\r\n", post = "POST / HTTP/1.1\r\nHost: a\r\n";
+  const std::string chunked = post + "Transfer-Encoding: chunked\r\n\r\n";
+  const std::vector<Case> cases = {
+      // The request line.
+      {400, " GET / HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET  / HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET /  HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET / a HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET /\tHTTP/1.1\r\nHost: a\r\n\r\n"},
+      {505, "GET / HTTP/1.1 \r\nHost: a\r\n\r\n"},
+      {505, "GET /\r\nHost: a\r\n\r\n"},
+      {400, "GET / http/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET / HTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET / ICE/1.0\r\nHost: a\r\n\r\n"},
+      {400, "OPTIONS / RTSP/1.0\r\nHost: a\r\n\r\n"},
+      {505, "GET / HTTP/1\r\nHost: a\r\n\r\n"},
+      {505, "GET / HTTP/11\r\nHost: a\r\n\r\n"},
+      {505, "GET / HTTP/1.10\r\nHost: a\r\n\r\n"},
+      {505, "GET / HTTP/01.1\r\nHost: a\r\n\r\n"},
+      {505, "GET / HTTP/+1.1\r\nHost: a\r\n\r\n"},
+      {505, "GET / HTTP/1.\r\nHost: a\r\n\r\n"},
+      {505, "GET / HTTP/0.9\r\nHost: a\r\n\r\n"},
+      {505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n"},
+      {505, "GET / HTTP/1.2\r\nHost: a\r\n\r\n"},
+      {505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"},
+      {400, "GET a HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET * HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET /\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n"s},
+      {400, "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "CONNECT a b:1 HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "G(T / HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "\r\rGET / HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {400, "GET / HTTP/1.1\nHost: a\n\n"},
+      {505, "GET / HTTP/1.1\rHost: a\r\r"},
+      {501, std::string(40, 'A') + " / HTTP/1.1\r\nHost: a\r\n\r\n"},
+      // Header lines.
+      {400, get + "A : b\r\n\r\n"},
+      {400, get + "A\t: b\r\n\r\n"},
+      {400, get + " A: b\r\n\r\n"},
+      {400, get + ": b\r\n\r\n"},
+      {400, get + "A\r\n\r\n"},
+      {400, get + "A(: b\r\n\r\n"},
+      {400, get + "\xc3\xa4: b\r\n\r\n"},
+      {400, get + "A\0: b\r\n\r\n"s},
+      {400, get + "A: b\r\n c\r\n\r\n"},
+      {400, get + "A: b\r\n\tc\r\n\r\n"},
+      {400, get + "A:\r\n b\r\n\r\n"},
+      {400, get + "A: b\r\n \r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\n Host: a\r\n\r\n"},
+      {400, get + "A: b\nC: d\r\n\r\n"},
+      {400, get + "A: b\rC: d\r\n\r\n"},
+      {400, get + "A: b\r\rC: d\r\n\r\n"},
+      {400, get + "A:\rB: c\r\n\r\n"},
+      {400, get + "A: b\r\n\n"},
+      {400, get + "A: b\r\n\rX"},
+      {400, get + "A: b\n\r\n"},
+      {400, get + "A: b\0c\r\n\r\n"s},
+      {400, get + "A: \x01\r\n\r\n"},
+      {400, get + "A: \x7f\r\n\r\n"},
+      {400, get + "A: \x0b" "b\r\n\r\n"},
+      // Host.
+      {400, "GET / HTTP/1.1\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"},
+      {400, "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: a b\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: a:80:80\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: a:123456\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: [::1]x\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: []\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: ::1\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: http://a\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: a?\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: \xc3\xa4\r\n\r\n"},
+      // Content-Length.
+      {400, post + "Content-Length: -1\r\n\r\n"},
+      {400, post + "Content-Length: +1\r\n\r\nx"},
+      {400, post + "Content-Length: 1a\r\n\r\nx"},
+      {400, post + "Content-Length: 0x1\r\n\r\nx"},
+      {400, post + "Content-Length: 1 1\r\n\r\nx"},
+      {400, post + "Content-Length: 1,1\r\n\r\nx"},
+      {400, post + "Content-Length: 1, 1\r\n\r\nx"},
+      {400, post + "Content-Length: 1.0\r\n\r\nx"},
+      {400, post + "Content-Length: \r\n\r\nx"},
+      {400, post + "Content-Length:\r\n\r\nx"},
+      {400, post + "Content-Length: \"1\"\r\n\r\nx"},
+      {400, post + "Content-Length: 18446744073709551616\r\n\r\n"},
+      {400, post + "Content-Length: 18446744073709551621\r\n\r\n"},
+      {400, post + "Content-Length: 99999999999999999999999999\r\n\r\n"},
+      {400, post + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nx"},
+      {400, post + "Content-Length: 1\r\nContent-Length: 1\r\n\r\nx"},
+      {400, post + "Content-Length: 0\r\nContent-Length: 5\r\n\r\nx"},
+      // Transfer-Encoding.
+      {400, post + "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n"},
+      {400, "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding: identity\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding: chunkedx\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding:\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding: ,chunked,\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding\r\n: chunked\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding:\x0b" "chunked\r\n\r\n0\r\n\r\n"},
+      {400, post + "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"},
+      {501, post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"},
+      // Chunks.
+      {400, chunked + "\r\n\r\n"},
+      {400, chunked + "g\r\n"},
+      {400, chunked + " 1\r\nx\r\n0\r\n\r\n"},
+      {400, chunked + "1 \r\nx\r\n0\r\n\r\n"},
+      {400, chunked + "1\t\r\nx\r\n0\r\n\r\n"},
+      {400, chunked + "0x1\r\nx\r\n0\r\n\r\n"},
+      {400, chunked + "-1\r\nx\r\n0\r\n\r\n"},
+      {400, chunked + "+1\r\nx\r\n0\r\n\r\n"},
+      {400, chunked + "1_0\r\nx\r\n0\r\n\r\n"},
+      {400, chunked + "10000000000000000\r\nx\r\n0\r\n\r\n"},
+      {400, chunked + "fffffffffffffffff\r\nx\r\n0\r\n\r\n"},
+      {400, chunked + "1\nx\r\n0\r\n\r\n"},
+      {400, chunked + "1\rx\r\n0\r\n\r\n"},
+      {400, chunked + "1\r\nx0\r\n\r\n"},
+      {400, chunked + "1\r\nx\n0\r\n\r\n"},
+      {400, chunked + "1\r\nx\r0\r\n\r\n"},
+      {400, chunked + "1\r\nxy\r\n0\r\n\r\n"},
+      {400, chunked + "1\r\nx\r\n0\n\n"},
+      {400, chunked + "1\r\nx\r\n0\r\n\n"},
+      {400, chunked + "1\r\nx\r\n0\r\n\rX"},
+      {400, chunked + "1;a\nb\r\nx\r\n0\r\n\r\n"},
+      {400, chunked + "1;a\rb\r\nx\r\n0\r\n\r\n"},
+      {400, chunked + "1;a\0b\r\nx\r\n0\r\n\r\n"s},
+      {400, chunked + "0\r\nA : b\r\n\r\n"},
+      {400, chunked + "0\r\nA: b\r\n c\r\n\r\n"},
+      {400, chunked + "0\r\nA: b\nC: d\r\n\r\n"},
+      {400, chunked + "0\r\nA\r\n\r\n"},
+  };
+  for (const Case& c : cases) {
+    const std::string verdict = request(c.bytes);
+    CHECK_MESSAGE(contains(" " + verdict.substr(verdict.rfind(']') == std::string::npos ? 0 : verdict.rfind(']') + 1), std::to_string(c.status) + " "),
+                  troth::detail::quote(c.bytes.substr(c.bytes.size() < 60 ? 0 : c.bytes.size() - 60)) << " → " << verdict);
+  }
+}
+
+TEST_CASE("what is over a limit is refused with its status") {
+  HeadLimits limits;
+  limits.headBytes = 100;
+  limits.targetBytes = 10;
+  limits.fields = 3;
+  CHECK(contains(request("GET /123456789 HTTP/1.1\r\nHost: a\r\n\r\n", limits), "[Host|a]"));
+  CHECK(contains(request("GET /1234567890 HTTP/1.1\r\nHost: a\r\n\r\n", limits), "414 "));
+  CHECK(contains(request("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nC: d\r\n\r\n", limits), "[C|d]"));
+  CHECK(contains(request("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nC: d\r\nE: f\r\n\r\n", limits), "431 "));
+  const std::string head = "GET / HTTP/1.1\r\nHost: a\r\nA: ";
+  CHECK(contains(request(head + std::string(100 - 4 - head.size(), 'x') + "\r\n\r\n", limits), "x]{}"));
+  CHECK(contains(request(head + std::string(100 - 3 - head.size(), 'x') + "\r\n\r\n", limits), "431 "));
+  CHECK(contains(whole(MessageParser::Kind::REQUEST, std::string(200, 'x').replace(0, 200, 100, '\r'), limits), "400 "));
+  std::string lines;
+  for (int i = 0; i < 60; ++i) lines += "\r\n";
+  CHECK(contains(request(lines, limits), "400 "));
+  const std::string body = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  CHECK(contains(request(body + "0\r\nA: b\r\nC: d\r\nE: f\r\nG: h\r\n\r\n", limits), "431 "));
+  CHECK(contains(request(body + "0\r\nA: " + std::string(100, 'x') + "\r\n\r\n", limits), "431 "));
+}
+
+TEST_CASE("extensions of chunks are bounded in sum, and what frames many small chunks is not counted") {
+  const std::string head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  std::string small = head, wordy = head;
+  for (int i = 0; i < 10'000; ++i) small += "1\r\nx\r\n";
+  for (int i = 0; i < 1'000; ++i) wordy += "1;extension=of-forty-bytes-or-a-few-more\r\nx\r\n";
+  CHECK(contains(whole(MessageParser::Kind::REQUEST, small + "0\r\n\r\n"), "x}+"));
+  CHECK(contains(whole(MessageParser::Kind::REQUEST, wordy + "0\r\n\r\n"), "413 "));
+  CHECK(contains(whole(MessageParser::Kind::REQUEST, head + "1;" + std::string(20'000, 'x')), "413 "));
+  CHECK(contains(whole(MessageParser::Kind::REQUEST, head + std::string(20'000, '0')), "413 "));
+}
+
+TEST_CASE("trailers are kept, but for those that would frame or route a message") {
+  CHECK(contains(request("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+                         "Host: b\r\nConnection: close\r\nDigest: d\r\n\r\nrest!"),
+                 "{x}[Digest|d]+rest!"));
+  for (std::string_view trailer : {"Content-Length: 5", "Transfer-Encoding: gzip", "Transfer-Encoding: chunked"}) {
+    const std::string verdict = request("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" +
+                                        std::string(trailer) + "\r\n\r\nrest!");
+    CHECK_MESSAGE((contains(verdict, "400 ") || contains(verdict, "{x}+rest!")), verdict);
+  }
+}
+
+TEST_CASE("responses are taken apart") {
+  CHECK(response("HTTP/1.1 204 No Content\r\nA: b\r\n\r\n") == "204(No Content)1.1k[A|b]{}+");
+  CHECK(response("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabX") == "200(OK)1.1k[Content-Length|2]{ab}+X");
+  CHECK(response("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab") == "200(OK)1.0c[Content-Length|2]{ab}+");
+  CHECK(response("HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n") == "200()1.1k[Content-Length|0]{}+");
+  CHECK(response("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n") == "200()1.1k[Content-Length|0]{}+");
+  CHECK(response("HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n") == "304(Not Modified)1.1k[Content-Length|9]{}+");
+  CHECK(response("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n") ==
+        "200(OK)1.1k[Transfer-Encoding|chunked]{x}[A|b]+");
+}
+
+TEST_CASE("a parser is used for one message after the other") {
+  MessageParser parser(MessageParser::Kind::REQUEST, {});
+  std::string first = "POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n";
+  REQUIRE(parser.parseHead(first) == Outcome::COMPLETE);
+  std::string_view rest = std::string_view(first).substr(parser.headLength());
+  for (;;) {
+    const auto piece = parser.decodeChunked(rest);
+    rest.remove_prefix(piece.consumed);
+    if (piece.outcome == Outcome::COMPLETE) break;
+    REQUIRE(piece.outcome == Outcome::NEEDS_MORE);
+  }
+  CHECK(rest.empty());
+  CHECK(parser.trailers().get("A") == "b");
+  parser.reset();
+  REQUIRE(parser.parseHead("GET /2 HTTP/1.1\r\nHost: b\r\n\r\n") == Outcome::COMPLETE);
+  CHECK(parser.target() == "/2");
+  CHECK(parser.framing() == Framing::NONE);
+  CHECK(parser.fields().size() == 1);
+  CHECK(parser.trailers().empty());
+}
+
+} // namespace
