@@ -335,6 +335,19 @@ TEST_CASE_FIXTURE(LoopTest, "close sends a frame, throws away what comes before 
   CHECK(failureOf(raw.socket.receive(), scope).code() == Code::GOING_AWAY);
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a receive goes on with reading when the close that did so is cancelled") {
+  Raw raw = makeRaw();
+  std::optional<Promise<void>> closing = raw.socket.close();
+  CHECK(!closing->poll(scope));
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  CHECK(!receiving.poll(scope));
+  closing.reset();
+  Promise<void> telling = tell(raw, frame(WebSocketOpcode::TEXT, "still here") + closeFrame(1000));
+  CHECK(shown(std::move(receiving).wait(scope)) == "text still here");
+  CHECK(shown(raw.socket.receive().wait(scope)) == "close 1000 ");
+  CHECK(unmasked(heard(raw, scope)) == closeFrame(1000));
+}
+
 TEST_CASE_FIXTURE(LoopTest, "a close that finds a receive pending lets it have the peer's frame") {
   Raw raw = makeRaw();
   Promise<WebSocketMessage> receiving = raw.socket.receive();
