@@ -218,6 +218,7 @@ private:
   bool isReadingToClose_ = false;                        // a close() reads
   std::optional<detail::WebSocketCloseFrame> peerClose_; // in the decoder
   bool isCloseTaken_ = false;
+  bool hasMetFault_ = false; // of the peer
   std::optional<Exception> readEnd_;
   troth::detail::Sleepers readChanged_; // wait for one of the above
 
@@ -467,6 +468,7 @@ void WebSocket::State::handleClose() {
 // RFC 6455, section 7.1.7.
 void WebSocket::State::handleFault(WebSocketFault fault) {
   const auto code = static_cast<Code>(closeCodeOf(fault));
+  hasMetFault_ = true;
   endReading(Exception(Exception::Kind::FAILED, fmt::format("WebSocket: the peer sent {}", textOf(fault)), code));
   if (closing_ == Closing::NOT) queueClose(code, textOf(fault));
   shutdownIfClosed();
@@ -657,6 +659,12 @@ Promise<void> WebSocket::State::untilClosed(Ref<State> state, std::source_locati
     }
   }
   while (s.closing_ == Closing::QUEUED && !s.writeEnd_) co_await s.writeChanged_.sleep(where);
+  // Closing a connection with bytes that nobody has read resets it, and may take our frame from under the peer's eyes.
+  while (s.hasMetFault_ && s.stream_ != nullptr) {
+    Promise<Result<Chunk>> dropping = s.readChunk(where);
+    const Result<Chunk> dropped = co_await std::move(dropping);
+    if (!dropped || dropped->empty()) break;
+  }
   if (!s.peerClose_) throw Exception(*s.readEnd_);
   if (s.closing_ != Closing::WRITTEN) throw Exception(*s.writeEnd_);
 }

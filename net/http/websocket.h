@@ -177,7 +177,7 @@ public:
   /// code cannot be sent, or the reason, of at most 123 bytes, is no UTF-8.
   ///
   /// Completes:    when both close frames have gone their way. If no receive() is pending, it reads until then, and
-  ///               throws away the messages that come.
+  ///               throws away the messages that come. After a fault of the peer: when that has ended the connection.
   /// Errors:       DISCONNECTED if the connection ends before; FAILED if the peer breaks the protocol; OVERLOADED when
   ///               WebSocketOptions::closeTimeout is over, and then it is as after abort().
   /// Cancellation: deferred: the close frame is sent all the same; only the waiting ends.

@@ -296,7 +296,11 @@ TEST_CASE_FIXTURE(LoopTest, "what the peer does wrong is answered by a close fra
     CHECK(answer.substr(2, 2) == closePayload(static_cast<unsigned>(c.code)));
     CHECK(contains(answer, c.text));
     CHECK(readSome(*raw.peer, scope).empty()); // the end
-    CHECK(failureOf(raw.socket.close(), scope).code() == c.code);
+    Promise<void> closing = raw.socket.close();
+    CHECK(!closing.poll(scope));
+    tell(raw, "what it said before it had read that").wait(scope);
+    raw.peer->shutdownWrite();
+    CHECK(failureOf(std::move(closing), scope).code() == c.code);
   }
 }
 
