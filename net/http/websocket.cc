@@ -245,8 +245,8 @@ private:
   bool hasResult() const noexcept { return hasMessage_ || (peerClose_ && !isCloseTaken_); }
   WebSocketMessage takeResult() noexcept;
   static Promise<void> untilResult(Ref<State> state, std::source_location where);
-  Promise<Result<Chunk>> readChunk(std::source_location where);
-  void took(Result<Chunk> chunk, const std::source_location& where);
+  Promise<Chunk> readChunk(std::source_location where);
+  void took(Chunk chunk, const std::source_location& where);
   bool advance() noexcept;
   bool decode();
   void handlePong(std::string_view payload) noexcept;
@@ -378,28 +378,30 @@ Promise<void> WebSocket::State::untilResult(Ref<State> state, std::source_locati
   while (!state->hasResult()) {
     if (state->readEnd_) throw Exception(*state->readEnd_);
     if (state->advance()) continue;
-    Promise<Result<Chunk>> reading = state->readChunk(where);
-    state->took(co_await std::move(reading), where);
+    Promise<Chunk> reading = state->readChunk(where);
+    try {
+      state->took(co_await std::move(reading), where);
+    } catch (...) {
+      state->endReading(Exception::fromCurrent().withContext("WebSocket"));
+    }
   }
 }
 
-Promise<Result<Chunk>> WebSocket::State::readChunk(std::source_location where) {
-  return evalNow([&] { return stream_->tryReadChunk(Chunk::CAPACITY, where); }).asResult();
+Promise<Chunk> WebSocket::State::readChunk(std::source_location where) {
+  return evalNow([&] { return stream_->tryReadChunk(Chunk::CAPACITY, where); });
 }
 
-void WebSocket::State::took(Result<Chunk> chunk, const std::source_location& where) {
+void WebSocket::State::took(Chunk chunk, const std::source_location& where) {
   if (readEnd_) return; // it was ended meanwhile
-  if (!chunk) {
-    endReading(chunk.error().withContext("WebSocket"));
-  } else if (chunk->empty()) {
+  if (chunk.empty()) {
     endReading(disconnected(decoder_.isInside() ? "the connection ended in the middle of a message"
                                                 : "the connection ended without a close frame",
                             where, Code::ABNORMAL));
-  } else {
-    input_ = std::move(*chunk);
-    inputAt_ = 0;
-    ++chunksRead_;
+    return;
   }
+  input_ = std::move(chunk);
+  inputAt_ = 0;
+  ++chunksRead_;
 }
 
 // Decodes what was read. Returns whether something has come of it: a message, or the end.
@@ -654,16 +656,24 @@ Promise<void> WebSocket::State::untilClosed(Ref<State> state, std::source_locati
     while (!s.readEnd_) {
       if (std::exchange(s.hasMessage_, false)) s.decoder_.takeMessage();
       if (s.advance()) continue;
-      Promise<Result<Chunk>> chunk = s.readChunk(where);
-      s.took(co_await std::move(chunk), where);
+      Promise<Chunk> chunk = s.readChunk(where);
+      try {
+        s.took(co_await std::move(chunk), where);
+      } catch (...) {
+        s.endReading(Exception::fromCurrent().withContext("WebSocket"));
+      }
     }
   }
   while (s.closing_ == Closing::QUEUED && !s.writeEnd_) co_await s.writeChanged_.sleep(where);
   // Closing a connection with bytes that nobody has read resets it, and may take our frame from under the peer's eyes.
   while (s.hasMetFault_ && s.stream_ != nullptr) {
-    Promise<Result<Chunk>> dropping = s.readChunk(where);
-    const Result<Chunk> dropped = co_await std::move(dropping);
-    if (!dropped || dropped->empty()) break;
+    Promise<Chunk> dropping = s.readChunk(where);
+    try {
+      const Chunk dropped = co_await std::move(dropping);
+      if (dropped.empty()) break;
+    } catch (...) {
+      break; // it has ended this way
+    }
   }
   if (!s.peerClose_) throw Exception(*s.readEnd_);
   if (s.closing_ != Closing::WRITTEN) throw Exception(*s.writeEnd_);
