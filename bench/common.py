@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # What the benchmarks' scripts share: child processes, counting, tables, and what is said about the machine.
-"""Helpers of {connect,echo,embedding,promise,streams,timers}_bench.py."""
+"""Helpers of {connect,echo,embedding,http,promise,streams,timers}_bench.py."""
 
 import argparse
 import contextlib

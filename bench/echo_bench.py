@@ -54,10 +54,10 @@ TOTAL_LIMIT = 30 * 60
 class Bench:
     """What all measurements share: where the programs are, the cores, and the size of the load."""
 
-    def __init__(self, options, load_arguments=()):
+    def __init__(self, options, load_arguments=(), load_program="echo_load"):
         self.options = options
         self.load_arguments = list(load_arguments)
-        self.load_program = options.build / "bench" / "echo_load"
+        self.load_program = options.build / "bench" / load_program
         cores = sorted(os.sched_getaffinity(0))
         self.pinned = len(cores) > 1 and shutil.which("taskset") is not None
         self.server_core, self.load_core = (cores[0], cores[1]) if self.pinned else (None, None)

@@ -13,6 +13,7 @@
 // stream, has closed its side, too. The ports of this side rest for a while then (TIME_WAIT), so that each place in the
 // load has an address of its own: there are enough.
 
+#include "load.h"
 #include "program.h"
 
 #include <arpa/inet.h>
@@ -20,13 +21,11 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -40,9 +39,6 @@
 #include <vector>
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-using Nanoseconds = std::chrono::nanoseconds;
 
 constexpr int stallLimitMs = 30'000;
 constexpr std::size_t bufferSize = 65'536;
@@ -130,45 +126,6 @@ Options parseOptions(int argc, char** argv) {
   return options;
 }
 
-// Counts durations in buckets whose width is at most 1/256 of the duration.
-class Histogram {
-public:
-  void add(Nanoseconds duration) {
-    ++counts[bucket(static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0)))];
-    ++total;
-  }
-
-  // The duration in microseconds that the given share of all durations does not exceed.
-  double quantileUs(double share) const {
-    auto wanted = static_cast<std::uint64_t>(share * static_cast<double>(total));
-    std::uint64_t seen = 0;
-    for (std::size_t i = 0; i < counts.size(); ++i) {
-      seen += counts[i];
-      if (seen > wanted) return middle(i) / 1e3;
-    }
-    return 0;
-  }
-
-private:
-  static constexpr std::size_t perDoubling = 256;
-
-  // Below 256 ns every nanosecond has its own bucket; then each doubling is cut into 256.
-  static std::size_t bucket(std::uint64_t ns) {
-    if (ns < perDoubling) return ns;
-    auto shift = static_cast<unsigned>(std::bit_width(ns)) - 9;
-    return (shift + 1) * perDoubling + ((ns >> shift) - perDoubling);
-  }
-
-  static double middle(std::size_t index) {
-    if (index < perDoubling) return static_cast<double>(index);
-    auto width = static_cast<double>(std::uint64_t{1} << (index / perDoubling - 1));
-    return (static_cast<double>(perDoubling + index % perDoubling) + 0.5) * width;
-  }
-
-  std::array<std::uint64_t, 57 * perDoubling> counts{};
-  std::uint64_t total = 0;
-};
-
 struct Connection {
   int fd = -1;
   bool busy = false;
@@ -178,12 +135,6 @@ struct Connection {
   std::size_t received = 0;
   std::uint64_t number = 0; // of messages begun
   Clock::time_point begun;
-};
-
-struct Result {
-  std::uint64_t messages = 0;
-  double seconds = 0;
-  Histogram durations;
 };
 
 class Load {
@@ -415,41 +366,6 @@ private:
   std::uint64_t errors = 0;
 };
 
-void raiseDescriptorLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-void printReady() {
-  std::puts("ready");
-  std::fflush(stdout);
-}
-
-void waitForByte() {
-  char byte;
-  while (read(STDIN_FILENO, &byte, 1) < 0 && errno == EINTR) {
-  }
-}
-
-void waitForEnd() {
-  char bytes[64];
-  for (;;) {
-    ssize_t n = read(STDIN_FILENO, bytes, sizeof bytes);
-    if (n == 0 || (n < 0 && errno != EINTR)) return;
-  }
-}
-
-void print(const Result& result, std::uint64_t errors) {
-  double rate = result.seconds > 0 ? static_cast<double>(result.messages) / result.seconds : 0;
-  std::printf("{\"messages\": %llu, \"seconds\": %.6f, \"messages_per_second\": %.1f, "
-              "\"p50_us\": %.2f, \"p99_us\": %.2f, \"errors\": %llu}\n",
-              static_cast<unsigned long long>(result.messages), result.seconds, rate, result.durations.quantileUs(0.50),
-              result.durations.quantileUs(0.99), static_cast<unsigned long long>(errors));
-  std::fflush(stdout);
-}
-
 } // namespace
 
 int main(int argc, char** argv) {
@@ -473,7 +389,7 @@ int main(int argc, char** argv) {
   }
   auto unlimited = std::numeric_limits<std::uint64_t>::max();
   Result result = load.run(options.messages.value_or(unlimited), options.seconds);
-  print(result, load.errorCount());
+  printResult(result, load.errorCount());
   if (options.gate) waitForEnd();
   return load.errorCount() == 0 ? 0 : 1;
 }

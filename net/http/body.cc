@@ -92,7 +92,7 @@ struct MessageBody::State {
 
   static Promise<void> decodeMore(std::shared_ptr<State> state, std::size_t least, std::source_location where) {
     while (!state->decode(least, where)) {
-      WireWait wait(state->wire->reading());
+      WireWait wait(*state->wire, WireWait::For::READING);
       Chunk more = co_await state->wire->stream(where).tryReadChunk(Chunk::CAPACITY, where);
       wait.end(more.size());
       if (more.empty()) state->failEarly(where);
@@ -198,7 +198,7 @@ Promise<std::size_t> MessageBody::State::readPlain(const std::shared_ptr<State>&
       state->count(count, 1, where);
       return count;
     });
-  WireWait wait(state->wire->reading());
+  WireWait wait(*state->wire, WireWait::For::READING);
   Promise<std::size_t> read = state->wire->stream(where).tryRead(buffer.first(most).subspan(held), least - held, where);
   return state->reading.endWithStream(std::move(read), where)
       .then(
@@ -225,7 +225,7 @@ Promise<Chunk> MessageBody::tryReadChunk(std::size_t maxBytes, std::source_locat
       return state->reading.endWithStream(State::decodeMore(state, 1, where), where).then([] { return Chunk(); });
     }
     if (!state->wire->rest().empty()) return Chunk();
-    WireWait waiting(state->wire->reading());
+    WireWait waiting(*state->wire, WireWait::For::READING);
     return state->reading.endWithStream(state->wire->stream(where).tryReadChunk(state->atMost(maxBytes), where), where)
         .then([waiting = std::move(waiting)](Chunk chunk) mutable {
           waiting.end(chunk.size());

@@ -205,6 +205,7 @@ Exchange::Exchange(ServerConnection& connection, std::unique_ptr<AsyncIoStream> 
 Exchange::~Exchange() = default;
 
 void Exchange::leave() noexcept {
+  if (isHandling_ && (state_ == ResponseState::STREAMING || isSending_)) reset();
   if (isHandling_) log(true);
   if (isHandling_) core_.requestEnds();
   isHandling_ = false;
@@ -238,11 +239,11 @@ Promise<AfterExchange> Exchange::run() {
     }
     connection_->reading.unlink();
     if (head == Head::FAULT) {
-      co_await refuse(parser_.fault().status, parser_.fault().reason);
+      co_await refuse(parser_.fault().status, parser_.fault().reason, false);
       co_return AfterExchange::CLOSE;
     }
     if (const int status = beginRequest(); status != 0) {
-      co_await refuse(status, {});
+      co_await refuse(status, {}, true);
       co_return AfterExchange::CLOSE;
     }
 
@@ -284,12 +285,14 @@ Promise<AfterExchange> Exchange::run() {
 }
 
 Promise<AfterExchange> Exchange::answerLate() {
-  if (state_ != ResponseState::NONE) {
+  clientWatch_.stop();
+  body_.finish();
+  const bool wasHandling = std::exchange(isHandling_, false);
+  if (wasHandling) core_.requestEnds();
+  if (state_ != ResponseState::NONE)
     reset();
-  } else {
-    isHandling_ = std::exchange(isHandling_, false) && (core_.requestEnds(), false);
-    co_await refuse(408, {});
-  }
+  else
+    co_await refuse(408, {}, wasHandling);
   co_return AfterExchange::CLOSE;
 }
 
@@ -405,7 +408,6 @@ void Exchange::answerFailure(const Exception& failure) {
   if (!isClients) core_.report(failure);
   if (state_ == ResponseState::NONE) {
     if (!body_.hasEnded()) keepAlive_ = false; // who knows how far it was read
-    response_.headers_.clear();
     sendError(status, {});
   } else if (state_ == ResponseState::STREAMING || isSending_) {
     isReset_ = true;
@@ -434,6 +436,7 @@ void Exchange::endRequest() noexcept {
     log(true);
     core_.requestEnds();
   }
+  state_ = ResponseState::NONE;
   body_.finish();
   parser_.reset();
   head_.clear();
@@ -449,13 +452,12 @@ void Exchange::log(bool isRequest) noexcept {
 }
 
 // Answers what is no request, or none that is handled, and closes the connection.
-Promise<void> Exchange::refuse(int status, std::string_view reason) {
+Promise<void> Exchange::refuse(int status, std::string_view reason, bool isRequest) {
   keepAlive_ = false;
   began_ = core_.timer().now();
-  response_.headers_.clear();
   state_ = ResponseState::NONE;
   sendError(status, reason);
-  log(false);
+  log(isRequest);
   co_await wire_->flush(std::source_location::current());
   co_await linger();
 }
@@ -498,9 +500,7 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, const
     if (fields.has(id)) [[unlikely]]
       throwMisuse(fmt::format("{}: {} is the server's to set", function, headerName(id)), where);
   const bool saysClose = fields.has(HeaderId::CONNECTION) && fields.hasToken(HeaderId::CONNECTION, "close");
-  const bool skipsTooMuch = !body_.hasEnded() && (expectsContinue_ || body_.isBroken() ||
-                                                  body_.tryGetLength().value_or(0) > core_.settings().skippedBytes);
-  if (saysClose || skipsTooMuch || core_.isDraining()) keepAlive_ = false;
+  if (saysClose || core_.isDraining()) keepAlive_ = false;
   hasNoContent_ = request_.method() == Method::HEAD || status == 204 || status == 304;
   isChunked_ = !length && request_.minorVersion() == 1 && status != 204 && status != 304;
   if (!length && !isChunked_ && !hasNoContent_) keepAlive_ = false; // the content ends with the connection
@@ -541,6 +541,10 @@ void requireStatus(int status, int least, int most, const char* function, const 
 Promise<void> Exchange::sendResponse(int status, std::span<const std::byte> body, std::source_location where) {
   requireUnsent("Response::send", where);
   requireStatus(status, 200, 599, "Response::send", where);
+  // Content that was not read when the response is complete is skipped; of too much the client is told in time.
+  if (!body_.hasEnded() && (expectsContinue_ || body_.isBroken() ||
+                            body_.tryGetLength().value_or(0) > core_.settings().skippedBytes))
+    keepAlive_ = false;
   appendHead(status, body.size(), "Response::send", where);
   state_ = ResponseState::SENT;
   if (hasNoContent_ || body.empty()) return READY_NOW;
@@ -564,6 +568,7 @@ void Exchange::sendError(int status, std::string_view reason) {
   std::string text = fmt::format("{} {}", status, reasonPhrase(status));
   if (!reason.empty()) text.append(": ").append(reason);
   text += '\n';
+  response_.headers_.clear();
   response_.headers_.set(HeaderId::CONTENT_TYPE, "text/plain");
   appendHead(status, text.size(), "Response::send", {});
   state_ = ResponseState::SENT;
@@ -576,6 +581,7 @@ AsyncOutputStream& Exchange::beginResponse(int status, std::optional<std::uint64
                                            std::source_location where) {
   requireUnsent("Response::start", where);
   requireStatus(status, 200, 599, "Response::start", where);
+  if (expectsContinue_ && status < 300) appendContinue(); // the content is wanted, and later it would be too late
   appendHead(status, length, "Response::start", where);
   state_ = ResponseState::STREAMING;
   hasLength_ = length.has_value() && !hasNoContent_;
@@ -646,9 +652,13 @@ const AsyncIoStream& Exchange::connection(std::source_location where) const { re
 
 Promise<void> Exchange::beforeFirstRead() {
   if (!expectsContinue_ || state_ != ResponseState::NONE) return READY_NOW;
+  appendContinue();
+  return wire_->flush(std::source_location::current());
+}
+
+void Exchange::appendContinue() {
   expectsContinue_ = false;
   wire_->output().append("HTTP/1.1 100 Continue\r\n\r\n");
-  return wire_->flush(std::source_location::current());
 }
 
 void Exchange::bodyEnded() noexcept {
@@ -721,7 +731,7 @@ Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStrea
   co_await self->wire_->flush(where);
   std::uint64_t count = 0;
   while (count < amount) {
-    WireWait wait(self->wire_->writing());
+    WireWait wait(*self->wire_, WireWait::For::WRITING);
     const std::uint64_t part = std::min(amount - count, PART);
     const std::uint64_t moved = co_await input.pumpTo(self->wire_->stream(where), part, where);
     wait.end(moved);

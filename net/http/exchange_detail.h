@@ -165,7 +165,7 @@ private:
   void finishHandler(const std::optional<Exception>& failure);
   void answerFailure(const Exception& failure);
   Promise<bool> skipBody();
-  Promise<void> refuse(int status, std::string_view reason);
+  Promise<void> refuse(int status, std::string_view reason, bool isRequest);
   Promise<void> linger();
   void endRequest() noexcept;
   void log(bool isRequest) noexcept;
@@ -173,6 +173,7 @@ private:
 
   void requireUnsent(const char* function, const std::source_location& where) const;
   void appendStatusLine(int status);
+  void appendContinue();
   void appendHead(int status, std::optional<std::uint64_t> length, const char* function,
                   const std::source_location& where);
   void sendError(int status, std::string_view reason);

@@ -69,7 +69,7 @@ Promise<void> Wire::flush(std::source_location where) {
 
 Promise<void> Wire::finishFlush(troth::detail::Ref<Wire> self, Promise<void> written, std::uint64_t size) {
   const Writing writing(*self);
-  WireWait wait(self->writing_);
+  WireWait wait(*self, WireWait::For::WRITING);
   co_await std::move(written);
   wait.end(size);
 }
@@ -101,7 +101,7 @@ Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std:
     }
     if (size == 0) break;
     Promise<void> written = self->stream(where).write(std::span<const std::span<const std::byte>>(next), where);
-    WireWait wait(isReady(written) ? nullptr : self->writing_);
+    WireWait wait(*self, WireWait::For::WRITING);
     co_await std::move(written);
     wait.end(size);
   }

@@ -39,23 +39,6 @@ protected:
   ~WireWatcher() = default;
 };
 
-/// One wait, as long as it lives.
-class WireWait {
-public:
-  explicit WireWait(WireWatcher* watcher) noexcept : watcher_(watcher) {
-    if (watcher_ != nullptr) watcher_->beginWait();
-  }
-  WireWait(WireWait&& other) noexcept : watcher_(std::exchange(other.watcher_, nullptr)) {}
-  WireWait& operator=(WireWait&&) = delete;
-  ~WireWait() { end(0); }
-  void end(std::uint64_t bytes) noexcept {
-    if (WireWatcher* watcher = std::exchange(watcher_, nullptr); watcher != nullptr) watcher->endWait(bytes);
-  }
-
-private:
-  WireWatcher* watcher_;
-};
-
 /// Shared by a connection and the operations on its streams, so that they may go in any order: an operation that is
 /// left finds no stream any more, and fails. It exists while there is something to do; an idle connection has none.
 class Wire final : public troth::detail::Counted, public troth::detail::Pooled {
@@ -135,6 +118,30 @@ private:
   static Promise<void> writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
                                 std::span<const std::byte> second, std::source_location where);
   [[noreturn]] static void throwClosed(std::source_location where);
+};
+
+/// One wait, as long as it lives. Once the wire is watched no more nobody is told.
+class WireWait {
+public:
+  enum class For : std::uint8_t { READING, WRITING };
+
+  WireWait(Wire& wire, For what) noexcept : wire_(wire), what_(what) {
+    if (WireWatcher* watcher = this->watcher(); watcher != nullptr) watcher->beginWait();
+  }
+  WireWait(WireWait&&) noexcept = default;
+  WireWait& operator=(WireWait&&) = delete;
+  ~WireWait() { end(0); }
+  void end(std::uint64_t bytes) noexcept {
+    if (!wire_) return;
+    if (WireWatcher* watcher = this->watcher(); watcher != nullptr) watcher->endWait(bytes);
+    wire_ = troth::detail::Ref<Wire>();
+  }
+
+private:
+  troth::detail::Ref<Wire> wire_;
+  For what_;
+
+  WireWatcher* watcher() const noexcept { return what_ == For::READING ? wire_->reading() : wire_->writing(); }
 };
 
 } // namespace detail

@@ -1,0 +1,967 @@
+// SPDX-License-Identifier: MIT
+// The server in memory: responses, bodies, errors, limits, time, coming to an end, cancellation.
+#include "server_fixture.h"
+
+#include <troth/net/http/http_error.h>
+#include <troth/net/testing.h>
+#include <troth/runtime/task_set.h>
+
+#include <optional>
+#include <stdexcept>
+
+using namespace troth;
+using namespace troth::http;
+using namespace troth::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+const std::string GET = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+std::string ok(std::string_view body) {
+  return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + std::string(body);
+}
+
+Promise<void> hello(Request&, Response& response) { co_await response.send(200, "hello"); }
+
+Promise<void> target(Request& request, Response& response) { return response.send(200, std::string(request.target())); }
+
+// Sends back what it is sent.
+Promise<void> echo(Request& request, Response& response) {
+  const std::string body = co_await request.body().readAllText(1'000'000);
+  for (const HeaderField field : request.trailers())
+    response.headers().add("X-Trailer-" + std::string(field.name), field.value);
+  co_await response.send(200, body);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a response has its length, its date, and its fields") {
+  handler = [](Request& request, Response& response) -> Promise<void> {
+    CHECK(request.method() == Method::GET);
+    CHECK(request.path() == "/x");
+    CHECK(request.query() == "y=z");
+    CHECK(request.authority() == "a:80");
+    CHECK(request.headers().get("accept") == "b");
+    response.headers().set(HeaderId::CONTENT_TYPE, "text/plain");
+    return response.send(200, "hello");
+  };
+  auto client = connect();
+  client->send("GET /x?y=z HTTP/1.1\r\nHost: a:80\r\nAccept: b\r\n\r\n");
+  settle();
+  CHECK(contains(client->received, "\r\nDate: "));
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello");
+  CHECK(!client->ended);
+  CHECK(server().connections() == 1);
+  client->close();
+  settle();
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "targets of all forms have their parts") {
+  handler = [](Request& request, Response& response) -> Promise<void> {
+    return response.send(200, std::string(request.path()) + "|" + std::string(request.query()) + "|" +
+                                  std::string(request.authority()));
+  };
+  const auto parts = [&](std::string_view line) {
+    const std::string reply = talk(std::string(line) + " HTTP/1.1\r\nHost: h\r\n\r\n");
+    return reply.substr(reply.find("\r\n\r\n") + 4);
+  };
+  CHECK(parts("GET /a/b?c?d=e") == "/a/b|c?d=e|h");
+  CHECK(parts("GET http://other:81/a?b") == "/a|b|other:81");
+  CHECK(parts("GET http://other") == "/||other");
+  CHECK(parts("GET http://other?q") == "/|q|other");
+  CHECK(parts("OPTIONS *") == "||h");
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a connection serves one request after the other, and says when it is closed") {
+  handler = hello;
+  settings.requestsPerConnection = 3;
+  auto client = connect();
+  for (int i = 0; i < 2; ++i) {
+    client->send(GET);
+    settle();
+    CHECK(withoutDate(client->take()) == ok("hello"));
+  }
+  client->send(GET);
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+  CHECK(client->ended);
+  CHECK(talk("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") ==
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+}
+
+TEST_CASE_FIXTURE(HttpTest, "requests that come together are answered in order, in one piece") {
+  SUBCASE("by functions") { handler = target; }
+  SUBCASE("by coroutines") {
+    handler = [](Request& request, Response& response) -> Promise<void> {
+      co_await response.send(200, std::string(request.target()));
+    };
+  }
+  auto client = connect();
+  std::string all, expected;
+  for (int i = 0; i < 100; ++i) {
+    all += "GET /" + std::to_string(i) + " HTTP/1.1\r\nHost: a\r\n\r\n";
+    expected += ok("/" + std::to_string(i));
+  }
+  client->send(all + "GET /par");
+  settle();
+  CHECK(client->pieces == 1);
+  CHECK(withoutDate(client->take()) == expected);
+  client->send("tial HTTP/1.1\r\nHost: a\r\n\r\n");
+  settle();
+  CHECK(withoutDate(client->take()) == ok("/partial"));
+}
+
+TEST_CASE_FIXTURE(HttpTest, "HTTP/1.0 closes unless it is asked not to, and gets no chunks") {
+  handler = hello;
+  CHECK(talk("GET / HTTP/1.0\r\n\r\n") == "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+  CHECK(talk("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n") ==
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello");
+  handler = [](Request&, Response& response) -> Promise<void> { co_await response.start(200).write("streamed"); };
+  auto client = connect();
+  client->send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nstreamed");
+  CHECK(client->ended);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "HEAD, 204 and 304 have no content, whatever the handler sends") {
+  handler = [](Request& request, Response& response) -> Promise<void> {
+    if (request.path() == "/stream") {
+      co_await response.start(200).write("streamed");
+      co_return;
+    }
+    if (request.path() == "/sized") {
+      co_await response.start(200, 8).write("streamed");
+      co_return;
+    }
+    co_await response.send(std::stoi(std::string(request.path().substr(1))), "content");
+  };
+  auto client = connect();
+  const auto ask = [&](std::string_view line) {
+    client->send(std::string(line) + " HTTP/1.1\r\nHost: a\r\n\r\n");
+    settle();
+    return withoutDate(client->take());
+  };
+  CHECK(ask("HEAD /200") == "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n");
+  CHECK(ask("HEAD /stream") == "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+  CHECK(ask("HEAD /sized") == "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n");
+  CHECK(ask("GET /204") == "HTTP/1.1 204 No Content\r\n\r\n");
+  CHECK(ask("GET /304") == "HTTP/1.1 304 Not Modified\r\n\r\n");
+  CHECK(ask("GET /299") == "HTTP/1.1 299 \r\nContent-Length: 7\r\n\r\ncontent");
+}
+
+TEST_CASE_FIXTURE(HttpTest, "bodies arrive as they were sent, however they are framed and split") {
+  handler = echo;
+  const std::string body = "0123456789";
+  const std::string framed[] = {
+      "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n" + body,
+      "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n0123\r\n6;x=y\r\n456789\r\n0\r\n\r\n",
+  };
+  for (const std::string& request : framed) {
+    for (std::size_t split = 0; split <= request.size(); ++split) {
+      auto client = connect();
+      client->send(request.substr(0, split));
+      settle();
+      client->send(request.substr(split) + GET.substr(0, 3));
+      settle();
+      CHECK_MESSAGE(withoutDate(client->take()) == ok(body), "split at " << split);
+      client->send(GET.substr(3));
+      settle();
+      CHECK(withoutDate(client->take()) == ok(""));
+    }
+    auto client = connect();
+    for (const char c : request) {
+      client->send({&c, 1});
+      settle();
+    }
+    CHECK(withoutDate(client->take()) == ok(body));
+  }
+  CHECK(talk("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n") ==
+        "HTTP/1.1 200 OK\r\nX-Trailer-A: b\r\nContent-Length: 1\r\n\r\nx");
+}
+
+TEST_CASE_FIXTURE(HttpTest, "all ways of reading a body give the same, and a read that is dropped loses nothing") {
+  std::string got;
+  int way = 0;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    AsyncInputStream& body = request.body();
+    std::vector<std::byte> buffer(7);
+    got.clear();
+    for (;;) {
+      if (way == 0) {
+        const std::size_t count = co_await body.tryRead(std::span(buffer), 3);
+        got.append(reinterpret_cast<const char*>(buffer.data()), count);
+        if (count < 3) break;
+      } else if (way == 1) {
+        const Chunk chunk = co_await body.tryReadChunk(5);
+        if (chunk.empty()) break;
+        got += chunk.text();
+      } else {
+        {
+          Promise<std::size_t> dropped = body.tryRead(std::span(buffer), 2);
+          co_await yield();
+        }
+        {
+          Promise<Chunk> dropped = body.tryReadChunk();
+          co_await yield();
+        }
+        const std::size_t count = co_await body.tryRead(std::span(buffer), 1);
+        if (count == 0) break;
+        got.append(reinterpret_cast<const char*>(buffer.data()), count);
+      }
+    }
+    co_await response.send(200);
+  };
+  std::string body, chunked;
+  for (int i = 0; i < 50; ++i) body += std::to_string(i);
+  for (std::size_t i = 0; i < body.size(); i += 4) {
+    const std::string part = body.substr(i, 4);
+    chunked += std::to_string(part.size()) + "\r\n" + part + "\r\n";
+  }
+  for (way = 0; way < 3; ++way) {
+    for (const std::string& request :
+         {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body,
+          "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked + "0\r\n\r\n"}) {
+      for (std::size_t piece : {std::size_t(1), std::size_t(3), std::size_t(40), std::size_t(10'000)}) {
+        auto client = connect();
+        for (std::size_t at = 0; at < request.size(); at += piece) {
+          client->send(request.substr(at, piece));
+          settle();
+        }
+        CHECK(withoutDate(client->take()) == ok(""));
+        CHECK_MESSAGE(got == body, "way " << way << ", pieces of " << piece);
+      }
+    }
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a client that expects to be told to go on is told when its body is wanted") {
+  handler = echo;
+  auto client = connect();
+  client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+  settle();
+  CHECK(client->take() == "HTTP/1.1 100 Continue\r\n\r\n");
+  client->send("abc");
+  settle();
+  CHECK(withoutDate(client->take()) == ok("abc"));
+
+  // One whose body nobody wants is not, and cannot be taken at its word afterwards.
+  handler = hello;
+  client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+  CHECK(client->ended);
+
+  CHECK(contains(talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: x\r\n\r\n"), "HTTP/1.1 417 "));
+  handler = echo;
+  CHECK(talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc") == ok("abc"));
+  CHECK(talk("GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n") == ok(""));
+}
+
+TEST_CASE_FIXTURE(HttpTest, "what a handler fails with becomes a status, and its text stays here") {
+  struct Case {
+    std::function<void()> fail;
+    int status;
+    const char* reported; // null: not reported
+  };
+  const Case cases[] = {
+      {[] { throw std::runtime_error("secret"); }, 500, "secret"},
+      {[] { throw 7; }, 500, ""},
+      {[] { throw Exception(Exception::Kind::FAILED, "secret"); }, 500, "secret"},
+      {[] { throw Exception(Exception::Kind::OVERLOADED, "secret"); }, 503, "secret"},
+      {[] { throw Exception(Exception::Kind::UNIMPLEMENTED, "secret"); }, 501, "secret"},
+      {[] { throw Exception(Exception::Kind::DISCONNECTED, "secret"); }, 500, "secret"},
+      {[] { throw HttpError(404, "secret"); }, 404, nullptr},
+      {[] { throw HttpError(502, "secret"); }, 502, "secret"},
+      {[] {}, 500, "has ended without a response"},
+  };
+  for (const Case& c : cases) {
+    for (int when = 0; when < 3; ++when) {
+      handler = [&](Request&, Response& response) -> Promise<void> {
+        response.headers().set("X-Half-Made", "response");
+        if (when == 0) {
+          c.fail();
+          return READY_NOW;
+        }
+        return evalLater([&] { c.fail(); }).then([when] { return when == 1 ? yield() : Promise<void>(READY_NOW); });
+      };
+      auto client = connect();
+      client->send(GET);
+      settle();
+      const std::string reply = withoutDate(client->take());
+      CHECK(contains(reply, "HTTP/1.1 " + std::to_string(c.status) + " "));
+      CHECK(!contains(reply, "secret"));
+      CHECK(!contains(reply, "X-Half-Made"));
+      if (c.reported != nullptr) CHECK(contains(errors.only(), c.reported));
+      // The connection is as good as before.
+      handler = hello;
+      client->send(GET);
+      settle();
+      CHECK(withoutDate(client->take()) == ok("hello"));
+    }
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a streamed response goes in chunks, each write at once") {
+  auto gate = newPromiseAndFulfiller<void>();
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    AsyncOutputStream& body = response.start(200);
+    co_await body.write("one");
+    co_await std::move(gate.promise);
+    const std::string_view parts[] = {"tw", "", "o"};
+    const std::span<const std::byte> pieces[] = {asBytes(parts[0]), asBytes(parts[1]), asBytes(parts[2])};
+    co_await body.write(std::span<const std::span<const std::byte>>(pieces));
+    co_await body.write(std::string_view());
+    HeaderMap trailers;
+    trailers.set("X-Sum", "5");
+    co_await response.end(trailers);
+  };
+  auto client = connect();
+  client->send(GET);
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+  gate.fulfiller->fulfill();
+  settle();
+  CHECK(client->take() == "3\r\ntwo\r\n0\r\nX-Sum: 5\r\n\r\n");
+  handler = hello;
+  client->send(GET);
+  settle();
+  CHECK(withoutDate(client->take()) == ok("hello"));
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a body may go back while it comes, and the connection is kept") {
+  handler = [](Request& request, Response& response) -> Promise<void> {
+    AsyncOutputStream& out = response.start(200, request.body().tryGetLength());
+    co_await request.body().pumpTo(out);
+  };
+  const std::string large(1'000'000, 'x');
+  const std::string reply = talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + large +
+                                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+  CHECK(reply == ok(large) + ok("abc"));
+  auto client = connect();
+  client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n");
+  client->send("abc");
+  settle();
+  CHECK(client->take() == "abc");
+}
+
+TEST_CASE_FIXTURE(HttpTest, "large content arrives whole, whichever way it goes") {
+  const std::string large(1'000'000, 'x');
+  for (const std::string_view way : {"send", "owned", "sized", "chunked"}) {
+    handler = [&](Request&, Response& response) -> Promise<void> {
+      if (way == "send") {
+        co_await response.send(200, large);
+      } else if (way == "owned") {
+        co_await response.send(200, std::string(large));
+      } else if (way == "sized") {
+        co_await response.start(200, large.size()).write(large);
+      } else {
+        co_await response.start(200).write(large);
+      }
+    };
+    const std::string reply = talk(GET + GET);
+    CHECK(std::count(reply.begin(), reply.end(), 'x') == 2'000'000);
+    CHECK(contains(reply, way == "chunked" ? "\r\nf4240\r\nx" : "Content-Length: 1000000\r\n\r\nx"));
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a response that breaks off after its head resets the connection") {
+  const std::string_view ways[] = {"throws", "short", "abandoned", "cancelled", "aborted"};
+  for (const std::string_view way : ways) {
+    std::optional<Promise<void>> kept;
+    handler = [&](Request&, Response& response) -> Promise<void> {
+      AsyncOutputStream& body = way == "short" ? response.start(200, 10) : response.start(200);
+      co_await body.write("part");
+      if (way == "throws") throw std::runtime_error("late");
+      if (way == "abandoned") {
+        kept = body.write(std::string_view("more that nobody reads"));
+        co_return;
+      }
+      if (way == "aborted") {
+        body.abortWrite();
+        CHECK(failureOf(body.write("x"), scope).kind() == Exception::Kind::DISCONNECTED);
+      }
+      if (way == "cancelled") co_await NEVER_DONE;
+    };
+    if (way == "aborted") continue; // it would wait inside of the loop: see below
+    auto client = connect();
+    client->send(GET);
+    if (way == "abandoned") client->stopReading();
+    settle();
+    if (way == "abandoned") continue;
+    if (way == "cancelled") dropServer();
+    settle();
+    CHECK(contains(client->received, "part"));
+    CHECK(!contains(client->received, "\r\n0\r\n\r\n"));
+    CHECK_MESSAGE(client->wasReset, way);
+    if (way != "cancelled") {
+      CHECK(contains(errors.only(), way == "throws" ? "late" : "before the last 6 bytes"));
+    }
+  }
+  dropServer();
+  errors.texts.clear();
+}
+
+TEST_CASE_FIXTURE(HttpTest, "what cannot be sent is refused with its place, and the handler may do better") {
+  std::vector<std::string> refusals;
+  const auto refused = [&](auto&& call) {
+    const Exception e = thrownBy(call);
+    CHECK(contains(std::string(e.where().file_name()), "server_test.cc"));
+    refusals.push_back(std::string(e.description()));
+  };
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    refused([&] { (void)response.send(99); });
+    refused([&] { (void)response.send(199); });
+    refused([&] { (void)response.send(600); });
+    refused([&] { (void)response.start(101); });
+    refused([&] { (void)response.sendInformational(101); });
+    refused([&] { (void)response.sendInformational(200); });
+    refused([&] { (void)response.end(); });
+    refused([&] { (void)response.upgrade(); });
+    for (const HeaderId id : {HeaderId::CONTENT_LENGTH, HeaderId::TRANSFER_ENCODING, HeaderId::TRAILER}) {
+      response.headers().set(id, "1");
+      refused([&] { (void)response.send(200); });
+      response.headers().remove(id);
+    }
+    refused([&] { response.headers().set(HeaderId::LOCATION, "/\r\nSet-Cookie: a=b"); });
+    AsyncOutputStream& body = response.start(200, 3);
+    refused([&] { (void)response.send(200); });
+    refused([&] { (void)response.start(200); });
+    refused([&] { (void)body.write("four"); });
+    refused([&] { (void)response.end(); });
+    co_await body.write("abc");
+    refused([&] { (void)body.write("d"); });
+    co_await response.end();
+    refused([&] { (void)body.write("d"); });
+    refused([&] { (void)response.end(); });
+  };
+  CHECK(talk(GET) == ok("abc"));
+  CHECK(refusals.size() == 19);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "informational responses come before the response, but not to HTTP/1.0") {
+  handler = [](Request&, Response& response) -> Promise<void> {
+    HeaderMap hints;
+    hints.add(HeaderId::LINK, "</style.css>; rel=preload");
+    co_await response.sendInformational(103, hints);
+    co_await response.send(200, "hello");
+  };
+  CHECK(talk(GET) == "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n" + ok("hello"));
+  CHECK(!contains(talk("GET / HTTP/1.0\r\n\r\n"), "103"));
+}
+
+TEST_CASE_FIXTURE(HttpTest, "what is malformed is answered, nothing behind it is, and the client can read the answer") {
+  int calls = 0;
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    ++calls;
+    return response.send(200);
+  };
+  auto client = connect();
+  client->send("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + GET + GET);
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 71\r\n"
+                                       "Connection: close\r\n\r\n400 Bad Request: there are several Host fields (RFC "
+                                       "9112, section 3.2)\n");
+  CHECK(client->ended);
+  client->send(std::string(100'000, 'x')); // is read, and dropped
+  settle();
+  CHECK(!client->writeFailed);
+  CHECK(server().connections() == 1);
+  pass(2s);
+  CHECK(server().connections() == 0);
+  CHECK(calls == 0);
+  settings.headBytes = 200;
+  settings.targetBytes = 50;
+  settings.headerFields = 4;
+  settings.bodyBytes = 100;
+  dropServer();
+  CHECK(contains(talk("GET /" + std::string(50, 'x') + " HTTP/1.1\r\nHost: a\r\n\r\n"), " 414 "));
+  CHECK(contains(talk("GET / HTTP/1.1\r\nHost: a\r\nA: " + std::string(200, 'x')), " 431 "));
+  CHECK(contains(talk("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nA: b\r\nA: b\r\nA: b\r\n\r\n"), " 431 "));
+  CHECK(contains(talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n"), " 413 "));
+  CHECK(contains(talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775807\r\n\r\n"), " 413 "));
+  CHECK(contains(talk("BREW / HTTP/1.1\r\nHost: a\r\n\r\n"), " 501 "));
+  CHECK(contains(talk("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), " 505 "));
+  CHECK(calls == 0);
+  settings.unknownMethods = ServerSettings::UnknownMethods::PASS;
+  dropServer();
+  handler = [](Request& request, Response& response) -> Promise<void> {
+    CHECK(request.method() == Method::OTHER);
+    return response.send(200, std::string(request.methodText()));
+  };
+  CHECK(talk("BREW / HTTP/1.1\r\nHost: a\r\n\r\n") == ok("BREW"));
+}
+
+TEST_CASE_FIXTURE(HttpTest, "content beyond the limit, or malformed, ends the request with its status") {
+  settings.bodyBytes = 10;
+  handler = echo;
+  const std::string head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  CHECK(talk(head + "a\r\n0123456789\r\n0\r\n\r\n") == ok("0123456789"));
+  for (const std::string& reply : {talk(head + "b\r\n0123456789a\r\n0\r\n\r\n" + GET), talk(head + "6\r\nabcdef\r\n6\r\nabcdef\r\n" + GET)}) {
+    CHECK(contains(reply, "HTTP/1.1 413 "));
+    CHECK(contains(reply, "Connection: close"));
+    CHECK(!contains(reply, "200 OK"));
+  }
+  const std::string reply = talk(head + "1\r\nxy\r\n" + GET);
+  CHECK(contains(reply, "HTTP/1.1 400 "));
+  CHECK(!contains(reply, "200 OK"));
+}
+
+TEST_CASE_FIXTURE(HttpTest, "content that nobody reads is skipped, up to a limit, and never taken for a request") {
+  settings.skippedBytes = 1000;
+  handler = hello;
+  const std::string small = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(GET.size()) + "\r\n\r\n" + GET;
+  CHECK(talk(small + GET) == ok("hello") + ok("hello"));
+  CHECK(talk("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + GET) ==
+        ok("hello") + ok("hello"));
+  const std::string large(1001, 'x');
+  CHECK(talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n" + large + GET) ==
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+  std::string chunks = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (int i = 0; i < 300; ++i) chunks += "8\r\n01234567\r\n";
+  auto client = connect();
+  client->send(chunks + "0\r\n\r\n" + GET);
+  settle();
+  CHECK(withoutDate(client->take()) == ok("hello"));
+  CHECK(client->ended);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "slow clients are ended by the times that they have") {
+  handler = hello;
+  SUBCASE("who says nothing") {
+    auto client = connect();
+    pass(10s - 1ns);
+    CHECK(server().connections() == 1);
+    pass(1ns);
+    CHECK(client->ended);
+    CHECK(client->received.empty());
+  }
+  SUBCASE("who sends a head line by line") {
+    auto client = connect();
+    client->send("GET / HTTP/1.1\r\nHost: a\r\n");
+    for (int i = 0; i < 10; ++i) {
+      CHECK(client->received.empty());
+      pass(1s);
+      client->send("A: b\r\n");
+    }
+    settle();
+    CHECK(contains(client->take(), "HTTP/1.1 408 Request Timeout\r\n"));
+    CHECK(client->ended);
+    pass(2s);
+    CHECK(server().connections() == 0);
+  }
+  SUBCASE("who stops in a second head") {
+    auto client = connect();
+    client->send(GET + "GET / HTTP");
+    pass(10s);
+    CHECK(contains(client->take(), "hello" "HTTP/1.1 408 "));
+  }
+  SUBCASE("who has no more requests") {
+    auto client = connect();
+    client->send(GET);
+    pass(15s - 1ns);
+    CHECK(server().connections() == 1);
+    pass(1ns);
+    CHECK(server().connections() == 0);
+    CHECK(withoutDate(client->take()) == ok("hello"));
+    CHECK(client->ended);
+  }
+  SUBCASE("who stops in its body") {
+    handler = echo;
+    auto client = connect();
+    client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\nabc");
+    pass(15s);
+    CHECK(contains(client->take(), "HTTP/1.1 408 "));
+    CHECK(client->ended);
+    CHECK(server().requests() == 0);
+  }
+  SUBCASE("who sends its body by the byte") {
+    handler = echo;
+    auto client = connect();
+    client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n");
+    for (int i = 0; i < 15; ++i) {
+      CHECK(client->received.empty());
+      client->send("x");
+      pass(1s);
+    }
+    CHECK(contains(client->take(), "HTTP/1.1 408 "));
+  }
+  SUBCASE("but not who sends it at the least rate") {
+    handler = echo;
+    auto client = connect();
+    client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n");
+    for (int i = 0; i < 100; ++i) {
+      CHECK(client->received.empty());
+      client->send(std::string(100, 'x'));
+      pass(1s);
+    }
+    CHECK(contains(client->take(), "200 OK"));
+  }
+  SUBCASE("nor who waits for a handler that is slow to read") {
+    handler = [this](Request& request, Response& response) -> Promise<void> {
+      co_await timer.afterDelay(100s);
+      co_await echo(request, response);
+    };
+    auto client = connect();
+    client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
+    pass(99s);
+    client->send("abc");
+    pass(1s);
+    CHECK(withoutDate(client->take()) == ok("abc"));
+  }
+  SUBCASE("who does not read") {
+    const std::string large(1'000'000, 'x');
+    handler = [&](Request&, Response& response) -> Promise<void> { co_await response.send(200, large); };
+    auto client = connect();
+    client->stopReading();
+    client->send(GET);
+    pass(30s - 1ns);
+    CHECK(server().requests() == 1);
+    pass(1ns);
+    CHECK(server().connections() == 0);
+    client->goOnReading();
+    settle();
+    CHECK(client->wasReset);
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a client that leaves cancels its handler, and one that has only ended its direction has a while") {
+  bool cancelled = false;
+  struct Notice {
+    bool& flag;
+    ~Notice() { flag = true; }
+  };
+  handler = [&](Request&, Response&) -> Promise<void> {
+    const Notice notice{cancelled};
+    co_await NEVER_DONE;
+  };
+  auto client = connect();
+  client->send(GET);
+  settle();
+  CHECK(server().requests() == 1);
+  SUBCASE("by a reset") {
+    client->reset();
+    settle();
+    CHECK(cancelled);
+    CHECK(server().connections() == 0);
+  }
+  SUBCASE("by the end of its direction") {
+    client->shutdown();
+    settle();
+    CHECK(!cancelled);
+    pass(1s);
+    CHECK(cancelled);
+    CHECK(server().connections() == 0);
+  }
+  SUBCASE("with more requests on the way") {
+    client->send(GET + GET);
+    settle();
+    client->reset();
+    settle();
+    CHECK(cancelled);
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "who has ended its direction gets a response that is made in time, or is on its way") {
+  handler = [this](Request&, Response& response) -> Promise<void> {
+    AsyncOutputStream& body = response.start(200);
+    for (int i = 0; i < 10; ++i) {
+      co_await timer.afterDelay(900ms);
+      co_await body.write("x");
+    }
+  };
+  auto client = connect();
+  client->send(GET);
+  client->shutdown();
+  for (int i = 0; i < 11; ++i) pass(900ms);
+  CHECK(contains(client->received, "0\r\n\r\n"));
+  CHECK(client->ended);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a body that breaks off is an error for the handler, and no response") {
+  Exception::Kind kind = Exception::Kind::FAILED;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    try {
+      co_await echo(request, response);
+    } catch (const Exception& e) {
+      kind = e.kind();
+      throw;
+    }
+  };
+  for (const char* request : {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc",
+                              "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"}) {
+    kind = Exception::Kind::FAILED;
+    auto client = connect();
+    client->send(request);
+    client->shutdown();
+    settle();
+    CHECK(kind == Exception::Kind::DISCONNECTED);
+    CHECK(!contains(client->received, "200 OK"));
+    pass(10s);
+    CHECK(server().connections() == 0);
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a response that was sent goes out while its handler goes on") {
+  auto gate = newPromiseAndFulfiller<void>();
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    co_await response.send(200, "hello");
+    co_await std::move(gate.promise);
+  };
+  auto client = connect();
+  client->send(GET);
+  settle();
+  CHECK(withoutDate(client->take()) == ok("hello"));
+  CHECK(server().requests() == 1);
+  client->close(); // it has what it wanted, and the handler what it has to do
+  settle();
+  CHECK(server().requests() == 1);
+  gate.fulfiller->fulfill();
+  settle();
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "draining closes what is idle, lets requests end, and cancels what is late") {
+  auto gate = newPromiseAndFulfiller<void>();
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    if (request.path() == "/slow") co_await std::move(gate.promise);
+    if (request.path() == "/never") co_await NEVER_DONE;
+    co_await response.send(200, "hello");
+  };
+  auto idle = connect(), fresh = connect(), slow = connect(), never = connect();
+  idle->send(GET);
+  slow->send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" + GET);
+  never->send("GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+  settle();
+  Promise<std::size_t> drained = server().drain(5s).eagerlyEvaluate(nullptr);
+  CHECK(contains(thrownBy([&] { (void)server().drain(1s); }).description(), "another drain() is pending"));
+  settle();
+  CHECK(idle->ended);
+  CHECK(fresh->ended);
+  CHECK(server().connections() == 2);
+  gate.fulfiller->fulfill();
+  settle();
+  CHECK(withoutDate(slow->take()) == "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+  CHECK(slow->ended);
+  pass(5s);
+  CHECK(never->wasReset);
+  CHECK(std::move(drained).wait(scope) == 1);
+  CHECK(server().connections() == 0);
+  CHECK(server().drain(0s).wait(scope) == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a connection that is upgraded is the handler's, with what came too early") {
+  std::unique_ptr<AsyncIoStream> stream;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    if (request.method() != Method::CONNECT) response.headers().set(HeaderId::UPGRADE, "chat");
+    stream = response.upgrade(request.method() == Method::CONNECT ? 200 : 101);
+    CHECK(contains(thrownBy([&] { (void)request.connection(); }).description(), "closed"));
+    CHECK(thrownBy([&] { (void)response.send(200); }).kind() == Exception::Kind::DISCONNECTED);
+    return READY_NOW;
+  };
+  auto client = connect();
+  client->send("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: chat\r\n\r\nearly");
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nConnection: Upgrade\r\n\r\n");
+  CHECK(server().connections() == 0);
+  REQUIRE(stream != nullptr);
+  std::byte buffer[16];
+  CHECK(stream->tryRead(buffer, 5).wait(scope) == 5);
+  CHECK(std::memcmp(buffer, "early", 5) == 0);
+  client->send("late");
+  CHECK(stream->tryReadChunk().wait(scope).text() == "late");
+  stream->write("answer").wait(scope);
+  CHECK(client->take() == "answer");
+  stream.reset();
+  settle();
+  CHECK(client->ended);
+
+  client = connect();
+  client->send("CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\n");
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 200 OK\r\n\r\n");
+  stream.reset();
+
+  // Before the head has gone: what is written waits for it.
+  client = connect();
+  client->stopReading();
+  client->send("CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\n");
+  settle();
+  Promise<void> written = stream->write("first").eagerlyEvaluate(nullptr);
+  client->goOnReading();
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 200 OK\r\n\r\nfirst");
+  stream.reset();
+}
+
+TEST_CASE_FIXTURE(HttpTest, "what is left of a request may go after it, in any order") {
+  TaskSet kept(errors);
+  std::optional<Promise<std::size_t>> read;
+  std::optional<Promise<Chunk>> chunk;
+  std::optional<Promise<void>> written;
+  std::vector<std::byte> buffer(10);
+  int way = 0;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    if (way == 0) read = request.body().tryRead(std::span(buffer), 5).eagerlyEvaluate(nullptr);
+    if (way == 1) chunk = request.body().tryReadChunk().eagerlyEvaluate(nullptr);
+    if (way == 2) written = response.start(200).write(std::string_view("nobody reads it")).eagerlyEvaluate(nullptr);
+    if (way == 3) read = request.body().tryRead(std::span(buffer), 5); // not even begun to be waited for
+    return NEVER_DONE;
+  };
+  for (way = 0; way < 4; ++way) {
+    for (const char* framing : {"Content-Length: 100", "Transfer-Encoding: chunked"}) {
+      auto client = connect();
+      client->stopReading();
+      client->send("POST / HTTP/1.1\r\nHost: a\r\n" + std::string(framing) + "\r\n\r\n");
+      settle();
+      dropServer();
+      settle();
+      if (read) CHECK(failureOf(std::move(*read), scope).kind() == Exception::Kind::DISCONNECTED);
+      if (chunk) CHECK(failureOf(std::move(*chunk), scope).kind() == Exception::Kind::DISCONNECTED);
+      if (written) CHECK(failureOf(std::move(*written), scope).kind() == Exception::Kind::DISCONNECTED);
+      read.reset();
+      chunk.reset();
+      written.reset();
+    }
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "each request is logged once, with what became of it") {
+  std::vector<std::string> log;
+  settings.accessLog = [&](const AccessRecord& record) {
+    log.push_back((record.request == nullptr ? std::string("-") : std::string(record.request->target())) + " " +
+                  std::to_string(record.status) + " " + std::to_string(record.received) + "/" +
+                  std::to_string(record.sent) + (record.complete ? "" : " incomplete"));
+  };
+  handler = [](Request& request, Response& response) -> Promise<void> {
+    if (request.path() == "/fails") throw HttpError(404, "x");
+    if (request.path() == "/never") co_await NEVER_DONE;
+    if (request.path() == "/breaks") {
+      co_await response.start(200, 10).write("abc");
+      co_return;
+    }
+    co_await echo(request, response);
+  };
+  (void)talk("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /fails HTTP/1.1\r\nHost: a\r\n\r\nnonsense\r\n\r\n");
+  (void)talk("GET /refused HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n");
+  (void)talk("GET /breaks HTTP/1.1\r\nHost: a\r\n\r\n");
+  (void)talk("GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+  dropServer();
+  settle();
+  std::string lines;
+  for (const std::string& line : log) lines += line + "\n";
+  CHECK(lines == "/a 200 3/3\n/fails 404 0/14\n- 400 0/58\n/refused 417 0/23\n/breaks 200 0/3 incomplete\n"
+                 "/never 0 0/0 incomplete\n");
+  errors.texts.clear();
+}
+
+TEST_CASE_FIXTURE(HttpTest, "it accepts as many connections as it may, and the next when one goes") {
+  MemoryNetwork network(timer);
+  settings.connections = 2;
+  handler = hello;
+  Promise<void> serving = server().serve(network.parseAddress("10.0.0.1:80").wait(scope)->listen()).eagerlyEvaluate(nullptr);
+  std::vector<std::unique_ptr<RawClient>> clients;
+  auto address = network.parseAddress("10.0.0.1:80").wait(scope);
+  for (int i = 0; i < 3; ++i) {
+    clients.push_back(std::make_unique<RawClient>(address->connect().wait(scope)));
+    clients.back()->send(GET);
+  }
+  settle();
+  CHECK(server().connections() == 2);
+  CHECK(clients[2]->received.empty());
+  clients[0]->close();
+  settle();
+  CHECK(withoutDate(clients[2]->take()) == ok("hello"));
+  CHECK(server().drain(1s).wait(scope) == 0);
+  std::move(serving).wait(scope);
+}
+
+TEST_CASE("a server may be destroyed at every step of what it does") {
+  const auto run = [](auto&& conversation) {
+    return [conversation](LoopTest&) -> Promise<void> {
+      struct World {
+        ManualTimer timer{TimePoint(std::chrono::hours(1))};
+        ErrorLog errors;
+        std::unique_ptr<Service> service = newService([this](Request& request, Response& response) -> Promise<void> {
+          if (request.path() == "/stream") {
+            AsyncOutputStream& out = response.start(200);
+            co_await request.body().pumpTo(out);
+          } else if (request.path() == "/later") {
+            co_await timer.afterDelay(1s);
+            co_await response.send(200, std::string(20'000, 'x'));
+          } else {
+            co_await echo(request, response);
+          }
+        });
+        Server server{*service, timer, errors};
+      };
+      auto world = std::make_unique<World>();
+      TwoWayPipe pipe = newTwoWayPipe();
+      world->server.serveConnection(std::move(pipe.ends[0]));
+      co_await conversation(*world, *pipe.ends[1]);
+    };
+  };
+  const auto talk = [](AsyncIoStream& client, std::string request, std::string_view end) -> Promise<void> {
+    co_await client.write(request);
+    std::string got;
+    while (!contains(got, end)) {
+      const Chunk chunk = co_await client.tryReadChunk();
+      REQUIRE(!chunk.empty());
+      got += chunk.text();
+    }
+  };
+  CHECK(cancelSweep(run([&](auto&, AsyncIoStream& client) -> Promise<void> {
+          co_await talk(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n", "100 Continue");
+          co_await talk(client, "abc", "\r\n\r\nabc");
+          co_await talk(client, GET + GET, "200 OK");
+        })) > 10);
+  CHECK(cancelSweep(run([&](auto&, AsyncIoStream& client) -> Promise<void> {
+          co_await talk(client, "POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "abc\r\n");
+          co_await talk(client, "3\r\ndef\r\n0\r\n\r\n", "0\r\n\r\n");
+        })) > 10);
+  CHECK(cancelSweep(run([&](auto& world, AsyncIoStream& client) -> Promise<void> {
+          Promise<void> asked = talk(client, "GET /later HTTP/1.1\r\nHost: a\r\n\r\n", "xxx").eagerlyEvaluate(nullptr);
+          co_await yield();
+          co_await yield();
+          co_await yield();
+          world.timer.advanceBy(1s);
+          co_await std::move(asked);
+          co_await world.server.drain(1s);
+        })) > 10);
+  CHECK(cancelSweep(run([&](auto&, AsyncIoStream& client) -> Promise<void> {
+          co_await talk(client, "nonsense\r\n", "400 Bad");
+          co_await client.write("more");
+        })) > 5);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "settings that make no sense are refused") {
+  const auto refusal = [&](auto&& change) {
+    ServerSettings wrong;
+    change(wrong);
+    struct None : Service {
+      Promise<void> handle(Request&, Response&) override { return READY_NOW; }
+    } none;
+    return std::string(thrownBy([&] { Server(none, timer, errors, wrong); }).description());
+  };
+  CHECK(contains(refusal([](ServerSettings& s) { s.headBytes = 10; }), "no request passes"));
+  CHECK(contains(refusal([](ServerSettings& s) { s.headBytes = 1u << 30; }), "headBytes"));
+  CHECK(contains(refusal([](ServerSettings& s) { s.connections = 0; }), "limit of 0"));
+  CHECK(contains(refusal([](ServerSettings& s) { s.idleTimeout = 0s; }), "not positive"));
+  CHECK(contains(refusal([](ServerSettings& s) { s.halfCloseGrace = -1s; }), "negative"));
+}
+
+TEST_CASE_FIXTURE(HttpTest, "times that are switched off never come") {
+  settings.headTimeout = settings.idleTimeout = settings.bodyTimeout = settings.writeTimeout = Duration::max();
+  settings.halfCloseGrace = Duration::max();
+  handler = hello;
+  auto client = connect();
+  pass(std::chrono::hours(100));
+  client->send(GET);
+  pass(std::chrono::hours(100));
+  CHECK(withoutDate(client->take()) == ok("hello"));
+  CHECK(!timer.nextEvent());
+}
+
+} // namespace
