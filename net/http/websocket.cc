@@ -75,34 +75,51 @@ public:
     }
     if (role == WebSocket::Role::CLIENT) header.mask = mask_ = detail::randomMask();
     header.length = rest_.size();
-    headerSize_ = detail::writeFrameHeader(header_, header);
+    std::array<std::byte, detail::LONGEST_FRAME_HEADER> bytes;
+    const std::size_t size = detail::writeFrameHeader(bytes, header);
+    const bool isBuffered = mask_ || rest_.size() <= MOST_COPIED;
+    if (isBuffered) buffer_.reserve(size + std::min(rest_.size(), MOST_MASKED));
+    buffer_.append(reinterpret_cast<const char*>(bytes.data()), size);
+    if (isBuffered) takePart();
   }
   Outgoing(const Outgoing&) = delete;
   Outgoing& operator=(const Outgoing&) = delete;
 
-  std::span<const std::byte> header() const noexcept { return std::span(header_).first(headerSize_); }
+  /// The first bytes to write: all of them, unless they have to be masked.
+  std::array<std::span<const std::byte>, 2> first() noexcept {
+    return {asBytes(buffer_), mask_ ? std::span<const std::byte>() : std::exchange(rest_, {})};
+  }
 
   bool isDone() const noexcept { return rest_.empty(); }
 
-  /// The next bytes to write, valid until it is called again: all of them, unless they have to be masked.
+  /// More bytes to write, valid until it is called again.
   std::span<const std::byte> next() {
-    if (!mask_) return std::exchange(rest_, {});
-    const std::size_t size = std::min(rest_.size(), troth::detail::BUFFER_SIZE);
-    masked_.assign(reinterpret_cast<const char*>(rest_.data()), size);
-    detail::applyMask(std::as_writable_bytes(std::span(masked_.data(), size)), *mask_, at_);
-    rest_ = rest_.subspan(size);
-    at_ += size;
-    return asBytes(masked_);
+    buffer_.clear();
+    takePart();
+    return asBytes(buffer_);
   }
 
 private:
-  std::array<std::byte, detail::LONGEST_FRAME_HEADER> header_;
-  std::size_t headerSize_ = 0;
+  // Up to here a copy costs the system less than a second piece.
+  static constexpr std::size_t MOST_COPIED = 1024;
+  // The first part fits into a buffer of the pool together with its header.
+  static constexpr std::size_t MOST_MASKED = troth::detail::BUFFER_SIZE - 2 * detail::LONGEST_FRAME_HEADER;
+
+  PoolString buffer_; // the header, and what goes along with it; later, what is masked
   std::optional<detail::WebSocketMask> mask_;
   std::span<const std::byte> rest_;
   std::uint64_t at_ = 0;
   PoolString compressed_;
-  PoolString masked_;
+
+  void takePart() {
+    const std::span<const std::byte> part = rest_.first(std::min(rest_.size(), MOST_MASKED));
+    const std::size_t before = buffer_.size();
+    buffer_.append(reinterpret_cast<const char*>(part.data()), part.size());
+    if (mask_)
+      detail::applyMask(std::as_writable_bytes(std::span(buffer_.data(), buffer_.size())).subspan(before), *mask_, at_);
+    rest_ = rest_.subspan(part.size());
+    at_ += part.size();
+  }
 };
 
 /// The control frames that wait to be written.
@@ -156,7 +173,7 @@ private:
 
   void append(PoolString& frames, WebSocketOpcode opcode, std::string_view payload) const {
     Outgoing frame(opcode, asBytes(payload), role_, nullptr);
-    for (std::span<const std::byte> part : {frame.header(), frame.next()})
+    for (std::span<const std::byte> part : frame.first())
       frames.append(reinterpret_cast<const char*>(part.data()), part.size());
   }
 };
@@ -504,7 +521,8 @@ Promise<void> WebSocket::State::sendInTurn(Ref<State> state, WebSocketOpcode opc
   Writing writing(s, where);
   const PoolString controls = s.controls_.take(false);
   Outgoing message(opcode, payload, s.role_, s.isWorthCompressing(payload.size()) ? &*s.deflater_ : nullptr);
-  const std::array<std::span<const std::byte>, 3> pieces{asBytes(controls), message.header(), message.next()};
+  const std::array<std::span<const std::byte>, 2> parts = message.first();
+  const std::array<std::span<const std::byte>, 3> pieces{asBytes(controls), parts[0], parts[1]};
   Promise<Result<void>> first = s.write(pieces, where);
   Result<void> result = co_await std::move(first);
   while (result && !message.isDone() && !s.writeEnd_) {

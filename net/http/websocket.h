@@ -112,8 +112,9 @@ struct WebSocketOptions {
 /// pending, or come back to it soon. It reads from the stream only then, and keeps nothing but the message that is
 /// being put together: a peer that sends faster than it is listened to is slowed down by its connection.
 ///
-/// A message goes out as one frame. Of a server it goes from the caller's memory, in one write with its header and the
-/// answers to pings that wait; a client has to mask it, which it does in a buffer of at most 64 KiB.
+/// A message goes out as one frame. A server writes it from the caller's memory (1 KiB or less is copied), in one write
+/// with its header and the answers to pings that wait; a client has to mask it, which it does in a buffer of at most 64
+/// KiB. Answers to pings that come meanwhile wait for the message's end.
 ///
 /// What the peer does wrong ends the connection: it gets a close frame with the fitting code, receive() fails with
 /// FAILED and this code, and so does each later one. Then destroy the WebSocket; or await close() first, to let the
