@@ -51,6 +51,9 @@ public:
       destroy(&object);
   }
 
+  /// Whether nobody else has one. Not for an empty Ref.
+  bool isOnly() const noexcept { return static_cast<const Counted&>(*object_).references_ == 1; }
+
   T* operator->() const noexcept { return object_; }
   T& operator*() const noexcept { return *object_; }
   explicit operator bool() const noexcept { return object_ != nullptr; }

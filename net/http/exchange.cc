@@ -46,10 +46,19 @@ std::optional<Exception> takeFailure(Promise<void>& ready) {
   return Exception(std::move(result.exception));
 }
 
-void appendNumber(PoolString& text, std::uint64_t number, int base = 10) {
-  std::array<char, 20> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number, base).ptr;
-  text.append(digits.data(), static_cast<std::size_t>(end - digits.data()));
+void appendNumber(ByteBuffer& text, std::uint64_t number, int base = 10) {
+  constexpr std::size_t MOST = 20;
+  char* const room = text.room(MOST);
+  text.added(static_cast<std::size_t>(std::to_chars(room, room + MOST, number, base).ptr - room));
+}
+
+void appendField(ByteBuffer& text, const HeaderField& field) {
+  for (const std::string_view piece : {field.name, std::string_view(": "), field.value, std::string_view("\r\n")})
+    text.append(piece);
+}
+
+std::string_view textOf(std::span<const std::byte> bytes) noexcept {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 // What a handler's failure is answered with.
@@ -114,7 +123,9 @@ bool Exchange::keepsUp(Timeout kind) noexcept {
 
 Exchange::ClientWatch::ClientWatch(Exchange& exchange) : Event(EventLoop::current()), exchange_(exchange) {}
 
-Exchange::ClientWatch::~ClientWatch() {
+Exchange::ClientWatch::~ClientWatch() { end(); }
+
+void Exchange::ClientWatch::end() noexcept {
   read_ = OwnNode();
   flush_.reset();
   disarm();
@@ -187,19 +198,24 @@ bool Exchange::clientLeaves(bool writeFailed) noexcept {
 
 // ------------------------------------------------------------------------------------------- from head to head
 
-Exchange::Exchange(ServerConnection& connection, std::unique_ptr<AsyncIoStream> stream, Chunk first)
-    : connection_(&connection),
-      core_(connection.core()),
-      wire_(*new Wire(std::move(stream))),
+Exchange::Exchange(ServerCore& core)
+    : core_(core), wire_(*new Wire(nullptr)),
       parser_(MessageParser::Kind::REQUEST,
-              {connection.core().settings().headBytes, connection.core().settings().targetBytes,
-               connection.core().settings().headerFields}) {
-  wire_->watch(&readWatcher_, &writeWatcher_);
-  wire_->give(std::move(first));
+              {core.settings().headBytes, core.settings().targetBytes, core.settings().headerFields}) {
   request_.body_ = &body_;
   request_.sink_ = this;
   request_.trailers_ = &trailers_;
   response_.sink_ = this;
+}
+
+void Exchange::enter(ServerConnection& connection, std::unique_ptr<AsyncIoStream> stream, Chunk first) {
+  connection_ = &connection;
+  if (!wire_.isOnly()) wire_ = Ref<Wire>(*new Wire(nullptr));
+  wire_->reuse(std::move(stream));
+  wire_->watch(&readWatcher_, &writeWatcher_);
+  wire_->give(std::move(first));
+  isReset_ = isWaiting_ = isSending_ = isWritingBody_ = false;
+  clientWatch_.begin();
 }
 
 Exchange::~Exchange() = default;
@@ -212,7 +228,8 @@ void Exchange::leave() noexcept {
   connection_->reading.unlink();
   connection_->writing.unlink();
   connection_ = nullptr;
-  body_.finish();
+  clientWatch_.end();
+  endRequest();
   wire_->watch(nullptr, nullptr);
   wire_->close();
 }
@@ -439,7 +456,7 @@ void Exchange::endRequest() noexcept {
   state_ = ResponseState::NONE;
   body_.finish();
   parser_.reset();
-  head_.clear();
+  if (!head_.empty()) head_ = PoolString();
   wire_->letGo();
 }
 
@@ -486,10 +503,12 @@ void Exchange::requireUnsent(const char* function, const std::source_location& w
 }
 
 void Exchange::appendStatusLine(int status) {
-  PoolString& out = wire_->output();
+  ByteBuffer& out = wire_->output();
   out.append("HTTP/1.1 ");
   appendNumber(out, static_cast<std::uint64_t>(status));
-  out.append(" ").append(reasonPhrase(status)).append("\r\n");
+  out.append(" ");
+  out.append(reasonPhrase(status));
+  out.append("\r\n");
 }
 
 // `length` is that of the content as GET would have it; without one it is not known.
@@ -505,7 +524,7 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, const
   isChunked_ = !length && request_.minorVersion() == 1 && status != 204 && status != 304;
   if (!length && !isChunked_ && !hasNoContent_) keepAlive_ = false; // the content ends with the connection
 
-  PoolString& out = wire_->output();
+  ByteBuffer& out = wire_->output();
   if (status == 200 && !fields.has(HeaderId::DATE)) [[likely]] {
     out.append(core_.okAndDate());
   } else {
@@ -549,7 +568,7 @@ Promise<void> Exchange::sendResponse(int status, std::span<const std::byte> body
   state_ = ResponseState::SENT;
   if (hasNoContent_ || body.empty()) return READY_NOW;
   if (body.size() > COPIED) return sendLarge(body, where);
-  wire_->output().append(reinterpret_cast<const char*>(body.data()), body.size());
+  wire_->output().append(textOf(body));
   sent_ = body.size();
   return READY_NOW;
 }
@@ -595,9 +614,9 @@ Promise<void> Exchange::endResponse(const HeaderFields& trailers, std::source_lo
   if (left_ > 0) throwMisuse(fmt::format("Response::end: {} bytes of the content are missing", left_), where);
   state_ = ResponseState::SENT;
   if (!isChunked_ || hasNoContent_) return READY_NOW;
-  PoolString& out = wire_->output();
+  ByteBuffer& out = wire_->output();
   out.append("0\r\n");
-  for (const HeaderField field : trailers) out.append(field.name).append(": ").append(field.value).append("\r\n");
+  for (const HeaderField field : trailers) appendField(out, field);
   out.append("\r\n");
   return READY_NOW;
 }
@@ -607,8 +626,8 @@ Promise<void> Exchange::sendInformational(int status, const HeaderFields& header
   requireStatus(status, 102, 199, "Response::sendInformational", where);
   if (request_.minorVersion() == 0) return READY_NOW;
   appendStatusLine(status);
-  PoolString& out = wire_->output();
-  for (const HeaderField field : headers) out.append(field.name).append(": ").append(field.value).append("\r\n");
+  ByteBuffer& out = wire_->output();
+  for (const HeaderField field : headers) appendField(out, field);
   out.append("\r\n");
   return wire_->flush(where);
 }
@@ -633,7 +652,7 @@ std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_locatio
   if (wire_->isWriting())
     throwMisuse(fmt::format("{}: an informational response is still on its way", FUNCTION), where);
   appendStatusLine(status);
-  PoolString& out = wire_->output();
+  ByteBuffer& out = wire_->output();
   if (!fields.has(HeaderId::DATE)) out.append(core_.date());
   out.append(response_.headers_.text());
   if (status == 101) out.append("Connection: Upgrade\r\n");
@@ -643,9 +662,8 @@ std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_locatio
   clientWatch_.stop();
   connection_->reading.unlink();
   Chunk rest = wire_->takeRest();
-  const PoolString head = std::move(out);
-  out.clear();
-  return newUpgradedStream(wire_->takeStream(), std::move(rest), head, where);
+  const ByteBuffer head = std::move(out);
+  return newUpgradedStream(wire_->takeStream(), std::move(rest), head.text(), where);
 }
 
 const AsyncIoStream& Exchange::connection(std::source_location where) const { return wire_->stream(where); }
@@ -701,14 +719,14 @@ Promise<void> Exchange::writePieces(std::span<const std::span<const std::byte>> 
   const std::size_t size = troth::detail::totalSize(pieces);
   countContent(size, where);
   if (hasNoContent_ || size == 0) return READY_NOW;
-  PoolString& out = wire_->output();
+  ByteBuffer& out = wire_->output();
   if (isChunked_) {
     appendNumber(out, size, 16);
     out.append("\r\n");
   }
   if (size > COPIED) return writeLarge(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), where);
   for (const std::span<const std::byte> piece : pieces)
-    out.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+    out.append(textOf(piece));
   if (isChunked_) out.append("\r\n");
   Promise<void> flushed = wire_->flush(where);
   if (isReady(flushed)) return flushed;

@@ -27,8 +27,8 @@ enum class Timeout : std::uint8_t;
 /// What becomes of a connection when its exchange is over.
 enum class AfterExchange : std::uint8_t { IDLE, CLOSE, GONE };
 
-/// It is made when bytes come to an idle connection, and goes when there are none left; so what a request needs costs
-/// memory only while there is one. Operations of its streams share its ownership, so a handler's streams may be left in
+/// A connection has one from its first bytes on until there are none left; so what a request needs costs memory only
+/// while there is one. Those that are left are used again, with their buffers. Operations of its streams share its ownership, so a handler's streams may be left in
 /// any order; when the connection goes they find the wire closed.
 ///
 /// One request at a time:
@@ -42,8 +42,11 @@ class Exchange final : public troth::detail::Counted,
                        public ResponseSink,
                        private BodyOwner {
 public:
-  Exchange(ServerConnection& connection, std::unique_ptr<AsyncIoStream> stream, Chunk first);
+  explicit Exchange(ServerCore& core);
   ~Exchange();
+
+  /// Begins, as new, for a connection that has got its `first` bytes.
+  void enter(ServerConnection& connection, std::unique_ptr<AsyncIoStream> stream, Chunk first);
 
   /// Deals with what comes until nothing is left, or the connection is to be closed. Owned by the connection.
   Promise<AfterExchange> run();
@@ -87,6 +90,8 @@ private:
   public:
     explicit ClientWatch(Exchange& exchange);
     ~ClientWatch() override;
+    void begin() noexcept { hasEnded_ = hasFailed_ = false; }
+    void end() noexcept;
     /// Looks, when nothing else is to be done in this turn, what is to be sent and whether somebody else reads.
     void lookLater() noexcept { armLast(); }
     /// Somebody else is going to read.
@@ -123,8 +128,8 @@ private:
     Exchange& exchange_;
   };
 
-  ServerConnection* connection_; // null once it has gone
-  ServerCore& core_;             // not used without a connection
+  ServerConnection* connection_ = nullptr; // null before enter() and after leave()
+  ServerCore& core_;                       // not used without a connection
   troth::detail::Ref<Wire> wire_;
   ReadWatcher readWatcher_{*this};
   WriteWatcher writeWatcher_{*this};

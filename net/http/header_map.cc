@@ -6,6 +6,8 @@
 #include <troth/runtime/exception.h>
 #include <troth/runtime/quote_detail.h>
 
+#include <algorithm>
+#include <cstring>
 #include <limits>
 
 namespace troth {
@@ -14,8 +16,12 @@ namespace http {
 
 namespace {
 
-constexpr std::uint64_t bitOf(HeaderId id) noexcept {
-  return id == HeaderId::OTHER ? 0 : std::uint64_t(1) << static_cast<unsigned>(id);
+// What a map keeps that is used again.
+constexpr std::size_t KEPT_TEXT = 4096, KEPT_ENTRIES = 128;
+
+char* copyTo(char* at, std::string_view text) noexcept {
+  if (!text.empty()) std::memcpy(at, text.data(), text.size());
+  return at + text.size();
 }
 
 [[noreturn, gnu::cold]] void refuseName(std::string_view name, const std::source_location& where) {
@@ -34,8 +40,6 @@ constexpr std::uint64_t bitOf(HeaderId id) noexcept {
 }
 
 } // namespace
-
-bool HeaderFields::has(HeaderId id) const noexcept { return (present_ & bitOf(id)) != 0; }
 
 std::optional<std::string_view> HeaderFields::get(HeaderId id) const noexcept {
   if (!has(id)) return std::nullopt;
@@ -89,8 +93,9 @@ HeaderMap::HeaderMap(const HeaderFields& fields) { addAll(fields); }
 
 HeaderMap& HeaderMap::set(HeaderId id, std::string_view value, std::source_location where) {
   // Added first: `value` may be a part of what is removed, and what is refused changes nothing.
+  const bool replaces = has(id);
   append(id, headerName(id), value, where);
-  if (fields().count(id) > 1) {
+  if (replaces) [[unlikely]] {
     const std::size_t last = entries_.size() - 1;
     std::size_t index = 0;
     removeIf([&](const HeaderField& field) { return index++ != last && field.id == id; });
@@ -137,20 +142,27 @@ void HeaderMap::append(HeaderId id, std::string_view name, std::string_view valu
   const std::size_t start = text_.size(), length = name.size() + 2 + value.size() + 2;
   if (value.size() > detail::LONGEST_VALUE || length > std::numeric_limits<std::uint32_t>::max() - start)
     refuseSize(name, where);
-  entries_.reserve(entries_.size() + 1 > entries_.capacity() ? 2 * entries_.size() + 8 : entries_.size() + 1);
-  // The text may be in this map's own: it is made anew where it must grow.
-  if (text_.capacity() - start < length) {
-    detail::PoolString grown;
-    grown.reserve(2 * start + length + 192);
-    grown.append(text_).append(name).append(": ").append(value).append("\r\n");
-    text_ = std::move(grown);
-  } else {
-    text_.append(name).append(": ").append(value).append("\r\n");
+  if (entries_.size() == entries_.capacity()) entries_.reserve(2 * entries_.size() + 4);
+  detail::ByteBuffer old; // which `name` and `value` may be a part of
+  if (text_.capacityLeft() < length) {
+    detail::ByteBuffer grown;
+    grown.room(start + std::max(length, start));
+    grown.append(text_.text());
+    old.swap(text_);
+    text_.swap(grown);
   }
+  char* at = text_.room(length);
+  at = copyTo(at, name);
+  *at++ = ':';
+  *at++ = ' ';
+  at = copyTo(at, value);
+  *at++ = '\r';
+  *at++ = '\n';
+  text_.added(length);
   entries_.push_back({static_cast<std::uint32_t>(start), static_cast<std::uint32_t>(name.size()),
                       static_cast<std::uint32_t>(start + name.size() + 2),
                       static_cast<std::uint32_t>(value.size()) & 0xffffffu, static_cast<std::uint8_t>(id)});
-  present_ |= bitOf(id);
+  present_ |= detail::headerBit(id);
 }
 
 std::size_t HeaderMap::remove(HeaderId id) noexcept {
@@ -189,13 +201,15 @@ void HeaderMap::erase(std::size_t index) noexcept {
       entries_[i].nameAt -= length;
       entries_[i].valueAt -= length;
     }
-    present_ |= bitOf(static_cast<HeaderId>(entries_[i].id));
+    present_ |= detail::headerBit(static_cast<HeaderId>(entries_[i].id));
   }
 }
 
 void HeaderMap::clear() noexcept {
-  text_.clear();
+  text_.clearTo(KEPT_TEXT);
   entries_.clear();
+  if (entries_.capacity() > KEPT_ENTRIES) [[unlikely]]
+    entries_.shrink_to_fit();
   present_ = 0;
 }
 

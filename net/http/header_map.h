@@ -2,6 +2,7 @@
 // HeaderFields and HeaderMap: the fields of a head, to look at and to make.
 #pragma once
 
+#include <troth/net/http/byte_buffer_detail.h>
 #include <troth/net/http/header_name.h>
 #include <troth/net/http/pool_allocator_detail.h>
 
@@ -27,6 +28,11 @@ struct HeaderField {
 };
 
 namespace detail {
+
+/// The bit that stands for a common field; 0 for OTHER.
+constexpr std::uint64_t headerBit(HeaderId id) noexcept {
+  return id == HeaderId::OTHER ? 0 : std::uint64_t(1) << static_cast<unsigned>(id);
+}
 
 /// Where a field stands in the text of its head.
 struct HeaderEntry {
@@ -58,7 +64,7 @@ public:
   }
 
   /// Whether there is such a field. Of the common ones this looks at one bit.
-  bool has(HeaderId id) const noexcept;
+  bool has(HeaderId id) const noexcept { return (present_ & detail::headerBit(id)) != 0; }
   bool has(std::string_view name) const noexcept { return get(name).has_value(); }
 
   /// The value of the first field of this name; nothing if there is none. (HeaderId::OTHER has none.)
@@ -155,6 +161,7 @@ public:
   /// Removes all fields of this name; returns how many there were.
   std::size_t remove(HeaderId id) noexcept;
   std::size_t remove(std::string_view name);
+  /// Removes all. The memory stays for the next ones, if it is not much.
   void clear() noexcept;
 
   /// The fields, valid until the map is changed or destroyed.
@@ -169,10 +176,10 @@ public:
   std::optional<std::string_view> get(std::string_view name) const noexcept { return fields().get(name); }
 
   /// As it is sent: "Name: value" and CRLF for each field, valid until the map is changed or destroyed.
-  std::string_view text() const noexcept { return text_; }
+  std::string_view text() const noexcept { return text_.text(); }
 
 private:
-  detail::PoolString text_;
+  detail::ByteBuffer text_;
   detail::PoolVector<detail::HeaderEntry> entries_;
   std::uint64_t present_ = 0;
 

@@ -38,6 +38,7 @@ constexpr std::size_t LONGEST = longestName();
 // The numbers ordered by the lengths of their names; those of length n stand from first[n] on, before first[n + 1].
 struct ByLength {
   std::array<HeaderId, HEADER_IDS> ids{};
+  std::array<char, HEADER_IDS> initials{}; // the first letters of the same
   std::array<std::uint8_t, LONGEST + 2> first{};
 };
 
@@ -47,7 +48,10 @@ constexpr ByLength orderByLength() {
   for (std::size_t length = 0; length <= LONGEST; ++length) {
     order.first[length] = at;
     for (std::size_t id = 0; id < HEADER_IDS; ++id)
-      if (NAMES[id].size() == length) order.ids[at++] = static_cast<HeaderId>(id);
+      if (NAMES[id].size() == length) {
+        order.initials[at] = detail::toLower(NAMES[id].front());
+        order.ids[at++] = static_cast<HeaderId>(id);
+      }
   }
   order.first[LONGEST + 1] = at;
   return order;
@@ -61,9 +65,12 @@ std::string_view headerName(HeaderId id) noexcept {
 }
 
 HeaderId findHeader(std::string_view name) noexcept {
-  if (name.size() > LONGEST) return HeaderId::OTHER;
+  if (name.size() - 1 >= LONGEST) return HeaderId::OTHER;
+  const char first = detail::toLower(name.front());
   for (std::size_t i = BY_LENGTH.first[name.size()]; i < BY_LENGTH.first[name.size() + 1]; ++i)
-    if (detail::equalsIgnoringCase(name, NAMES[static_cast<std::size_t>(BY_LENGTH.ids[i])])) return BY_LENGTH.ids[i];
+    if (BY_LENGTH.initials[i] == first &&
+        detail::equalsIgnoringCase(name, NAMES[static_cast<std::size_t>(BY_LENGTH.ids[i])]))
+      return BY_LENGTH.ids[i];
   return HeaderId::OTHER;
 }
 

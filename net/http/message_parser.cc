@@ -8,6 +8,7 @@
 #include <llhttp.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <new>
 
@@ -42,11 +43,12 @@ constexpr std::size_t LONGEST_METHOD = 32;
 constexpr std::uint64_t MOST_EXCESS = 16 * 1024;
 
 // Visible ASCII but '#', with which no target goes on (RFC 9112, section 3.2).
-constexpr bool isTargetCharacter(char c) noexcept { return c > 0x20 && c < 0x7f && c != '#'; }
-
-bool isTargetText(std::string_view target) noexcept {
-  return std::all_of(target.begin(), target.end(), isTargetCharacter);
+constexpr std::array<bool, 256> makeTargetTable() {
+  std::array<bool, 256> table{};
+  for (unsigned c = 0x21; c < 0x7f; ++c) table[c] = c != '#';
+  return table;
 }
+constexpr std::array<bool, 256> TARGET_CHARACTERS = makeTargetTable();
 
 // The four forms of RFC 9112, section 3.2. Of the absolute form llhttp has checked the scheme.
 bool isTargetForm(Method method, std::string_view target) noexcept {
@@ -58,11 +60,17 @@ bool isTargetForm(Method method, std::string_view target) noexcept {
   return colon != std::string_view::npos && colon > 0 && target.size() > colon + 3;
 }
 
-constexpr bool isHostCharacter(char c) noexcept {
-  // unreserved, sub-delims and '%' of RFC 3986, section 3.2.2.
-  return isDigit(c) || (toLower(c) >= 'a' && toLower(c) <= 'z') ||
-         std::string_view("-._~!$&'()*+,;=%").find(c) != std::string_view::npos;
+// unreserved, sub-delims and '%' of RFC 3986, section 3.2.2.
+constexpr std::array<bool, 256> makeHostTable() {
+  std::array<bool, 256> table{};
+  for (unsigned c = '0'; c <= '9'; ++c) table[c] = true;
+  for (unsigned c = 'a'; c <= 'z'; ++c) table[c] = table[c - 'a' + 'A'] = true;
+  for (const char c : std::string_view("-._~!$&'()*+,;=%")) table[static_cast<unsigned char>(c)] = true;
+  return table;
 }
+constexpr std::array<bool, 256> HOST_CHARACTERS = makeHostTable();
+
+constexpr bool isHostCharacter(char c) noexcept { return HOST_CHARACTERS[static_cast<unsigned char>(c)]; }
 
 constexpr bool isAddressCharacter(char c) noexcept {
   return isDigit(c) || (toLower(c) >= 'a' && toLower(c) <= 'f') || c == ':' || c == '.';
@@ -242,7 +250,7 @@ void MessageParser::reset() noexcept {
   raw.data = this;
   parsed_ = 0;
   entries_.clear();
-  present_ = contentLength_ = 0;
+  present_ = repeated_ = contentLength_ = 0;
   fault_ = ParseFault();
   methodLength_ = targetLength_ = 0;
   hasStarted_ = inValue_ = false;
@@ -289,7 +297,10 @@ MessageParser::Outcome MessageParser::start(std::string_view text) noexcept {
   if (at >= limits_.headBytes) return refuse(400, "there are empty lines without end");
   if (at < text.size() && text[at] == '\r' && at + 1 == text.size()) return Outcome::NEEDS_MORE;
   std::size_t end = at;
-  while (end < text.size() && isTokenCharacter(text[end])) ++end;
+  if (text.substr(at, 4) == "GET ") [[likely]]
+    end += 3;
+  else
+    while (end < text.size() && isTokenCharacter(text[end])) ++end;
   if (end - at > LONGEST_METHOD) return refuse(501, "the method is unknown");
   if (end == text.size()) return Outcome::NEEDS_MORE;
   if (end == at || text[end] != ' ') return refuse(400, "the request does not begin with a method");
@@ -366,7 +377,8 @@ MessageParser::Outcome MessageParser::finishHead() {
     if (at == 0) return refuse(400, "a header field is malformed, or goes on in the next line (RFC 9112, section 5)");
     const HeaderId id = findHeader({text_ + entry.nameAt, entry.nameLength});
     entry.id = static_cast<std::uint8_t>(id);
-    if (id != HeaderId::OTHER) present_ |= std::uint64_t(1) << static_cast<unsigned>(id);
+    repeated_ |= present_ & headerBit(id);
+    present_ |= headerBit(id);
   }
   if (kind_ == Kind::REQUEST || !entries_.empty()) {
     if (at + 2 != parsed_ || text_[at] != '\r') return refuse(400, "the empty line after the head is malformed");
@@ -420,7 +432,7 @@ bool MessageParser::checkTransferEncoding() noexcept {
     refuse(400, "there are both a Content-Length and a Transfer-Encoding");
   } else if (minorVersion_ == 0) {
     refuse(400, "a Transfer-Encoding came with HTTP/1.0");
-  } else if (all.count(HeaderId::TRANSFER_ENCODING) > 1) {
+  } else if (isRepeated(HeaderId::TRANSFER_ENCODING)) {
     refuse(400, "there are several Transfer-Encoding fields");
   } else if (!equalsIgnoringCase(coding, "chunked")) {
     const std::size_t comma = coding.rfind(',');
@@ -438,18 +450,18 @@ bool MessageParser::checkTransferEncoding() noexcept {
 
 bool MessageParser::checkRequest() noexcept {
   const HeaderFields all = fields();
-  const std::size_t hosts = all.count(HeaderId::HOST);
-  if (!isTargetText(target()) || !isTargetForm(method_, target())) {
+  const bool hasHost = all.has(HeaderId::HOST);
+  if (!allIn(TARGET_CHARACTERS, target()) || !isTargetForm(method_, target())) {
     refuse(400, "the target is malformed (RFC 9112, section 3.2)");
-  } else if (hosts > 1) {
+  } else if (isRepeated(HeaderId::HOST)) {
     refuse(400, "there are several Host fields (RFC 9112, section 3.2)");
-  } else if (hosts == 0 && minorVersion_ == 1) {
+  } else if (!hasHost && minorVersion_ == 1) {
     refuse(400, "the Host field is missing (RFC 9112, section 3.2)");
-  } else if (hosts == 1 && !isHost(*all.get(HeaderId::HOST))) {
+  } else if (hasHost && !isHost(*all.get(HeaderId::HOST))) {
     refuse(400, "the Host field is malformed (RFC 9112, section 3.2)");
   } else if (method_ == Method::CONNECT && !isHost(target())) {
     refuse(400, "the target is malformed (RFC 9112, section 3.2)");
-  } else if (all.count(HeaderId::CONTENT_LENGTH) > 1) {
+  } else if (isRepeated(HeaderId::CONTENT_LENGTH)) {
     refuse(400, "there are several Content-Length fields (RFC 9112, section 6.3)");
   } else {
     return true;

@@ -102,6 +102,7 @@ private:
   std::size_t parsed_ = 0;
   PoolVector<HeaderEntry> entries_;
   std::uint64_t present_ = 0;
+  std::uint64_t repeated_ = 0; // of those, the ones that came several times
   std::uint64_t contentLength_ = 0;
   ParseFault fault_;
   const HeadLimits limits_;
@@ -128,6 +129,7 @@ private:
   Outcome start(std::string_view text) noexcept;
   int feed(const char* bytes, std::size_t length, std::size_t at) noexcept;
   Outcome finishHead();
+  bool isRepeated(HeaderId id) const noexcept { return (repeated_ & headerBit(id)) != 0; }
   std::size_t endOfRequestLine() const noexcept;
   std::size_t endOfField(HeaderEntry& entry, std::size_t at) const noexcept;
   bool checkRequest() noexcept;

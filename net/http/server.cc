@@ -86,6 +86,15 @@ void ServerCore::add(std::unique_ptr<AsyncIoStream> stream, Semaphore::Permit pl
   }
 }
 
+troth::detail::Ref<Exchange> ServerCore::takeExchange() {
+  if (spares_ == 0) return troth::detail::Ref<Exchange>(*new Exchange(*this));
+  return std::move(spare_[--spares_]);
+}
+
+void ServerCore::giveBack(troth::detail::Ref<Exchange> exchange) noexcept {
+  if (spares_ < MOST_SPARE && exchange.isOnly()) spare_[spares_++] = std::move(exchange);
+}
+
 void ServerCore::remove(ServerConnection& connection) noexcept {
   *connection.link_ = connection.next_;
   if (connection.next_ != nullptr) connection.next_->link_ = connection.link_;

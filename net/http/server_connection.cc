@@ -20,7 +20,10 @@ ServerConnection::ServerConnection(ServerCore& core, std::unique_ptr<AsyncIoStre
 ServerConnection::~ServerConnection() {
   requireThreadToGo({});
   stopWaiting();
-  if (exchange_) exchange_->leave();
+  if (exchange_) {
+    exchange_->leave();
+    core_.giveBack(std::move(exchange_));
+  }
   core_.remove(*this);
 }
 
@@ -62,7 +65,8 @@ bool ServerConnection::received() noexcept {
   waiting_ = OwnNode();
   if (chunk.empty()) return false; // the client has gone, and owes us nothing
   try {
-    exchange_ = Ref<Exchange>(*new Exchange(*this, std::move(stream_), std::move(chunk)));
+    exchange_ = core_.takeExchange();
+    exchange_->enter(*this, std::move(stream_), std::move(chunk));
     return work(exchange_->run());
   } catch (...) {
     core_.report(Exception::fromCurrent());
@@ -89,7 +93,7 @@ bool ServerConnection::ended() noexcept {
   if (after != AfterExchange::IDLE || core_.isDraining()) return false;
   stream_ = exchange_->takeStream();
   exchange_->leave();
-  exchange_ = Ref<Exchange>();
+  core_.giveBack(std::exchange(exchange_, Ref<Exchange>()));
   try {
     read(Timeout::IDLE);
     return true;

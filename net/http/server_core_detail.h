@@ -5,6 +5,7 @@
 #include <troth/net/http/server.h>
 #include <troth/net/http/timeout_list_detail.h>
 #include <troth/runtime/canceler.h>
+#include <troth/runtime/ref_detail.h>
 #include <troth/runtime/sync.h>
 
 #include <array>
@@ -19,6 +20,7 @@ namespace http {
 namespace detail {
 
 class ServerConnection;
+class Exchange;
 
 /// What a connection waits for, when there is a time by which it must have come.
 enum class Timeout : std::uint8_t { HEAD, IDLE, BODY, WRITE, HALF_CLOSE, LINGER };
@@ -51,6 +53,10 @@ public:
   void remove(ServerConnection& connection) noexcept;
   std::size_t connections() const noexcept { return count_; }
   std::size_t requests() const noexcept { return requests_; }
+  /// One that was used before, or a new one.
+  troth::detail::Ref<Exchange> takeExchange();
+  /// It has been left.
+  void giveBack(troth::detail::Ref<Exchange> exchange) noexcept;
   void requestBegins() noexcept { ++requests_; }
   void requestEnds() noexcept { --requests_; }
   bool isDraining() const noexcept { return draining_.isSet(); }
@@ -80,6 +86,10 @@ private:
   std::size_t count_ = 0;
   std::size_t requests_ = 0;
   std::unique_ptr<PromiseFulfiller<void>> whenEmpty_;
+  // As many as there are connections with requests at a time, at most.
+  static constexpr std::size_t MOST_SPARE = 64;
+  std::array<troth::detail::Ref<Exchange>, MOST_SPARE> spare_;
+  std::size_t spares_ = 0;
 
   // The deadline that is waited for: as early as any, or earlier.
   TimePoint watchedUntil_ = TimePoint::max();

@@ -26,6 +26,13 @@ constexpr bool equalsIgnoringCase(std::string_view a, std::string_view b) noexce
   return true;
 }
 
+/// Whether each byte of `text` is marked in `table`. (Without an early end, which is rare: a loop without branches.)
+constexpr bool allIn(const std::array<bool, 256>& table, std::string_view text) noexcept {
+  bool all = true;
+  for (const char c : text) all &= table[static_cast<unsigned char>(c)];
+  return all;
+}
+
 /// tchar of RFC 9110, section 5.6.2.
 constexpr std::array<bool, 256> makeTokenTable() {
   std::array<bool, 256> table{};
@@ -39,23 +46,19 @@ inline constexpr std::array<bool, 256> TOKEN_CHARACTERS = makeTokenTable();
 constexpr bool isTokenCharacter(char c) noexcept { return TOKEN_CHARACTERS[static_cast<unsigned char>(c)]; }
 
 /// One token character or more: what names of methods and fields consist of.
-constexpr bool isToken(std::string_view text) noexcept {
-  for (char c : text)
-    if (!isTokenCharacter(c)) return false;
-  return !text.empty();
-}
+constexpr bool isToken(std::string_view text) noexcept { return !text.empty() && allIn(TOKEN_CHARACTERS, text); }
 
-/// Whether a field's value may hold `c` (RFC 9110, section 5.5): visible characters, space, tab, and bytes from 0x80.
-constexpr bool isValueCharacter(char c) noexcept {
-  const auto byte = static_cast<unsigned char>(c);
-  return (byte >= 0x20 && byte != 0x7f) || byte == '\t';
+/// What a field's value may hold (RFC 9110, section 5.5): visible characters, space, tab, and bytes from 0x80.
+constexpr std::array<bool, 256> makeValueTable() {
+  std::array<bool, 256> table{};
+  for (unsigned c = 0; c < 256; ++c) table[c] = (c >= 0x20 && c != 0x7f) || c == '\t';
+  return table;
 }
+inline constexpr std::array<bool, 256> VALUE_CHARACTERS = makeValueTable();
 
-constexpr bool isFieldValue(std::string_view text) noexcept {
-  for (char c : text)
-    if (!isValueCharacter(c)) return false;
-  return true;
-}
+constexpr bool isValueCharacter(char c) noexcept { return VALUE_CHARACTERS[static_cast<unsigned char>(c)]; }
+
+constexpr bool isFieldValue(std::string_view text) noexcept { return allIn(VALUE_CHARACTERS, text); }
 
 /// OWS of RFC 9110, section 5.6.3.
 constexpr bool isBlank(char c) noexcept { return c == ' ' || c == '\t'; }

@@ -12,8 +12,22 @@ inline namespace v0 {
 namespace http {
 namespace detail {
 
+namespace {
+constexpr std::size_t KEPT_OUTPUT = 8 * 1024;
+} // namespace
+
 void Wire::throwClosed(std::source_location where) {
   throw Exception(Exception::Kind::DISCONNECTED, "HTTP: the connection was closed", {}, where);
+}
+
+void Wire::reuse(std::unique_ptr<AsyncIoStream> stream) noexcept {
+  stream_ = std::move(stream);
+  chunk_ = Chunk();
+  letGo();
+  rest_ = {};
+  // A large buffer was an exception.
+  output_.clearTo(KEPT_OUTPUT);
+  inFlight_.clearTo(KEPT_OUTPUT);
 }
 
 void Wire::give(Chunk chunk) {
@@ -59,7 +73,7 @@ Promise<void> Wire::flush(std::source_location where) {
   if (isWriting_) return flushLater(troth::detail::Ref<Wire>(*this), where);
   if (output_.empty()) return READY_NOW;
   inFlight_.swap(output_);
-  Promise<void> written = stream(where).write(asBytes(inFlight_), where);
+  Promise<void> written = stream(where).write(asBytes(inFlight_.text()), where);
   if (isReady(written)) [[likely]] {
     inFlight_.clear();
     return written;
@@ -89,7 +103,7 @@ Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std:
   while (self->isWriting_) co_await self->writers_.sleep(where);
   const Writing writing(*self);
   self->inFlight_.swap(self->output_);
-  std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_), first, second};
+  std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_.text()), first, second};
   for (;;) {
     // The next WRITE_SIZE bytes of them.
     std::array<std::span<const std::byte>, 3> next;

@@ -4,6 +4,7 @@
 
 #include <troth/io/operation_detail.h>
 #include <troth/io/stream.h>
+#include <troth/net/http/byte_buffer_detail.h>
 #include <troth/net/http/pool_allocator_detail.h>
 #include <troth/runtime/node_detail.h>
 #include <troth/runtime/ref_detail.h>
@@ -55,6 +56,8 @@ public:
   /// Destroys the stream, which rejects what is pending.
   void close() noexcept { stream_.reset(); }
   std::unique_ptr<AsyncIoStream> takeStream() noexcept { return std::move(stream_); }
+  /// For a wire that nobody else has: as new, with another stream.
+  void reuse(std::unique_ptr<AsyncIoStream> stream) noexcept;
 
   /// Both may be null; they outlive the stream.
   void watch(WireWatcher* reading, WireWatcher* writing) noexcept {
@@ -82,7 +85,7 @@ public:
 
   // --- Output: what is appended waits in a buffer for the next flush() or write().
 
-  PoolString& output() noexcept { return output_; }
+  ByteBuffer& output() noexcept { return output_; }
   bool isWriting() const noexcept { return isWriting_; }
 
   /// Sends what waits. The promise keeps the wire alive.
@@ -106,7 +109,7 @@ private:
   WireWatcher* writing_ = nullptr;
   Chunk chunk_, held_;
   std::string_view rest_; // of chunk_, or of held_
-  PoolString output_, inFlight_;
+  ByteBuffer output_, inFlight_;
   troth::detail::Sleepers writers_; // that wait for another write to end
   bool isWriting_ = false;
   bool holds_ = false;
