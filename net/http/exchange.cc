@@ -418,10 +418,17 @@ void Exchange::finishHandler(const std::optional<Exception>& failure) {
   }
 }
 
+// As far as the connection knows.
+bool Exchange::clientHasGone() const {
+  if (!wire_->isOpen()) return true;
+  Promise<void> gone = wire_->stream({}).whenWriteDisconnected();
+  return isReady(gone);
+}
+
 void Exchange::answerFailure(const Exception& failure) {
   const int status = statusOf(failure);
   const bool isClients = (status < 500 && HttpError::statusOf(failure)) ||
-                         (failure.kind() == Exception::Kind::DISCONNECTED && (body_.isBroken() || !wire_->isOpen()));
+                         (failure.kind() == Exception::Kind::DISCONNECTED && (body_.isBroken() || clientHasGone()));
   if (!isClients) core_.report(failure);
   if (state_ == ResponseState::NONE) {
     if (!body_.hasEnded()) keepAlive_ = false; // who knows how far it was read

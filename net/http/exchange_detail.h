@@ -169,6 +169,7 @@ private:
   int beginRequest();
   Promise<void> callHandler() noexcept;
   void finishHandler(const std::optional<Exception>& failure);
+  bool clientHasGone() const;
   void answerFailure(const Exception& failure);
   Promise<bool> skipBody();
   Promise<void> refuse(int status, std::string_view reason, bool isRequest);
