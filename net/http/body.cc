@@ -160,6 +160,7 @@ void MessageBody::finish() noexcept {
 
 bool MessageBody::hasEnded() const noexcept { return state_ == nullptr || state_->ended; }
 bool MessageBody::isBroken() const noexcept { return state_ != nullptr && state_->broken; }
+bool MessageBody::isBusy() const noexcept { return state_ != nullptr && state_->reading.isBusy(); }
 bool MessageBody::wasAskedFor() const noexcept { return state_ != nullptr && state_->askedFor; }
 std::uint64_t MessageBody::received() const noexcept { return state_ == nullptr ? 0 : state_->received; }
 

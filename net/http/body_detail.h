@@ -55,6 +55,8 @@ public:
   bool hasEnded() const noexcept;
   /// Whether it was found to be malformed, or ended too early: nothing that follows on the wire can be told apart.
   bool isBroken() const noexcept;
+  /// Whether a read is pending, or done and not taken: the stream below may be in its hands.
+  bool isBusy() const noexcept;
   /// Whether anything of it has been asked for.
   bool wasAskedFor() const noexcept;
   /// How many bytes of content have been read.

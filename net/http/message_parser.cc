@@ -369,8 +369,9 @@ MessageParser::Outcome MessageParser::finishHead() {
   if (kind_ == Kind::REQUEST) {
     at = endOfRequestLine();
     if (at == 0) return refuse(400, "the request line is malformed (RFC 9112, section 3)");
-  } else if (!entries_.empty()) {
-    at = entries_.front().nameAt;
+  } else {
+    if (!isFieldValue(reason())) return refuse(400, "the reason holds a control character (RFC 9112, section 4)");
+    if (!entries_.empty()) at = entries_.front().nameAt;
   }
   for (HeaderEntry& entry : entries_) {
     at = endOfField(entry, at);

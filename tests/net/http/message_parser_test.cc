@@ -354,6 +354,12 @@ TEST_CASE("responses are taken apart") {
         "200(OK)1.1k[Transfer-Encoding|chunked]{x}[A|b]+");
 }
 
+TEST_CASE("a reason that holds a control character is refused") {
+  for (const std::string& reason : {"O\0K"s, "\x01"s, "OK\x7f"s, "\x1b[2J"s})
+    CHECK(response("HTTP/1.1 200 " + reason + "\r\n\r\n").starts_with("400 "));
+  CHECK(response("HTTP/1.1 204 a\tb \xff\r\n\r\n") == "204(a\tb \xff)1.1k{}+");
+}
+
 TEST_CASE("a parser is used for one message after the other") {
   MessageParser parser(MessageParser::Kind::REQUEST, {});
   std::string first = "POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n";

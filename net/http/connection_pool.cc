@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+// Who gets the next connection. An origin is in `next_` while somebody waits there whom only the total limit keeps
+// waiting; with it, serve() needs to look at nobody who cannot be served. Who waits may go at any time, so an origin
+// may be found there for nothing.
+#include <troth/net/http/connection_pool_detail.h>
+
+#include <troth/runtime/exception.h>
+
+#include <algorithm>
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+namespace detail {
+
+// -------------------------------------------------------------------------------------------- origins and leases
+
+ConnectionPool::OriginUse::OriginUse(Origin& origin) noexcept : origin_(&origin) { ++origin.uses; }
+
+void ConnectionPool::OriginUse::drop() noexcept {
+  if (--origin_->uses != 0) return;
+  ConnectionPool& pool = origin_->pool;
+  if (origin_->isNext) std::erase(pool.next_, origin_);
+  pool.origins_.erase(origin_->place);
+}
+
+ConnectionPool::OriginUse ConnectionPool::use(std::string_view origin) {
+  if (const auto found = origins_.find(origin); found != origins_.end()) return OriginUse(*found->second);
+  const auto place = origins_.emplace(origin, nullptr).first;
+  try {
+    place->second = std::make_unique<Origin>(*this, place);
+  } catch (...) {
+    origins_.erase(place);
+    throw;
+  }
+  return OriginUse(*place->second);
+}
+
+ConnectionPool::Lease ConnectionPool::lease(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept {
+  if (stream == nullptr) {
+    ++origin.count;
+    ++size_;
+  }
+  return Lease(*this, origin, std::move(stream));
+}
+
+void ConnectionPool::Lease::giveBack(std::unique_ptr<AsyncIoStream> stream) noexcept {
+  stream_ = std::move(stream);
+  release();
+}
+
+void ConnectionPool::Lease::release() noexcept {
+  if (!pool_) return;
+  const troth::detail::Ref<ConnectionPool> pool = std::move(pool_);
+  const OriginUse origin = std::move(origin_);
+  if (stream_ != nullptr && !pool->closed_) return pool->keep(*origin, std::move(stream_));
+  stream_.reset();
+  pool->uncount(*origin);
+  pool->enqueue(*origin);
+  pool->serve();
+}
+
+void ConnectionPool::uncount(Origin& origin) noexcept {
+  --origin.count;
+  --size_;
+}
+
+// -------------------------------------------------------------------------------------------- taking turns
+
+ConnectionPool::~ConnectionPool() { close(); }
+
+Promise<ConnectionPool::Lease> ConnectionPool::acquire(std::string_view name, std::source_location where) {
+  if (closed_) return Exception(Exception::Kind::DISCONNECTED, "HTTP: the client was destroyed", {}, where);
+  OriginUse origin = use(name);
+  if (std::unique_ptr<AsyncIoStream> stream = takeIdle(*origin)) return lease(*origin, std::move(stream));
+  if (origin->count < limits_.perOrigin && next_.empty() && hasRoom()) return lease(*origin, nullptr);
+  struct Hold {
+    troth::detail::Ref<ConnectionPool> pool;
+    OriginUse origin;
+  };
+  auto* waiter = new Waiter(where);
+  Promise<Lease> turn = troth::detail::PromiseAccess::wrap<Lease>(waiter);
+  origin->waiters.add(*waiter);
+  enqueue(*origin);
+  serve();
+  return std::move(turn).attach(Hold{troth::detail::Ref<ConnectionPool>(*this), std::move(origin)});
+}
+
+void ConnectionPool::enqueue(Origin& origin) noexcept {
+  if (closed_ || origin.isNext || origin.waiters.isEmpty() || origin.count >= limits_.perOrigin) return;
+  try {
+    next_.push_back(&origin);
+    origin.isNext = true;
+  } catch (...) {
+    // Without memory to note that somebody waits, nobody may wait.
+    origin.waiters.failAll(Exception(Exception::Kind::OVERLOADED, "out of memory"));
+  }
+}
+
+// Whether there may be one connection more: at the expense of one that nobody uses, if need be.
+bool ConnectionPool::hasRoom() noexcept {
+  if (size_ < limits_.total) return true;
+  if (idleCount_ == 0) return false;
+  close(static_cast<Idle&>(*idle_.later));
+  return true;
+}
+
+void ConnectionPool::serve() noexcept {
+  while (!next_.empty()) {
+    Origin& origin = *next_.front();
+    const bool wants = !origin.waiters.isEmpty() && origin.count < limits_.perOrigin;
+    if (wants && !hasRoom()) return;
+    next_.erase(next_.begin());
+    origin.isNext = false;
+    if (!wants) continue;
+    static_cast<Waiter&>(origin.waiters.front()).fulfill(lease(origin, nullptr));
+    enqueue(origin); // behind the others
+  }
+}
+
+// -------------------------------------------------------------------------------------------- idle connections
+
+ConnectionPool::Idle::Idle(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, TimePoint since)
+    : Event(EventLoop::current()), pool_(pool), origin_(origin), stream_(std::move(stream)), since_(since) {}
+
+ConnectionPool::Idle::~Idle() {
+  read_ = troth::detail::OwnNode();
+  disarm(); // after: what goes may still have armed it
+}
+
+void ConnectionPool::Idle::watch() {
+  Promise<Chunk> read = stream_->tryReadChunk(1);
+  read_ = troth::detail::PromiseAccess::take(read, std::source_location::current());
+  if (read_.listen(this)) armBreadthFirst();
+}
+
+std::unique_ptr<AsyncIoStream> ConnectionPool::Idle::takeStream() noexcept {
+  if (isArmed()) return nullptr;
+  read_ = troth::detail::OwnNode();
+  return isArmed() ? nullptr : std::move(stream_);
+}
+
+void ConnectionPool::Idle::fire() noexcept {
+  doneFiring();
+  ConnectionPool& pool = pool_;
+  const OriginUse origin(*origin_);
+  pool.close(*this);
+  pool.enqueue(*origin);
+  pool.serve();
+}
+
+std::unique_ptr<AsyncIoStream> ConnectionPool::takeIdle(Origin& origin) noexcept {
+  // The one that was used last is the least likely to be closed by the server.
+  while (!origin.idle.empty()) {
+    Idle& idle = *origin.idle.back();
+    if (std::unique_ptr<AsyncIoStream> stream = idle.takeStream()) {
+      unlink(idle);
+      delete &idle;
+      return stream;
+    }
+    close(idle);
+  }
+  return nullptr;
+}
+
+// A connection that is counted has become idle: somebody who waits gets it, or it waits.
+void ConnectionPool::keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept {
+  if (!origin.waiters.isEmpty()) {
+    static_cast<Waiter&>(origin.waiters.front()).fulfill(lease(origin, std::move(stream)));
+    return;
+  }
+  serve(); // so that in `next_` there is only who waits
+  if (Idle* idle = next_.empty() && limits_.idleTimeout > Duration::zero() ? newIdle(origin, stream) : nullptr) {
+    link(*idle);
+    try {
+      setExpiry();
+    } catch (...) {
+      close(*idle); // it would never end
+    }
+    return;
+  }
+  stream.reset();
+  uncount(origin);
+  serve();
+}
+
+// Null without memory; then it is not kept.
+ConnectionPool::Idle* ConnectionPool::newIdle(Origin& origin, std::unique_ptr<AsyncIoStream>& stream) noexcept {
+  try {
+    if (origin.idle.size() == origin.idle.capacity()) origin.idle.reserve(2 * origin.idle.size() + 2);
+    auto idle = std::make_unique<Idle>(*this, origin, std::move(stream), timer().now());
+    idle->watch();
+    return idle.release();
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+void ConnectionPool::link(Idle& idle) noexcept {
+  idle.later = &idle_;
+  idle.earlier = idle_.earlier;
+  idle.earlier->later = &idle;
+  idle_.earlier = &idle;
+  ++idleCount_;
+  idle.origin().idle.push_back(&idle);
+}
+
+void ConnectionPool::unlink(Idle& idle) noexcept {
+  idle.earlier->later = idle.later;
+  idle.later->earlier = idle.earlier;
+  --idleCount_;
+  std::erase(idle.origin().idle, &idle);
+}
+
+void ConnectionPool::close(Idle& idle) noexcept {
+  const OriginUse origin(idle.origin());
+  unlink(idle);
+  delete &idle;
+  uncount(*origin);
+}
+
+void ConnectionPool::close() noexcept {
+  closed_ = true;
+  stopAlarm();
+  next_.clear();
+  while (idleCount_ != 0) close(static_cast<Idle&>(*idle_.later));
+  for (auto& [name, origin] : origins_) origin->waiters.disconnectAll("HTTP: the client was destroyed");
+}
+
+void ConnectionPool::setExpiry() {
+  if (idleCount_ == 0 || limits_.idleTimeout == Duration::max()) return;
+  setAlarm(static_cast<Idle&>(*idle_.later).since() + limits_.idleTimeout, std::source_location::current());
+}
+
+void ConnectionPool::onAlarm(TimePoint now) noexcept {
+  while (idleCount_ != 0 && now - static_cast<Idle&>(*idle_.later).since() >= limits_.idleTimeout)
+    close(static_cast<Idle&>(*idle_.later));
+  try {
+    setExpiry();
+  } catch (...) {
+    while (idleCount_ != 0) close(static_cast<Idle&>(*idle_.later)); // nobody would do it later
+  }
+  serve();
+}
+
+// Without a timer there is nobody who would close them.
+void ConnectionPool::onAlarmFailed(const Exception&) noexcept {
+  while (idleCount_ != 0) close(static_cast<Idle&>(*idle_.later));
+}
+
+} // namespace detail
+} // namespace http
+} // namespace v0
+} // namespace troth

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+// The client and the server talk to each other: in memory, and over sockets.
+#include <fixtures.h>
+
+#include <troth/io/pipe.h>
+#include <troth/net/http/client.h>
+#include <troth/net/http/server.h>
+#include <troth/net/testing.h>
+#include <troth/runtime/join.h>
+#include <troth/timers/manual_timer.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+using namespace troth;
+using namespace troth::http;
+using namespace troth::test;
+
+namespace {
+
+struct Log : TaskSet::ErrorHandler {
+  void taskFailed(Exception e) override { FAIL_CHECK(e.what()); }
+};
+
+Promise<void> sendNumbers(AsyncOutputStream& output, std::size_t count) {
+  std::string piece;
+  for (std::size_t i = 0; i < count; ++i) {
+    piece.append(std::to_string(i)).append(" ");
+    if (piece.size() < 10'000 && i + 1 < count) continue;
+    co_await output.write(piece);
+    piece.clear();
+  }
+}
+
+// The same to the end of a body.
+Promise<void> sendNumbersAndEnd(std::unique_ptr<AsyncOutputStream> output, std::size_t count) {
+  co_await sendNumbers(*output, count);
+  output.reset();
+}
+
+std::string numbers(std::size_t count) {
+  std::string all;
+  for (std::size_t i = 0; i < count; ++i) all.append(std::to_string(i)).append(" ");
+  return all;
+}
+
+constexpr std::size_t MANY = 30'000; // numbers, more than the buffers between the two hold
+
+Promise<void> answer(Request& request, Response& response) {
+  const std::string path(request.target());
+  if (path == "/echo") {
+    // Side by side: what comes goes back.
+    co_await request.body().pumpTo(response.start(200));
+  } else if (path == "/numbers") {
+    co_await response.sendInformational(103, HeaderMap());
+    AsyncOutputStream& output = response.start(200);
+    co_await sendNumbers(output, MANY);
+    HeaderMap trailers;
+    trailers.set("Count", std::to_string(MANY));
+    co_await response.end(trailers);
+  } else if (path == "/moved") {
+    response.headers().set(HeaderId::LOCATION, "/echo");
+    co_await response.send(307);
+  } else if (path == "/no") {
+    co_await response.send(403, "no");
+  } else if (path == "/chat") {
+    response.headers().set(HeaderId::UPGRADE, "chat");
+    const std::unique_ptr<AsyncIoStream> stream = response.upgrade();
+    co_await stream->write("welcome ");
+    for (;;) {
+      const Chunk chunk = co_await stream->tryReadChunk();
+      if (chunk.empty()) break;
+      co_await stream->write(chunk);
+    }
+  } else {
+    co_await response.send(200, std::string(request.method() == Method::HEAD ? "" : "hello"));
+  }
+}
+
+Promise<std::string> textOf(Promise<ClientResponse> promise) {
+  ClientResponse response = co_await std::move(promise);
+  std::string text = co_await response.readText(1 << 20);
+  co_return std::to_string(response.status()) + " " + text;
+}
+
+Promise<void> chat(Client& client, std::string url) {
+  ClientRequest request(Method::GET, url + "/chat");
+  request.headers.set(HeaderId::UPGRADE, "chat");
+  Upgraded upgraded = co_await client.upgrade(std::move(request));
+  REQUIRE(upgraded.stream != nullptr);
+  std::array<std::byte, 8> welcome;
+  co_await upgraded.stream->read(welcome);
+  Promise<void> write = upgraded.stream->write("hi");
+  const Chunk chunk = co_await upgraded.stream->tryReadChunk();
+  REQUIRE(chunk.text() == "hi");
+  co_await std::move(write);
+  upgraded.stream->shutdownWrite();
+  const Chunk end = co_await upgraded.stream->tryReadChunk();
+  REQUIRE(end.empty());
+}
+
+Promise<void> converse(Client& client, std::string url, std::size_t most) {
+  for (int i = 0; i < 3; ++i) {
+    const std::string text = co_await textOf(client.get(url));
+    REQUIRE(text == "200 hello");
+  }
+  const std::string head = co_await textOf(client.head(url));
+  REQUIRE(head == "200 ");
+  REQUIRE(client.connections() == 1);
+
+  const std::string small = co_await textOf(client.post(url + "/echo", "text/plain", "small"));
+  REQUIRE(small == "200 small");
+  const std::string large(500'000, 'x');
+  const std::string echo = co_await textOf(client.put(url + "/echo", "text/plain", large));
+  REQUIRE(echo == "200 " + large);
+  {
+    ClientResponse response = co_await client.get(url + "/numbers");
+    const std::string text = co_await response.readText(1 << 20);
+    REQUIRE(text == numbers(MANY));
+    REQUIRE(response.trailers().get("count") == std::to_string(MANY));
+  }
+  {
+    // A stream, side by side with what comes back.
+    OneWayPipe pipe = newOneWayPipe();
+    ClientRequest request(Method::POST, url + "/echo");
+    request.options.emplace().expect = RequestOptions::Expect::CONTINUE;
+    request.setBody(std::move(pipe.input));
+    Promise<void> sending = sendNumbersAndEnd(std::move(pipe.output), MANY);
+    const std::string text = co_await textOf(client.request(std::move(request)));
+    REQUIRE(text == "200 " + numbers(MANY));
+    co_await std::move(sending);
+  }
+  REQUIRE(client.connections() == 1);
+  {
+    ClientRequest request(Method::POST, url + "/moved");
+    request.options.emplace().redirects = 1;
+    request.setBody("moved");
+    const std::string text = co_await textOf(client.request(std::move(request)));
+    REQUIRE(text == "200 moved");
+  }
+  {
+    ClientRequest request(Method::PUT, url + "/no");
+    request.options.emplace().expect = RequestOptions::Expect::CONTINUE;
+    request.setBody(large);
+    const std::string text = co_await textOf(client.request(std::move(request)));
+    REQUIRE(text == "403 no");
+  }
+  co_await chat(client, url);
+  std::vector<Promise<std::string>> together;
+  for (int i = 0; i < 40; ++i) together.push_back(textOf(client.get(url + "/" + std::to_string(i))));
+  const std::vector<std::string> all = co_await joinPromises(std::move(together));
+  for (const std::string& each : all) REQUIRE(each == "200 hello");
+  REQUIRE(client.connections() == most);
+  REQUIRE(client.idleConnections() == most);
+}
+
+void run(Network& network, Timer& timer, WaitScope& scope, std::string_view address) {
+  Log log;
+  const std::unique_ptr<Service> service = newService(answer);
+  Server server(*service, timer, log);
+  std::unique_ptr<ConnectionReceiver> port = network.parseAddress(address).wait(scope)->listen();
+  const std::string url = "http://" + port->toString();
+  Promise<void> serving = server.serve(std::move(port));
+  ClientSettings settings;
+  settings.connectionsPerOrigin = 4;
+  Client client(network, timer, settings);
+  converse(client, url, 4).wait(scope);
+}
+
+} // namespace
+
+TEST_CASE_FIXTURE(LoopTest, "client and server understand each other in memory") {
+  ManualTimer timer;
+  MemoryNetwork network(timer);
+  SUBCASE("whole") {}
+  SUBCASE("a few bytes at a time") { network.shortReads("10.0.0.1:80", 1000); }
+  run(network, timer, scope, "10.0.0.1:80");
+}
+
+TEST_CASE_FIXTURE(IoTest, "client and server understand each other over sockets") {
+  const auto network = newNetwork(io);
+  run(*network, io.timer(), scope, "127.0.0.1:0");
+}
