@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT
-// The server of the HTTP benchmarks: 13 bytes at /, 1 MiB at /large, and /echo, which sends back what it is sent.
+// The server of the HTTP benchmarks: 13 bytes at /, 1 MiB at /large, /echo, which sends back what it is sent, and /ws,
+// which does so with WebSocket messages.
 //
 //   http_server --port 8080
 #include <troth/io/async_io.h>
 #include <troth/net/http/server.h>
+#include <troth/net/http/websocket_server.h>
 #include <troth/net/network.h>
 
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string>
 
 using namespace troth;
@@ -33,12 +36,27 @@ public:
     } else if (path == "/echo") {
       AsyncOutputStream& out = response.start(200, request.body().tryGetLength());
       co_await request.body().pumpTo(out);
+    } else if (path == "/ws") {
+      std::optional<WebSocket> socket = co_await acceptWebSocket(request, response);
+      if (socket) co_await echo(*socket);
     } else {
       co_await response.send(404);
     }
   }
 
 private:
+  static Promise<void> echo(WebSocket& socket) {
+    for (;;) {
+      const WebSocketMessage message = co_await socket.receive();
+      if (message.isClose()) co_return;
+      if (message.isText()) {
+        co_await socket.send(message.text());
+      } else {
+        co_await socket.send(message.bytes());
+      }
+    }
+  }
+
   const std::string large_ = std::string(1024 * 1024, 'x');
 };
 

@@ -181,10 +181,9 @@ void Exchange::ClientWatch::look() {
       });
     }
   }
-  // What is decoded of a body in chunks stands in the chunk that reading on would replace.
+  // A handler that reads its body notices for itself, and nobody else reads it then.
   const bool mayRead = x.isHandling_ && !read_ && !hasEnded_ && !x.isWaiting_ && x.wire_->isOpen() &&
-                       x.wire_->rest().size() < READ_AHEAD &&
-                       (x.body_.hasEnded() || x.parser_.framing() != Framing::CHUNKED);
+                       x.wire_->rest().size() < READ_AHEAD && (x.body_.hasEnded() || !x.body_.wasAskedFor());
   if (!mayRead) return;
   Promise<Chunk> more = x.wire_->stream(std::source_location::current()).tryReadChunk(READ_AHEAD);
   read_ = PromiseAccess::take(more, {});
@@ -229,7 +228,7 @@ void Exchange::leave() noexcept {
   connection_->writing.unlink();
   connection_ = nullptr;
   clientWatch_.end();
-  endRequest();
+  if (inRequest_) endRequest();
   wire_->watch(nullptr, nullptr);
   wire_->close();
 }
@@ -318,6 +317,7 @@ Exchange::Head Exchange::parseHead() {
   using Outcome = MessageParser::Outcome;
   const std::string_view rest = wire_->rest();
   if (rest.empty() && head_.empty()) return Head::NOTHING;
+  inRequest_ = true;
   Outcome outcome;
   if (head_.empty()) {
     outcome = parser_.parseHead(rest);
@@ -418,10 +418,17 @@ void Exchange::finishHandler(const std::optional<Exception>& failure) {
   }
 }
 
+// As far as the connection knows.
+bool Exchange::clientHasGone() const {
+  if (!wire_->isOpen()) return true;
+  Promise<void> gone = wire_->stream({}).whenWriteDisconnected();
+  return isReady(gone);
+}
+
 void Exchange::answerFailure(const Exception& failure) {
   const int status = statusOf(failure);
   const bool isClients = (status < 500 && HttpError::statusOf(failure)) ||
-                         (failure.kind() == Exception::Kind::DISCONNECTED && (body_.isBroken() || !wire_->isOpen()));
+                         (failure.kind() == Exception::Kind::DISCONNECTED && (body_.isBroken() || clientHasGone()));
   if (!isClients) core_.report(failure);
   if (state_ == ResponseState::NONE) {
     if (!body_.hasEnded()) keepAlive_ = false; // who knows how far it was read
@@ -453,6 +460,7 @@ void Exchange::endRequest() noexcept {
     log(true);
     core_.requestEnds();
   }
+  inRequest_ = false;
   state_ = ResponseState::NONE;
   body_.finish();
   parser_.reset();

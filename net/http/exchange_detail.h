@@ -153,6 +153,7 @@ private:
 
   ResponseState state_ = ResponseState::NONE;
   bool keepAlive_ = true;
+  bool inRequest_ = false;       // from the first byte of its head on
   bool isHandling_ = false;
   bool isWaiting_ = false;       // for content
   bool isSending_ = false;       // a fixed body is on its way
@@ -168,6 +169,7 @@ private:
   int beginRequest();
   Promise<void> callHandler() noexcept;
   void finishHandler(const std::optional<Exception>& failure);
+  bool clientHasGone() const;
   void answerFailure(const Exception& failure);
   Promise<bool> skipBody();
   Promise<void> refuse(int status, std::string_view reason, bool isRequest);

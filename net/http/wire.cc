@@ -104,17 +104,18 @@ Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std:
   const Writing writing(*self);
   self->inFlight_.swap(self->output_);
   std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_.text()), first, second};
-  for (;;) {
-    // The next WRITE_SIZE bytes of them.
+  for (std::size_t most = WRITE_SIZE;;) {
+    // The next bytes of them.
     std::array<std::span<const std::byte>, 3> next;
     std::size_t size = 0;
     for (std::size_t i = 0; i < all.size(); ++i) {
-      next[i] = all[i].first(std::min(all[i].size(), WRITE_SIZE - size));
+      next[i] = all[i].first(std::min(all[i].size(), most - size));
       all[i] = all[i].subspan(next[i].size());
       size += next[i].size();
     }
     if (size == 0) break;
     Promise<void> written = self->stream(where).write(std::span<const std::span<const std::byte>>(next), where);
+    most = isReady(written) ? std::min(2 * most, MOST_WRITTEN) : WRITE_SIZE;
     WireWait wait(*self, WireWait::For::WRITING);
     co_await std::move(written);
     wait.end(size);

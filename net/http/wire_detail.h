@@ -96,12 +96,12 @@ public:
   /// Overlap:      any number: they go one after the other. More may be appended meanwhile.
   Promise<void> flush(std::source_location where);
 
-  /// Sends what waits and `pieces` behind it, as one write as far as the system takes it, and no more than
-  /// WRITE_SIZE at a time, so that a peer that is slow can be told from one that does not read. The bytes stay alive
-  /// until the promise is done. The contract is that of flush().
+  /// Sends what waits, then `first` and `second`, gathered: at least WRITE_SIZE at a time, and, as long as the system
+  /// takes it at once, ever more, up to MOST_WRITTEN; so a peer that is slow can be told from one that does not read.
+  /// The bytes stay alive until the promise is done. The contract is that of flush().
   Promise<void> write(std::span<const std::byte> first, std::span<const std::byte> second, std::source_location where);
 
-  static constexpr std::size_t WRITE_SIZE = 128 * 1024;
+  static constexpr std::size_t WRITE_SIZE = 128 * 1024, MOST_WRITTEN = 4 * WRITE_SIZE;
 
 private:
   std::unique_ptr<AsyncIoStream> stream_;

@@ -627,6 +627,24 @@ TEST_CASE_FIXTURE(HttpTest, "slow clients are ended by the times that they have"
   }
 }
 
+TEST_CASE_FIXTURE(HttpTest, "a handler that meets a client's leaving by writing to it is no failure of the server's") {
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    AsyncOutputStream& body = response.start(200);
+    for (;;) {
+      co_await timer.afterDelay(1ms);
+      co_await body.write("more");
+    }
+  };
+  auto client = connect();
+  client->send(GET);
+  pass(1ms);
+  CHECK(contains(client->take(), "more"));
+  client->close();
+  pass(1ms); // the write comes before the end of the client's direction is long enough ago
+  CHECK(server().connections() == 0);
+  CHECK(errors.texts.empty());
+}
+
 TEST_CASE_FIXTURE(HttpTest, "a client that leaves cancels its handler, and one that has only ended its direction has a while") {
   bool cancelled = false;
   struct Notice {

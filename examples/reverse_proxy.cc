@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+// A reverse proxy: HTTP in front of another server. Bodies stream both ways as they come, and WebSockets pass.
+//
+//   http_server --port 8080
+//   reverse_proxy --port 8000 --to http://127.0.0.1:8080       then talk to port 8000 as you would to 8080
+#include "forward.h"
+#include "options.h"
+
+#include <troth/io/async_io.h>
+#include <troth/net/http/client.h>
+#include <troth/net/http/http_error.h>
+#include <troth/net/http/server.h>
+#include <troth/net/network.h>
+#include <troth/net/peer_identity.h>
+
+#include <algorithm>
+#include <cctype>
+#include <csignal>
+#include <cstdio>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+using namespace troth;
+using http::HeaderFields;
+using http::HeaderId;
+using http::HeaderMap;
+using http::Method;
+using http::Request;
+using http::Response;
+using std::chrono::seconds;
+
+// --- Fields.
+
+std::string lower(std::string_view text) {
+  std::string result(text);
+  std::transform(result.begin(), result.end(), result.begin(), [](unsigned char c) { return std::tolower(c); });
+  return result;
+}
+
+// The fields that Connection says are for this connection only, in lower case and sorted.
+std::vector<std::string> namedByConnection(const HeaderFields& fields) {
+  std::vector<std::string> names;
+  std::istringstream list(lower(fields.combined(HeaderId::CONNECTION)));
+  for (std::string name; std::getline(list, name, ',');) {
+    const std::size_t first = name.find_first_not_of(" \t");
+    if (first != std::string::npos) names.push_back(name.substr(first, name.find_last_not_of(" \t") + 1 - first));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// RFC 9110, section 7.6.1, and what says how a message is framed or whom it is for, which each side says for itself.
+bool isForOneHop(HeaderId id) {
+  switch (id) {
+  case HeaderId::CONNECTION:
+  case HeaderId::KEEP_ALIVE:
+  case HeaderId::PROXY_AUTHENTICATE:
+  case HeaderId::PROXY_AUTHORIZATION:
+  case HeaderId::PROXY_CONNECTION:
+  case HeaderId::TE:
+  case HeaderId::TRAILER:
+  case HeaderId::TRANSFER_ENCODING:
+  case HeaderId::UPGRADE:
+  case HeaderId::CONTENT_LENGTH:
+  case HeaderId::EXPECT:
+  case HeaderId::HOST:
+    return true;
+  default:
+    return false;
+  }
+}
+
+void copyFields(const HeaderFields& from, HeaderMap& to) {
+  const std::vector<std::string> named = namedByConnection(from);
+  for (const http::HeaderField field : from)
+    if (!isForOneHop(field.id) && !std::binary_search(named.begin(), named.end(), lower(field.name)))
+      to.add(field.name, field.value);
+  to.add("Via", "1.1 reverse_proxy"); // RFC 9110, section 7.6.3
+}
+
+// Makes `value` the last element of a list, behind what others have said.
+void append(HeaderMap& headers, std::string_view name, const std::string& value) {
+  const std::optional<std::string_view> before = headers.get(name);
+  headers.set(name, before ? std::string(*before) + ", " + value : value);
+}
+
+// Who has asked, and for whom. Only what the last proxy says can be believed: that is what stands at the end.
+void sayWhoAsked(const Request& request, HeaderMap& headers) {
+  const auto identity = identifyPeer(request.connection());
+  const auto* peer = dynamic_cast<const NetworkPeerIdentity*>(identity.get());
+  std::string address = peer == nullptr ? "unknown" : peer->toString();
+  if (peer != nullptr) address.resize(address.rfind(':'));
+  const std::string host(request.authority());
+  append(headers, "X-Forwarded-For", address.starts_with('[') ? address.substr(1, address.size() - 2) : address);
+  headers.set("X-Forwarded-Proto", "http");
+  if (!host.empty()) headers.set("X-Forwarded-Host", host);
+  // RFC 7239, section 4. Authorities have no quotes in them.
+  append(headers, "Forwarded",
+         "for=\"" + address + "\"" + (host.empty() ? std::string() : ";host=\"" + host + "\"") + ";proto=http");
+}
+
+// --- Requests and responses.
+
+// The request's body, which stays the request's.
+class LentBody final : public AsyncInputStream {
+public:
+  explicit LentBody(AsyncInputStream& body) : body_(body) {}
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+    return body_.tryRead(buffer, minBytes, where);
+  }
+  Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
+    return body_.tryReadChunk(maxBytes, where);
+  }
+  Promise<std::uint64_t> pumpTo(AsyncOutputStream& output, std::uint64_t amount, std::source_location where) override {
+    return body_.pumpTo(output, amount, where);
+  }
+  std::optional<std::uint64_t> tryGetLength() const override { return body_.tryGetLength(); }
+
+private:
+  AsyncInputStream& body_;
+};
+
+// What is asked of the server behind.
+http::ClientRequest requestBehind(Request& request, const http::Url& target) {
+  std::string url = std::string(target.scheme()) + "://" + target.authority() + std::string(request.path());
+  if (!request.query().empty()) url.append("?").append(request.query());
+  std::optional<http::Url> parsed = http::Url::tryParse(url);
+  if (!parsed) throw http::HttpError(400, "the target " + std::string(request.target()) + " makes no URL");
+  http::ClientRequest behind(request.methodText(), *std::move(parsed));
+  copyFields(request.headers(), behind.headers);
+  sayWhoAsked(request, behind.headers);
+  if (request.body().tryGetLength() != 0u) behind.setBody(std::make_unique<LentBody>(request.body()));
+  return behind;
+}
+
+// A server behind that cannot be reached, or that answers nonsense, is 502; one that takes too long, 504 (RFC 9110,
+// sections 15.6.3 and 15.6.5). What is wrong with the client's request (an HttpError) passes.
+template <typename T>
+Promise<T> fromBehind(Promise<T> promise) {
+  try {
+    co_return co_await std::move(promise);
+  } catch (const Exception& e) {
+    throw http::HttpError(e.kind() == Exception::Kind::OVERLOADED ? 504 : 502, e.description());
+  }
+}
+
+// How long the content is; of a response to HEAD, how long it would be.
+std::optional<std::uint64_t> lengthOf(http::ClientResponse& behind, Method method) {
+  if (method != Method::HEAD) return behind.body().tryGetLength();
+  const std::string_view text = behind.headers().valueOr(HeaderId::CONTENT_LENGTH, "");
+  std::uint64_t length = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), length);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return length;
+}
+
+Promise<void> sendBack(const Request& request, http::ClientResponse behind, Response& response) {
+  copyFields(behind.headers(), response.headers());
+  AsyncOutputStream& output = response.start(behind.status(), lengthOf(behind, request.method()));
+  co_await behind.body().pumpTo(output);
+}
+
+// Another protocol, such as WebSocket, is none of the proxy's business: bytes both ways.
+Promise<void> switchProtocols(Request& request, Response& response, http::Client& client, http::ClientRequest behind) {
+  behind.headers.set(HeaderId::UPGRADE, request.headers().combined(HeaderId::UPGRADE));
+  http::Upgraded upgraded = co_await fromBehind(client.upgrade(std::move(behind)));
+  if (upgraded.stream == nullptr) {
+    co_await sendBack(request, std::move(upgraded.response), response);
+    co_return;
+  }
+  copyFields(upgraded.response.headers(), response.headers());
+  response.headers().set(HeaderId::UPGRADE, upgraded.response.headers().combined(HeaderId::UPGRADE));
+  const std::unique_ptr<AsyncIoStream> front = response.upgrade();
+  co_await joinPromisesFailFast(forward(*front, *upgraded.stream), forward(*upgraded.stream, *front));
+}
+
+Promise<void> pass(Request& request, Response& response, http::Client& client, const http::Url& target) {
+  if (request.path().empty()) throw http::HttpError(501, "neither CONNECT nor \"*\" goes through a reverse proxy");
+  http::ClientRequest behind = requestBehind(request, target);
+  const bool upgrades = request.headers().hasToken(HeaderId::CONNECTION, "upgrade") &&
+                        request.headers().has(HeaderId::UPGRADE) && request.body().tryGetLength() == 0u;
+  if (upgrades) {
+    co_await switchProtocols(request, response, client, std::move(behind));
+    co_return;
+  }
+  http::ClientResponse answer = co_await fromBehind(client.request(std::move(behind)));
+  co_await sendBack(request, std::move(answer), response);
+}
+
+int main(int argc, char** argv) try {
+  Options options(
+      argc, argv,
+      {{"address", "127.0.0.1"}, {"port", "8000"}, {"to", "http://127.0.0.1:8080"}, {"timeout", "60"}, {"grace", "5"}});
+  const seconds grace(options.number("grace", 1'000'000)), timeout(options.number("timeout", 1'000'000));
+  const http::Url target = http::Url::parse(options.text("to"));
+  if (!target.hasScheme("http") || target.requestTarget() != "/")
+    throw std::invalid_argument("option '--to' is '" + options.text("to") + "', but must be like http://host:port");
+  AsyncIoContext io = setupAsyncIo();
+  auto network = newNetwork(io);
+
+  http::ClientSettings settings;
+  settings.userAgent = ""; // who asks says so itself
+  settings.connectTimeout = std::min(timeout, seconds(10));
+  settings.defaults.responseTimeout = timeout;
+  settings.connectionsPerOrigin = settings.connections = 1000;
+  http::Client client(*network, io.timer(), std::move(settings));
+  const auto service =
+      http::newService([&](Request& request, Response& response) { return pass(request, response, client, target); });
+  ForwardLog log("reverse_proxy");
+  http::Server server(*service, io.timer(), log);
+
+  auto receiver = network->parseAddress(options.text("address"), options.port("port")).wait(io.waitScope())->listen();
+  Promise<int> stopped = io.onSignal(SIGINT, SIGTERM); // whoever reads the line may send one
+  std::printf("listening on http://%s\n", receiver->toString().c_str());
+  std::fflush(stdout);
+  server.serve(std::move(receiver)).exclusiveJoin(std::move(stopped).ignoreResult()).wait(io.waitScope());
+  server.drain(grace).wait(io.waitScope());
+} catch (...) {
+  return failed("reverse_proxy");
+}

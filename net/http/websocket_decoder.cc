@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+// Putting frames together to messages. Every check is made as soon as the bytes are there that it needs.
+#include <troth/net/http/websocket_decoder_detail.h>
+
+#include <troth/net/http/websocket_deflate_detail.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace troth {
+inline namespace v0 {
+namespace http {
+namespace detail {
+
+namespace {
+
+// A header may promise anything; what it is believed at once.
+constexpr std::size_t MOST_RESERVED = 64 * 1024;
+
+} // namespace
+
+WebSocketDecoder::Event WebSocketDecoder::next(std::span<const std::byte>& input) {
+  for (;;) {
+    if (!inPayload_) {
+      if (!parser_.parse(input)) {
+        if (parser_.fault() != WebSocketFault::NONE) return fail(parser_.fault());
+        return Event::NEED_MORE;
+      }
+      if (const WebSocketFault fault = beginFrame(); fault != WebSocketFault::NONE) return fail(fault);
+    }
+    const WebSocketFrameHeader& header = parser_.header();
+    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(header.length - at_, input.size()));
+    const std::span<const std::byte> part = input.first(size);
+    input = input.subspan(size);
+    if (isControl(header.opcode)) {
+      takeControl(part);
+    } else if (const WebSocketFault fault = takeData(part); fault != WebSocketFault::NONE) {
+      return fail(fault);
+    }
+    at_ += size;
+    if (at_ < header.length) return Event::NEED_MORE;
+    inPayload_ = false;
+    if (const Event event = endFrame(); event != Event::NEED_MORE) return event;
+  }
+}
+
+WebSocketFault WebSocketDecoder::beginFrame() noexcept {
+  inPayload_ = true;
+  at_ = 0;
+  if (!isControl(parser_.header().opcode)) return beginData();
+  controlSize_ = 0;
+  return WebSocketFault::NONE;
+}
+
+// RFC 6455, section 5.4.
+WebSocketFault WebSocketDecoder::beginData() noexcept {
+  const WebSocketFrameHeader& header = parser_.header();
+  if (header.opcode == WebSocketOpcode::CONTINUATION) {
+    if (!insideMessage_) return WebSocketFault::NOTHING_TO_CONTINUE;
+    if (++fragments_ > limits_.fragments) return WebSocketFault::TOO_MANY_FRAGMENTS;
+  } else {
+    if (insideMessage_) return WebSocketFault::NOT_CONTINUED;
+    insideMessage_ = true;
+    compressed_ = header.compressed;
+    type_ = header.opcode;
+    fragments_ = 1;
+    utf8_.reset();
+  }
+  if (!compressed_ && header.length > limits_.messageSize - message_.size()) return WebSocketFault::MESSAGE_TOO_BIG;
+  return WebSocketFault::NONE;
+}
+
+void WebSocketDecoder::takeControl(std::span<const std::byte> part) noexcept {
+  if (part.empty()) return;
+  const std::span<std::byte> copy(control_.data() + controlSize_, part.size());
+  std::memcpy(copy.data(), part.data(), part.size());
+  if (const auto& mask = parser_.header().mask) applyMask(copy, *mask, at_);
+  controlSize_ += part.size();
+}
+
+WebSocketFault WebSocketDecoder::takeData(std::span<const std::byte> part) {
+  if (part.empty()) return WebSocketFault::NONE;
+  if (compressed_) return takeCompressed(part);
+  const WebSocketFrameHeader& header = parser_.header();
+  const std::size_t before = message_.size();
+  if (before == 0) message_.reserve(static_cast<std::size_t>(std::min<std::uint64_t>(header.length, MOST_RESERVED)));
+  message_.append(reinterpret_cast<const char*>(part.data()), part.size());
+  const auto added = std::as_writable_bytes(std::span(message_.data(), message_.size())).subspan(before);
+  if (header.mask) applyMask(added, *header.mask, at_);
+  if (type_ == WebSocketOpcode::TEXT && !utf8_.feed(added)) return WebSocketFault::NOT_UTF8;
+  return WebSocketFault::NONE;
+}
+
+WebSocketFault WebSocketDecoder::takeCompressed(std::span<const std::byte> part) {
+  Utf8Validator* utf8 = type_ == WebSocketOpcode::TEXT ? &utf8_ : nullptr;
+  const auto& mask = parser_.header().mask;
+  if (!mask) return inflater_->inflate(part, limits_.messageSize, utf8, message_);
+  std::array<std::byte, 4096> unmasked;
+  for (std::uint64_t at = at_; !part.empty();) {
+    const std::size_t size = std::min(unmasked.size(), part.size());
+    const std::span<std::byte> piece = std::span(unmasked).first(size);
+    std::memcpy(piece.data(), part.data(), size);
+    applyMask(piece, *mask, at);
+    const WebSocketFault fault = inflater_->inflate(piece, limits_.messageSize, utf8, message_);
+    if (fault != WebSocketFault::NONE) return fault;
+    part = part.subspan(size);
+    at += size;
+  }
+  return WebSocketFault::NONE;
+}
+
+WebSocketDecoder::Event WebSocketDecoder::endFrame() {
+  const WebSocketFrameHeader& header = parser_.header();
+  if (isControl(header.opcode)) return endControl();
+  return header.final ? endMessage() : Event::NEED_MORE;
+}
+
+WebSocketDecoder::Event WebSocketDecoder::endMessage() {
+  insideMessage_ = false;
+  const bool isText = type_ == WebSocketOpcode::TEXT;
+  if (compressed_) {
+    const WebSocketFault fault = inflater_->finish(limits_.messageSize, isText ? &utf8_ : nullptr, message_);
+    if (fault != WebSocketFault::NONE) return fail(fault);
+  }
+  if (isText && !utf8_.isComplete()) return fail(WebSocketFault::NOT_UTF8);
+  return Event::MESSAGE;
+}
+
+WebSocketDecoder::Event WebSocketDecoder::endControl() noexcept {
+  const WebSocketOpcode opcode = parser_.header().opcode;
+  if (opcode == WebSocketOpcode::PING) return Event::PING;
+  if (opcode == WebSocketOpcode::PONG) return Event::PONG;
+  WebSocketFault fault = WebSocketFault::NONE;
+  close_ = parseClosePayload(controlPayload(), fault);
+  return fault == WebSocketFault::NONE ? Event::CLOSE : fail(fault);
+}
+
+} // namespace detail
+} // namespace http
+} // namespace v0
+} // namespace troth

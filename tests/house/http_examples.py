@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs the examples on HTTP and talks to them in bytes: http_examples.py HTTP_SERVER REVERSE_PROXY."""
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+
+TIMEOUT = 60
+
+
+@contextlib.contextmanager
+def running(program: str, *arguments: str):
+    """A server on a free port, which ends by itself when it is asked to."""
+    process = subprocess.Popen([program, "--port", "0", *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("listening on http://127.0.0.1:"), line + process.stderr.read()
+        server = Running(process, int(line.rsplit(":", 1)[1]))
+        yield server
+        server.stop()
+        _, server.errors = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0, f"{program}: status {process.returncode}, {server.errors}"
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+class Running:
+    def __init__(self, process, port):
+        self.process, self.port, self.errors, self.is_told = process, port, "", False
+
+    def stop(self):
+        if not self.is_told:
+            self.process.send_signal(signal.SIGTERM)
+        self.is_told = True
+
+    def ask(self, method: str, path: str, body=None, headers=None, chunked: bool = False):
+        """Status, fields and body of a response."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        connection.request(method, path, body, headers or {}, encode_chunked=chunked)
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, text
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
+
+
+def until(stream: socket.socket, end: bytes) -> bytes:
+    text = b""
+    while end not in text:
+        more = stream.recv(65536)
+        assert more, f"the stream ended after {text!r}, before {end!r}"
+        text += more
+    return text
+
+
+def is_served(server: Running, data: bytes) -> None:
+    """What http_server does, by itself or behind a proxy."""
+    status, fields, text = server.ask("GET", "/hello/a%20b%2Fc?x=y")
+    assert (status, text) == (200, b"hello, a b/c\n"), (status, text)
+    assert fields["content-type"] == "text/plain; charset=utf-8"
+    assert server.ask("POST", "/echo", data)[2] == data
+    assert server.ask("POST", "/echo", iter([data[:10], data[10:]]), chunked=True,
+                      headers={"Transfer-Encoding": "chunked"})[2] == data
+    assert server.ask("POST", "/echo", b"")[::2] == (200, b"")
+    assert server.ask("GET", "/echo")[0] == 405 and server.ask("GET", "/none")[0] == 404
+    status, fields, text = server.ask("HEAD", "/hello")
+    assert (status, fields["content-length"], text) == (200, "13", b"")
+    assert b"new WebSocket" in server.ask("GET", "/")[2]
+    assert server.ask("GET", "/", headers={"Accept-Encoding": "gzip"})[1]["content-encoding"] == "gzip"
+    status, fields, text = server.ask("GET", "/files/data", headers={"Range": "bytes=5-9"})
+    assert (status, text) == (206, data[5:10])
+    assert server.ask("GET", "/files/data", headers={"If-None-Match": fields["etag"]})[0] == 304
+    assert server.ask("GET", "/files/data")[2] == data
+    assert server.ask("GET", "/files")[1]["location"] == "/files/"
+    assert server.ask("HEAD", "/events")[::2] == (200, b"")
+    with server.connect() as stream:
+        stream.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: 6\r\n\r\n")
+        assert b"text/event-stream" in until(stream, b"id: 7\ndata: 7\n\n")
+    with server.connect() as stream:
+        stream.sendall(b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                       b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+        head = until(stream, b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ") and b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head, head
+        stream.sendall(b"\x81\x82\0\0\0\0hi")  # a text, masked by zeros
+        assert until(stream, b"hi") == b"\x81\x02hi"
+        stream.sendall(b"\x88\x82\0\0\0\0\x03\xe8")
+        assert stream.recv(100) == b"\x88\x02\x03\xe8" and stream.recv(100) == b""
+    assert server.ask("GET", "/ws")[0] in (400, 426)
+
+
+def drains(server: Running) -> None:
+    """A request that is under way when the signal comes is answered; its connection is the last."""
+    with server.connect() as stream:
+        stream.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc")
+        until(stream, b"\r\n\r\nabc")
+        server.stop()
+        while True:  # until the port is closed
+            try:
+                socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT).close()
+            except ConnectionRefusedError:
+                break
+        stream.sendall(b"def")
+        assert until(stream, b"def") == b"def" and stream.recv(100) == b""
+
+
+def behind(answers: list, heads: list) -> int:
+    """A server that notes the heads that it gets and answers what it was told; returns its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with listener:
+            for answer in answers:
+                stream, _ = listener.accept()
+                with stream:
+                    heads.append(until(stream, b"\r\n\r\n").decode("latin-1"))
+                    stream.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def fields_are_passed(program: str) -> None:
+    heads = []
+    answers = [b"HTTP/1.1 200 OK\r\nConnection: close, X-Private\r\nX-Private: 1\r\nX-Public: 2\r\nKeep-Alive: 3\r\n"
+               b"Set-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 2\r\n\r\nok",
+               b"HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+               b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort",
+               b"nonsense\r\n\r\n", b""]
+    with running(program, "--to", f"http://127.0.0.1:{behind(answers, heads)}") as proxy:
+        status, fields, text = proxy.ask("GET", "/a%2fb?c=d", headers={
+            "Host": "front.example", "Connection": "x-hop , close", "X-Hop": "1", "X-End": "2", "TE": "trailers",
+            "Keep-Alive": "x", "Proxy-Authorization": "x", "X-Forwarded-For": "10.0.0.1", "Via": "1.0 first"})
+        assert (status, text) == (200, b"ok")
+        assert fields["x-public"] == "2" and fields["via"] == "1.1 reverse_proxy" and "x-private" not in fields
+        assert fields["set-cookie"] == "b" and "keep-alive" not in fields
+        assert proxy.ask("GET", "/")[1]["location"] == "/there"
+        with proxy.connect() as stream:  # what is broken off there is broken off here
+            stream.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            text = until(stream, b"short")
+            with contextlib.suppress(ConnectionResetError):
+                assert stream.recv(100) == b""
+        assert proxy.ask("PUT", "/", b"x")[0] == 502
+        assert proxy.ask("PUT", "/", b"x")[0] == 502
+        assert proxy.ask("OPTIONS", "*")[0] == 501
+    head = heads[0]
+    assert head.startswith("GET /a%2fb?c=d HTTP/1.1\r\n"), head
+    for line in ("X-End: 2", "X-Forwarded-For: 10.0.0.1, 127.0.0.1", "X-Forwarded-Host: front.example",
+                 'Forwarded: for="127.0.0.1";host="front.example";proto=http', "Via: 1.0 first", "Via: 1.1 reverse_proxy"):
+        assert f"\r\n{line}\r\n" in head, (line, head)
+    for name in ("x-hop", "te:", "keep-alive", "proxy-authorization", "user-agent: troth"):
+        assert name not in head.lower(), head
+    assert "\r\nHost: front.example\r\n" not in head
+
+
+def main() -> int:
+    http_server, reverse_proxy = sys.argv[1:]
+    data = os.urandom(2_000_000)
+    with tempfile.TemporaryDirectory(prefix="troth-http-") as folder:
+        with open(f"{folder}/data", "wb") as file:
+            file.write(data)
+        with running(http_server, "--root", folder, "--log", "common") as server:
+            is_served(server, data)
+            print("http_server does what it should")
+            with running(reverse_proxy, "--to", f"http://127.0.0.1:{server.port}") as proxy:
+                is_served(proxy, data)
+                drains(proxy)
+            drains(server)
+        assert '"GET /hello/a%20b%2Fc?x=y HTTP/1.1" 200 13' in server.errors, server.errors
+        fields_are_passed(reverse_proxy)
+        with running(reverse_proxy, "--to", "http://127.0.0.1:1") as proxy:
+            assert proxy.ask("GET", "/")[0] == 502
+        assert "connection refused" in proxy.errors, proxy.errors
+        silent = socket.create_server(("127.0.0.1", 0))
+        with running(reverse_proxy, "--to", f"http://127.0.0.1:{silent.getsockname()[1]}", "--timeout", "1") as proxy:
+            assert proxy.ask("GET", "/")[0] == 504
+    print("reverse_proxy does what it should")
+    for program, *arguments in ((http_server, "--log", "much"), (http_server, "--port", "x"), (reverse_proxy, "--to", "nowhere"),
+                                (reverse_proxy, "--to", "http://127.0.0.1:1/path"), (http_server, "--root", "/none")):
+        done = subprocess.run([program, *arguments], text=True, capture_output=True, timeout=TIMEOUT, check=False)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1, done
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// From a request to a WebSocket, on the server and on a connection in memory.
+#include <fixtures.h>
+
+#include <troth/io/pipe.h>
+#include <troth/net/http/server.h>
+#include <troth/net/http/websocket_frame_detail.h>
+#include <troth/net/http/websocket_server.h>
+#include <troth/timers/manual_timer.h>
+
+#include <cstring>
+#include <string>
+
+using namespace troth;
+using namespace troth::http;
+using namespace troth::test;
+
+namespace {
+
+struct NoErrors : TaskSet::ErrorHandler {
+  void taskFailed(Exception e) override { FAIL_CHECK(e.what()); }
+};
+
+Promise<void> echoOnce(Request& request, Response& response) {
+  WebSocketServerOptions options;
+  options.subprotocols = {"chat"};
+  std::optional<WebSocket> socket = co_await acceptWebSocket(request, response, options);
+  if (!socket) co_return;
+  const WebSocketMessage message = co_await socket->receive();
+  co_await socket->send(message.text());
+  const WebSocketMessage end = co_await socket->receive();
+  CHECK(end.isClose());
+}
+
+/// A server with one connection, whose other end is raw.
+struct Served : LoopTest {
+  ManualTimer timer;
+  NoErrors errors;
+  std::unique_ptr<Service> service = newService(echoOnce);
+  Server server{*service, timer, errors};
+  TwoWayPipe pipe = newTwoWayPipe();
+
+  Served() { server.serveConnection(std::move(pipe.ends[0])); }
+
+  /// What is answered to `bytes`.
+  std::string ask(const std::string& bytes) {
+    Promise<void> writing = pipe.ends[1]->write(bytes);
+    std::string all;
+    for (;;) {
+      Promise<Chunk> reading = pipe.ends[1]->tryReadChunk();
+      if (!reading.poll(scope)) return all;
+      const Chunk chunk = std::move(reading).wait(scope);
+      if (chunk.empty()) return all;
+      all += chunk.text();
+    }
+  }
+};
+
+std::string masked(http::detail::WebSocketOpcode opcode, std::string payload) {
+  constexpr http::detail::WebSocketMask MASK{std::byte{1}, std::byte{2}, std::byte{3}, std::byte{4}};
+  http::detail::applyMask(std::as_writable_bytes(std::span(payload)), MASK);
+  std::array<std::byte, http::detail::LONGEST_FRAME_HEADER> header;
+  const std::size_t size = http::detail::writeFrameHeader(header, {opcode, true, false, MASK, payload.size()});
+  return std::string(reinterpret_cast<const char*>(header.data()), size) + payload;
+}
+
+constexpr std::string_view HEAD = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+                                  "Sec-WebSocket-Protocol: chat\r\n\r\n";
+
+TEST_CASE_FIXTURE(Served, "a request becomes a WebSocket, whose first frame may come along with it") {
+  const std::string answer = ask(std::string(HEAD) + masked(http::detail::WebSocketOpcode::TEXT, "too early"));
+  CHECK(answer.starts_with("HTTP/1.1 101 "));
+  CHECK(contains(answer, "\r\nUpgrade: websocket\r\n"));
+  CHECK(contains(answer, "\r\nConnection: Upgrade\r\n"));
+  CHECK(contains(answer, "\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
+  CHECK(contains(answer, "\r\nSec-WebSocket-Protocol: chat\r\n"));
+  CHECK(answer.ends_with("\r\n\r\n\x81\x09too early"));
+  CHECK(ask(masked(http::detail::WebSocketOpcode::CLOSE, "\x03\xe8")) == "\x88\x02\x03\xe8");
+}
+
+TEST_CASE_FIXTURE(Served, "a request that must not become one is answered, and the connection goes on with HTTP") {
+  auto without = [](std::string_view line) {
+    std::string head(HEAD);
+    return head.erase(head.find(line), head.find("\r\n", head.find(line)) + 2 - head.find(line));
+  };
+  const std::string noKey = ask(without("Sec-WebSocket-Key"));
+  CHECK(noKey.starts_with("HTTP/1.1 400 "));
+  CHECK(noKey.ends_with("\r\n\r\nWebSocket: no Sec-WebSocket-Key where the base64 of 16 bytes was expected\n"));
+  const std::string noVersion = ask(without("Sec-WebSocket-Version"));
+  CHECK(noVersion.starts_with("HTTP/1.1 426 "));
+  CHECK(contains(noVersion, "\r\nSec-WebSocket-Version: 13\r\n"));
+  CHECK(contains(noVersion, "\r\nUpgrade: websocket\r\n"));
+  std::string post(HEAD);
+  post.replace(0, 3, "POST");
+  CHECK(ask(post).starts_with("HTTP/1.1 405 "));
+  std::string old(HEAD);
+  old.replace(old.find("HTTP/1.1"), 8, "HTTP/1.0");
+  CHECK(ask(old).starts_with("HTTP/1.1 400 "));
+}
+
+} // namespace

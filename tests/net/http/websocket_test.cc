@@ -1,0 +1,547 @@
+// SPDX-License-Identifier: MIT
+// WebSocket on streams in memory: exchange, control frames, faults, closing, cancellation, time-outs.
+#include <fixtures.h>
+
+#include <troth/io/pipe.h>
+#include <troth/io/testing.h>
+#include <troth/net/http/websocket.h>
+#include <troth/net/http/websocket_frame_detail.h>
+#include <troth/runtime/join.h>
+#include <troth/timers/manual_timer.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+using namespace troth;
+using namespace troth::http;
+using namespace troth::test;
+using namespace std::chrono_literals;
+using http::detail::WebSocketMask;
+using http::detail::WebSocketOpcode;
+using Code = WebSocketCloseCode;
+using Role = WebSocket::Role;
+
+namespace {
+
+constexpr WebSocketMask MASK{std::byte{1}, std::byte{2}, std::byte{3}, std::byte{4}};
+
+/// A frame as a server sends it, or, with a mask, a client.
+std::string frame(WebSocketOpcode opcode, std::string payload, std::optional<WebSocketMask> mask = std::nullopt, bool final = true) {
+  if (mask) http::detail::applyMask(std::as_writable_bytes(std::span(payload)), *mask);
+  std::array<std::byte, http::detail::LONGEST_FRAME_HEADER> header;
+  const std::size_t size = http::detail::writeFrameHeader(header, {opcode, final, false, mask, payload.size()});
+  return std::string(reinterpret_cast<const char*>(header.data()), size) + payload;
+}
+
+std::string closePayload(unsigned code, std::string_view reason = {}) {
+  std::string payload{static_cast<char>(code >> 8), static_cast<char>(code & 0xff)};
+  return payload.append(reason);
+}
+
+std::string closeFrame(unsigned code, std::string_view reason = {}, std::optional<WebSocketMask> mask = std::nullopt) {
+  return frame(WebSocketOpcode::CLOSE, closePayload(code, reason), mask);
+}
+
+/// A message in a form to compare.
+std::string shown(const WebSocketMessage& message) {
+  if (message.isClose()) return "close " + std::to_string(static_cast<int>(message.closeCode())) + " " + std::string(message.text());
+  return (message.isText() ? "text " : "binary ") + std::string(message.text());
+}
+
+struct Pair {
+  WebSocket server;
+  WebSocket client;
+};
+
+Pair makePair(const WebSocketAgreement& agreement = {}, const WebSocketOptions& options = {}) {
+  TwoWayPipe pipe = newTwoWayPipe();
+  return {WebSocket(std::move(pipe.ends[0]), Role::SERVER, agreement, options),
+          WebSocket(std::move(pipe.ends[1]), Role::CLIENT, agreement, options)};
+}
+
+/// A WebSocket, and the other end as raw bytes.
+struct Raw {
+  WebSocket socket;
+  std::unique_ptr<AsyncIoStream> peer;
+};
+
+Raw makeRaw(Role role = Role::CLIENT, const WebSocketOptions& options = {}) {
+  TwoWayPipe pipe = newTwoWayPipe();
+  return {WebSocket(std::move(pipe.ends[0]), role, {}, options), std::move(pipe.ends[1])};
+}
+
+/// The peer sends this.
+Promise<void> tell(Raw& raw, std::string bytes) {
+  auto kept = std::make_unique<std::string>(std::move(bytes));
+  Promise<void> writing = raw.peer->write(*kept);
+  return std::move(writing).attach(std::move(kept));
+}
+
+/// All that the peer has been sent.
+std::string heard(Raw& raw, WaitScope& scope) {
+  std::string all;
+  for (;;) {
+    Promise<Chunk> reading = raw.peer->tryReadChunk();
+    if (!reading.poll(scope)) return all;
+    const Chunk chunk = std::move(reading).wait(scope);
+    if (chunk.empty()) return all;
+    all += chunk.text();
+  }
+}
+
+std::string readSome(AsyncIoStream& stream, WaitScope& scope) {
+  Promise<Chunk> reading = stream.tryReadChunk();
+  REQUIRE(reading.poll(scope));
+  return std::string(std::move(reading).wait(scope).text());
+}
+
+/// Takes the mask off the first frame, whose payload has less than 126 bytes.
+std::string unmasked(std::string bytes) {
+  REQUIRE(bytes.size() >= 6);
+  REQUIRE((static_cast<unsigned char>(bytes[1]) & 0x80) != 0);
+  WebSocketMask mask;
+  std::memcpy(mask.data(), bytes.data() + 2, 4);
+  bytes[1] = static_cast<char>(bytes[1] & 0x7f);
+  bytes.erase(2, 4);
+  http::detail::applyMask(std::as_writable_bytes(std::span(bytes)).subspan(2), mask);
+  return bytes;
+}
+
+Promise<void> echo(WebSocket& socket) {
+  for (;;) {
+    WebSocketMessage message = co_await socket.receive();
+    if (message.isClose()) co_return;
+    if (message.isText()) {
+      co_await socket.send(message.text());
+    } else {
+      co_await socket.send(message.bytes());
+    }
+  }
+}
+
+/// Sends messages of many sizes and expects them back; then closes.
+Promise<void> exchange(WebSocket& socket) {
+  for (std::size_t size : {0u, 1u, 125u, 126u, 1000u, 65535u, 65536u, 70'000u, 200'000u}) {
+    std::string payload;
+    for (std::size_t i = 0; i < size; ++i) payload.push_back(static_cast<char>('a' + i * i % 23));
+    co_await socket.send(payload);
+    const WebSocketMessage text = co_await socket.receive();
+    CHECK((text.isText() && text.text() == payload));
+    payload.append("\xff");
+    co_await socket.send(asBytes(payload));
+    const WebSocketMessage binary = co_await socket.receive();
+    CHECK((binary.isBinary() && binary.text() == payload));
+  }
+  co_await socket.close();
+}
+
+Promise<void> conversation(WebSocket& server, WebSocket& client) {
+  Promise<void> echoing = echo(server);
+  co_await exchange(client);
+  co_await std::move(echoing);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "messages of all sizes go both ways, plain, compressed, and a few bytes at a time") {
+  SUBCASE("plain") {
+    Pair pair = makePair();
+    conversation(pair.server, pair.client).wait(scope);
+    Pair turned = makePair();
+    conversation(turned.client, turned.server).wait(scope);
+  }
+#ifdef TROTH_HAS_ZLIB
+  SUBCASE("compressed") {
+    WebSocketAgreement agreement;
+    agreement.deflate.emplace();
+    Pair pair = makePair(agreement);
+    conversation(pair.server, pair.client).wait(scope);
+  }
+#endif
+  SUBCASE("17 bytes at a time") {
+    TwoWayPipe pipe = newTwoWayPipe();
+    WebSocket server(newShortIoStream(*pipe.ends[0], 17), Role::SERVER);
+    WebSocket client(newShortIoStream(*pipe.ends[1], 17), Role::CLIENT);
+    conversation(server, client).wait(scope);
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a server sends a message as one unmasked frame in one write, and answers to pings in front") {
+  ScriptedStream stream;
+  WebSocket socket(newShortIoStream(stream, SIZE_MAX), Role::SERVER);
+  stream.expectWrite(frame(WebSocketOpcode::TEXT, "hello")).giveRead(frame(WebSocketOpcode::PING, "a", MASK) + frame(WebSocketOpcode::PING, "b", MASK))
+      .expectWrite(frame(WebSocketOpcode::PONG, "a") + frame(WebSocketOpcode::PONG, "b"))
+      .giveRead(closeFrame(4000, "enough", MASK)).expectWrite(closeFrame(4000)).expectShutdown();
+  socket.send("hello").wait(scope);
+  const WebSocketMessage message = socket.receive().wait(scope);
+  CHECK(shown(message) == "close 4000 enough");
+  loop.run();
+  stream.checkFinished();
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a client masks each frame with another mask") {
+  Raw raw = makeRaw();
+  std::vector<std::string> masks;
+  for (int i = 0; i < 3; ++i) {
+    Promise<void> sending = raw.socket.send("hello");
+    const std::string bytes = heard(raw, scope);
+    CHECK(unmasked(bytes) == frame(WebSocketOpcode::TEXT, "hello"));
+    masks.push_back(bytes.substr(2, 4));
+    std::move(sending).wait(scope);
+  }
+  CHECK((masks[0] != masks[1] || masks[1] != masks[2]));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a receive that is destroyed loses nothing, whether it was pending or ready") {
+  ScriptedStream stream;
+  WebSocket socket(newShortIoStream(stream, 1), Role::CLIENT);
+  for (std::string word : {"one", "two", "three"}) stream.giveRead(frame(WebSocketOpcode::TEXT, word));
+  stream.giveRead(closeFrame(1000));
+  for (std::string expected : {"text one", "text two", "text three", "close 1000 "}) {
+    for (std::size_t turns = 1; turns < 6; ++turns) {
+      Promise<WebSocketMessage> destroyed = socket.receive();
+      for (std::size_t i = 0; i < turns; ++i) loop.run(1);
+    }
+    {
+      Promise<WebSocketMessage> ready = socket.receive();
+      REQUIRE(ready.poll(scope));
+    }
+    CHECK(shown(socket.receive().wait(scope)) == expected);
+  }
+  const Exception over = failureOf(socket.receive(), scope);
+  CHECK(over.kind() == Exception::Kind::DISCONNECTED);
+  CHECK(over.code() == Code::NORMAL);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a send that waits for its turn may be cancelled, and one that has begun says so later") {
+  Raw raw = makeRaw(Role::SERVER);
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  Promise<void> pinging = tell(raw, frame(WebSocketOpcode::PING, "x", MASK));
+  CHECK(pinging.poll(scope)); // the answer waits for the peer to read
+  {
+    Promise<void> waiting = raw.socket.send("never");
+    CHECK(!waiting.poll(scope));
+  }
+  CHECK(readSome(*raw.peer, scope) == frame(WebSocketOpcode::PONG, "x"));
+  {
+    Promise<void> sending = raw.socket.send("a message");
+    CHECK(!sending.poll(scope));
+    std::byte first;
+    CHECK(raw.peer->tryRead({&first, 1}).wait(scope) == 1);
+    CHECK(!sending.poll(scope));
+  }
+  const Exception e = failureOf(raw.socket.send("another"), scope);
+  CHECK(e.kind() == Exception::Kind::FAILED);
+  CHECK(contains(e.description(), "destroyed while its frame was partly written"));
+  CHECK(contains(failureOf(raw.socket.ping(), scope).description(), "partly written"));
+  Promise<void> speaking = tell(raw, frame(WebSocketOpcode::TEXT, "still heard", MASK));
+  CHECK(shown(std::move(receiving).wait(scope)) == "text still heard");
+  raw.socket.abort();
+}
+
+TEST_CASE_FIXTURE(LoopTest, "pings are answered in their order, and a flood of them by a bounded number of pongs") {
+  Raw raw = makeRaw();
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  std::string pings, pongs;
+  for (char c = '0'; c <= '9'; ++c) pings += frame(WebSocketOpcode::PING, {c});
+  tell(raw, pings).wait(scope);
+  std::string answers = readSome(*raw.peer, scope);
+  for (char c = '0'; c <= '9'; ++c) {
+    CHECK(unmasked(answers.substr(0, 7)) == frame(WebSocketOpcode::PONG, {c}));
+    answers.erase(0, 7);
+  }
+  CHECK(answers.empty());
+
+  std::string flood;
+  for (int i = 0; i < 1'000'000; ++i) flood += frame(WebSocketOpcode::PING, "");
+  flood += frame(WebSocketOpcode::PING, "last") + frame(WebSocketOpcode::TEXT, "after the flood");
+  Promise<void> flooding = tell(raw, flood);
+  CHECK(shown(std::move(receiving).wait(scope)) == "text after the flood");
+  std::move(flooding).wait(scope);
+  Promise<void> closing = raw.socket.close();
+  const std::string all = heard(raw, scope);
+  CHECK(all.size() < 64 * 6 + 20);
+  REQUIRE(all.size() > 18);
+  CHECK(unmasked(all.substr(all.size() - 18, 10)) == frame(WebSocketOpcode::PONG, "last"));
+  CHECK(unmasked(all.substr(all.size() - 8)) == closeFrame(1000));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "what the peer does wrong is answered by a close frame with its code, and is the error of each receive") {
+  struct Case {
+    std::string bytes;
+    Code code;
+    std::string_view text;
+  };
+  const Case cases[] = {
+      {frame(WebSocketOpcode::TEXT, "not masked"), Code::PROTOCOL_ERROR, "not masked"},
+      {"\xf1", Code::PROTOCOL_ERROR, "reserved bits"},
+      {frame(WebSocketOpcode::TEXT, "\xff", MASK), Code::INVALID_DATA, "not UTF-8"},
+      {frame(WebSocketOpcode::TEXT, "12345678901", MASK), Code::MESSAGE_TOO_BIG, "too big"},
+      {closeFrame(1005, "", MASK), Code::PROTOCOL_ERROR, "must not be sent"},
+  };
+  WebSocketOptions options;
+  options.maxMessageSize = 10;
+  for (const Case& c : cases) {
+    Raw raw = makeRaw(Role::SERVER, options);
+    Promise<void> writing = tell(raw, frame(WebSocketOpcode::TEXT, "good", MASK) + c.bytes);
+    CHECK(shown(raw.socket.receive().wait(scope)) == "text good");
+    for (int i = 0; i < 2; ++i) {
+      const Exception e = failureOf(raw.socket.receive(), scope);
+      CHECK(e.kind() == Exception::Kind::FAILED);
+      CHECK(e.code() == c.code);
+      CHECK_MESSAGE(contains(e.description(), c.text), e.description());
+    }
+    CHECK(failureOf(raw.socket.send("more"), scope).kind() == Exception::Kind::DISCONNECTED);
+    const std::string answer = readSome(*raw.peer, scope);
+    CHECK(answer.substr(0, 1) == "\x88");
+    CHECK(answer.substr(2, 2) == closePayload(static_cast<unsigned>(c.code)));
+    CHECK(contains(answer, c.text));
+    CHECK(readSome(*raw.peer, scope).empty()); // the end
+    Promise<void> closing = raw.socket.close();
+    CHECK(!closing.poll(scope));
+    tell(raw, "what it said before it had read that").wait(scope);
+    raw.peer->shutdownWrite();
+    CHECK(failureOf(std::move(closing), scope).code() == c.code);
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a connection that ends without a close frame is ABNORMAL, in a message or between") {
+  for (bool inside : {false, true}) {
+    Raw raw = makeRaw();
+    Promise<WebSocketMessage> receiving = raw.socket.receive();
+    Promise<void> pinging = raw.socket.ping();
+    raw.peer->tryReadChunk().wait(scope);
+    if (inside) tell(raw, frame(WebSocketOpcode::TEXT, "half").substr(0, 3)).wait(scope);
+    raw.peer->shutdownWrite();
+    const Exception e = failureOf(std::move(receiving), scope);
+    CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+    CHECK(e.code() == Code::ABNORMAL);
+    CHECK(contains(e.description(), inside ? "in the middle of a message" : "without a close frame"));
+    CHECK(failureOf(std::move(pinging), scope).code() == Code::ABNORMAL);
+    CHECK(failureOf(raw.socket.receive(), scope).code() == Code::ABNORMAL);
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "close sends a frame, throws away what comes before the peer's, and nothing is sent after it") {
+  Raw raw = makeRaw(Role::SERVER);
+  Promise<void> closing = raw.socket.close(Code::GOING_AWAY, "bye");
+  CHECK(!closing.poll(scope));
+  CHECK(readSome(*raw.peer, scope) == closeFrame(1001, "bye"));
+  CHECK(failureOf(raw.socket.send("late"), scope).kind() == Exception::Kind::DISCONNECTED);
+  tell(raw, frame(WebSocketOpcode::TEXT, "late too", MASK) + frame(WebSocketOpcode::PING, "?", MASK)).wait(scope);
+  Promise<WebSocketMessage> receiving = raw.socket.receive(); // while close() reads
+  CHECK(!receiving.poll(scope));
+  CHECK(!closing.poll(scope));
+  tell(raw, closeFrame(1001, "", MASK)).wait(scope);
+  std::move(closing).wait(scope);
+  CHECK(shown(std::move(receiving).wait(scope)) == "close 1001 ");
+  CHECK(readSome(*raw.peer, scope).empty()); // the server ends the connection, without a pong
+  raw.socket.close().wait(scope);            // it is done
+  CHECK(failureOf(raw.socket.receive(), scope).code() == Code::GOING_AWAY);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a receive goes on with reading when the close that did so is cancelled") {
+  Raw raw = makeRaw();
+  std::optional<Promise<void>> closing = raw.socket.close();
+  CHECK(!closing->poll(scope));
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  CHECK(!receiving.poll(scope));
+  closing.reset();
+  Promise<void> telling = tell(raw, frame(WebSocketOpcode::TEXT, "still here") + closeFrame(1000));
+  CHECK(shown(std::move(receiving).wait(scope)) == "text still here");
+  CHECK(shown(raw.socket.receive().wait(scope)) == "close 1000 ");
+  CHECK(unmasked(heard(raw, scope)) == closeFrame(1000));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a close that finds a receive pending lets it have the peer's frame") {
+  Raw raw = makeRaw();
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  Promise<void> closing = raw.socket.close(static_cast<Code>(4999));
+  CHECK(unmasked(readSome(*raw.peer, scope)) == closeFrame(4999));
+  Promise<void> message = tell(raw, frame(WebSocketOpcode::TEXT, "one more"));
+  CHECK(shown(std::move(receiving).wait(scope)) == "text one more");
+  Promise<WebSocketMessage> second = raw.socket.receive();
+  Promise<void> answering = tell(raw, frame(WebSocketOpcode::CLOSE, ""));
+  CHECK(closing.poll(scope));
+  CHECK(shown(std::move(second).wait(scope)) == "close 1005 ");
+}
+
+TEST_CASE_FIXTURE(LoopTest, "both sides may close at once, and each echoes the other's code if it has said nothing itself") {
+  Pair pair = makePair();
+  Promise<void> both = joinPromises(pair.server.close(Code::NORMAL, "s"), pair.client.close(Code::GOING_AWAY, "c")).ignoreResult();
+  std::move(both).wait(scope);
+  CHECK(shown(pair.server.receive().wait(scope)) == "close 1001 c");
+  CHECK(shown(pair.client.receive().wait(scope)) == "close 1000 s");
+
+  Pair second = makePair();
+  Promise<void> closing = second.client.close(static_cast<Code>(3456));
+  CHECK(shown(second.server.receive().wait(scope)) == "close 3456 ");
+  std::move(closing).wait(scope);
+  CHECK(shown(second.client.receive().wait(scope)) == "close 3456 ");
+  CHECK(failureOf(second.server.send("late"), scope).kind() == Exception::Kind::DISCONNECTED);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a close goes out behind the message that is waiting to be sent") {
+  Raw raw = makeRaw(Role::SERVER);
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  tell(raw, frame(WebSocketOpcode::PING, "", MASK)).wait(scope);
+  CHECK(!receiving.poll(scope)); // the pong is being written
+  Promise<void> sending = raw.socket.send("first");
+  { Promise<void> cancelled = raw.socket.close(); } // only the waiting is cancelled
+  std::string all;
+  while (all.size() < 2 + 7 + 4) all += readSome(*raw.peer, scope);
+  CHECK(all == frame(WebSocketOpcode::PONG, "") + frame(WebSocketOpcode::TEXT, "first") + closeFrame(1000));
+  std::move(sending).wait(scope);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a peer that does not answer a close frame is left after a time") {
+  ManualTimer timer;
+  WebSocketOptions options;
+  options.timer = &timer;
+  options.closeTimeout = 5s;
+  Raw raw = makeRaw(Role::CLIENT, options);
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  Promise<void> closing = raw.socket.close();
+  readSome(*raw.peer, scope);
+  timer.advanceBy(4s);
+  CHECK(!closing.poll(scope));
+  timer.advanceBy(1s);
+  const Exception e = failureOf(std::move(closing), scope);
+  CHECK(e.kind() == Exception::Kind::OVERLOADED);
+  CHECK(contains(e.description(), "close frame"));
+  CHECK(contains(failureOf(std::move(receiving), scope).description(), "close frame"));
+  CHECK(readSome(*raw.peer, scope).empty());
+}
+
+TEST_CASE_FIXTURE(LoopTest, "destroying a WebSocket, or aborting it, rejects what is pending, in any order") {
+  for (bool abort : {false, true}) {
+    std::optional<Raw> raw = makeRaw(Role::SERVER);
+    Promise<WebSocketMessage> receiving = raw->socket.receive();
+    Promise<void> sending = raw->socket.send("nobody reads this");
+    Promise<void> pinging = raw->socket.ping();
+    Promise<void> closing = raw->socket.close();
+    CHECK(!receiving.poll(scope));
+    if (abort) {
+      raw->socket.abort();
+      CHECK(sending.poll(scope));
+      CHECK(contains(failureOf(raw->socket.send("more"), scope).description(), "abort()"));
+      CHECK(contains(failureOf(raw->socket.close(), scope).description(), "abort()"));
+      raw->socket.abort();
+    } else {
+      raw.reset();
+    }
+    CHECK(failureOf(std::move(receiving), scope).kind() == Exception::Kind::DISCONNECTED);
+    CHECK(failureOf(std::move(sending), scope).kind() == Exception::Kind::DISCONNECTED);
+    CHECK(failureOf(std::move(pinging), scope).kind() == Exception::Kind::DISCONNECTED);
+    const Exception e = failureOf(std::move(closing), scope);
+    CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+    CHECK(contains(e.description(), abort ? "abort()" : "destroyed"));
+  }
+}
+
+Promise<void> shortConversation(WebSocketAgreement agreement) {
+  Pair pair = makePair(agreement);
+  Promise<void> echoing = echo(pair.server);
+  Promise<void> pinging = pair.client.ping();
+  Promise<WebSocketMessage> answer = pair.client.receive();
+  co_await pair.client.send("a question");
+  const WebSocketMessage first = co_await std::move(answer);
+  CHECK(shown(first) == "text a question");
+  co_await pair.client.send("again");
+  const WebSocketMessage second = co_await pair.client.receive();
+  CHECK(shown(second) == "text again");
+  co_await std::move(pinging);
+  co_await pair.client.close();
+  co_await std::move(echoing);
+}
+
+TEST_CASE("an exchange may be cancelled at every step") {
+  const std::function<Promise<void>(LoopTest&)> body = [](LoopTest&) {
+    WebSocketAgreement agreement;
+#ifdef TROTH_HAS_ZLIB
+    agreement.deflate.emplace();
+    agreement.deflate->smallest = 5;
+#endif
+    return shortConversation(agreement);
+  };
+  CHECK(cancelSweep(body) > 10);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a ping is answered, and a later answer is as good") {
+  Raw raw = makeRaw(Role::SERVER);
+  Promise<void> first = raw.socket.ping();
+  Promise<void> second = raw.socket.ping();
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  CHECK(!first.poll(scope));
+  const std::string one = readSome(*raw.peer, scope);
+  CHECK(!first.poll(scope));
+  const std::string two = readSome(*raw.peer, scope);
+  CHECK(one.size() == 10);
+  tell(raw, frame(WebSocketOpcode::PONG, "unasked!", MASK) + frame(WebSocketOpcode::PONG, two.substr(2), MASK)).wait(scope);
+  std::move(first).wait(scope);
+  std::move(second).wait(scope);
+  CHECK(!receiving.poll(scope));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a silent peer gets a ping and is given up in time, but only if it was listened to") {
+  ManualTimer timer;
+  WebSocketOptions options;
+  options.timer = &timer;
+  options.pingInterval = 30s;
+  options.pingTimeout = 10s;
+  Raw raw = makeRaw(Role::SERVER, options);
+  {
+    Promise<WebSocketMessage> receiving = raw.socket.receive();
+    timer.advanceBy(20s);
+    CHECK(!receiving.poll(scope));
+    tell(raw, frame(WebSocketOpcode::TEXT, "here", MASK)).wait(scope);
+    CHECK(shown(std::move(receiving).wait(scope)) == "text here");
+  }
+  timer.advanceBy(10s); // nothing: it has spoken
+  scope.poll();
+  timer.advanceBy(30s);
+  CHECK(readSome(*raw.peer, scope).substr(0, 2) == "\x89\x08");
+  timer.advanceBy(10s); // nobody listens
+  scope.poll();
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  timer.advanceBy(30s);
+  CHECK(!receiving.poll(scope));
+  CHECK(readSome(*raw.peer, scope).substr(0, 2) == "\x89\x08");
+  timer.advanceBy(9s);
+  CHECK(!receiving.poll(scope));
+  timer.advanceBy(1s);
+  const Exception e = failureOf(std::move(receiving), scope);
+  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK(contains(e.description(), "has not answered a ping within 10000 ms"));
+  CHECK(contains(failureOf(raw.socket.send("x"), scope).description(), "ping"));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "nothing is read that nobody asked for") {
+  Raw raw = makeRaw(Role::SERVER);
+  Promise<void> first = tell(raw, frame(WebSocketOpcode::TEXT, "one", MASK));
+  CHECK(!first.poll(scope));
+  CHECK(shown(raw.socket.receive().wait(scope)) == "text one");
+  Promise<void> second = tell(raw, frame(WebSocketOpcode::TEXT, "two", MASK));
+  CHECK(!second.poll(scope));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "misuse is named") {
+  auto text = [](auto&& call) { return std::string(thrownBy(call).description()); };
+  CHECK(contains(text([&] { WebSocket(nullptr, Role::SERVER); }), "the stream is null"));
+  WebSocketOptions options;
+  options.pingInterval = 1s;
+  CHECK(contains(text([&] { makeRaw(Role::SERVER, options); }), "needs a timer"));
+  Raw raw = makeRaw();
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  CHECK(contains(text([&] { (void)raw.socket.receive(); }), "another one is pending"));
+  Promise<void> sending = raw.socket.send("x");
+  CHECK(contains(text([&] { (void)raw.socket.send("y"); }), "another one is pending"));
+  CHECK(contains(text([&] { (void)raw.socket.send("\xff"); }), "not UTF-8"));
+  CHECK(contains(text([&] { (void)raw.socket.close(Code::ABNORMAL); }), "1006 is no code to send"));
+  CHECK(contains(text([&] { (void)raw.socket.close(Code::NORMAL, std::string(124, 'x')); }), "at most 123 bytes"));
+  WebSocket moved = std::move(raw.socket);
+  CHECK(contains(text([&] { (void)raw.socket.send("x"); }), "moved from"));
+  CHECK(moved.subprotocol().empty());
+  CHECK(!sending.poll(scope));
+}
+
+} // namespace
