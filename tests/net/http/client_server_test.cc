@@ -5,6 +5,8 @@
 #include <troth/io/pipe.h>
 #include <troth/net/http/client.h>
 #include <troth/net/http/server.h>
+#include <troth/net/http/websocket_client.h>
+#include <troth/net/http/websocket_server.h>
 #include <troth/net/testing.h>
 #include <troth/runtime/join.h>
 #include <troth/timers/manual_timer.h>
@@ -64,6 +66,14 @@ Promise<void> answer(Request& request, Response& response) {
     co_await response.send(307);
   } else if (path == "/no") {
     co_await response.send(403, "no");
+  } else if (path == "/socket") {
+    WebSocketServerOptions options;
+    options.subprotocols = {"echo"};
+    std::optional<WebSocket> socket = co_await acceptWebSocket(request, response, options);
+    REQUIRE(socket);
+    const WebSocketMessage message = co_await socket->receive();
+    co_await socket->send(message.text());
+    co_await socket->close();
   } else if (path == "/chat") {
     response.headers().set(HeaderId::UPGRADE, "chat");
     const std::unique_ptr<AsyncIoStream> stream = response.upgrade();
@@ -98,6 +108,23 @@ Promise<void> chat(Client& client, std::string url) {
   upgraded.stream->shutdownWrite();
   const Chunk end = co_await upgraded.stream->tryReadChunk();
   REQUIRE(end.empty());
+}
+
+Promise<void> echoBySocket(Client& client, std::string url) {
+  WebSocketClientOptions options;
+  options.subprotocols = {"other", "echo"};
+  WebSocket socket = co_await connectWebSocket(client, "ws" + url.substr(4) + "/socket", options);
+  REQUIRE(socket.subprotocol() == "echo");
+  Promise<void> sending = socket.send("hello");
+  const WebSocketMessage message = co_await socket.receive();
+  REQUIRE(message.text() == "hello");
+  co_await std::move(sending);
+  co_await socket.close();
+  Promise<Result<WebSocket>> refused = connectWebSocket(client, "ws" + url.substr(4) + "/no").asResult();
+  const Result<WebSocket> result = co_await std::move(refused);
+  REQUIRE(!result);
+  REQUIRE(result.error().kind() == Exception::Kind::FAILED);
+  for (const char* bad : {"http://a/", "ws://a/#b", "a"}) CHECK_THROWS_AS((void)connectWebSocket(client, bad), Exception);
 }
 
 Promise<void> converse(Client& client, std::string url, std::size_t most) {
@@ -147,6 +174,7 @@ Promise<void> converse(Client& client, std::string url, std::size_t most) {
     REQUIRE(text == "403 no");
   }
   co_await chat(client, url);
+  co_await echoBySocket(client, url);
   std::vector<Promise<std::string>> together;
   for (int i = 0; i < 40; ++i) together.push_back(textOf(client.get(url + "/" + std::to_string(i))));
   const std::vector<std::string> all = co_await joinPromises(std::move(together));
