@@ -104,7 +104,11 @@ public:
                               .eagerlyEvaluate(nullptr, where);
   }
   void abortWrite(std::source_location where) override { state_->inner->abortWrite(where); }
-  void abortRead(std::source_location where) override { state_->inner->abortRead(where); }
+  void abortRead(std::source_location where) override {
+    state_->rest = Chunk();
+    state_->taken = 0;
+    state_->inner->abortRead(where);
+  }
   std::optional<int> descriptor() const override { return state_->inner->descriptor(); }
 
 private:
