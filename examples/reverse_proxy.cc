@@ -103,27 +103,30 @@ void sayWhoAsked(const Request& request, HeaderMap& headers) {
 
 // --- Requests and responses.
 
-// The request's body, which stays the request's.
+// The request's body, which stays the request's. That it fails is the client's affair, not that of the server behind.
 class LentBody final : public AsyncInputStream {
 public:
-  explicit LentBody(AsyncInputStream& body) : body_(body) {}
+  LentBody(AsyncInputStream& body, bool& hasFailed) : body_(body), hasFailed_(hasFailed) {}
   Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
-    return body_.tryRead(buffer, minBytes, where);
+    return body_.tryRead(buffer, minBytes, where).catch_([this](Exception e) -> std::size_t { fail(e); });
   }
   Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
-    return body_.tryReadChunk(maxBytes, where);
-  }
-  Promise<std::uint64_t> pumpTo(AsyncOutputStream& output, std::uint64_t amount, std::source_location where) override {
-    return body_.pumpTo(output, amount, where);
+    return body_.tryReadChunk(maxBytes, where).catch_([this](Exception e) -> Chunk { fail(e); });
   }
   std::optional<std::uint64_t> tryGetLength() const override { return body_.tryGetLength(); }
 
 private:
   AsyncInputStream& body_;
+  bool& hasFailed_;
+
+  [[noreturn]] void fail(const Exception& e) {
+    hasFailed_ = true;
+    e.rethrow();
+  }
 };
 
 // What is asked of the server behind.
-http::ClientRequest requestBehind(Request& request, const http::Url& target) {
+http::ClientRequest requestBehind(Request& request, const http::Url& target, bool& bodyFailed) {
   std::string url = std::string(target.scheme()) + "://" + target.authority() + std::string(request.path());
   if (!request.query().empty()) url.append("?").append(request.query());
   std::optional<http::Url> parsed = http::Url::tryParse(url);
@@ -131,17 +134,18 @@ http::ClientRequest requestBehind(Request& request, const http::Url& target) {
   http::ClientRequest behind(request.methodText(), *std::move(parsed));
   copyFields(request.headers(), behind.headers);
   sayWhoAsked(request, behind.headers);
-  if (request.body().tryGetLength() != 0u) behind.setBody(std::make_unique<LentBody>(request.body()));
+  if (request.body().tryGetLength() != 0u) behind.setBody(std::make_unique<LentBody>(request.body(), bodyFailed));
   return behind;
 }
 
 // A server behind that cannot be reached, or that answers nonsense, is 502; one that takes too long, 504 (RFC 9110,
-// sections 15.6.3 and 15.6.5). What is wrong with the client's request (an HttpError) passes.
+// sections 15.6.3 and 15.6.5). What is wrong with the client's request passes.
 template <typename T>
-Promise<T> fromBehind(Promise<T> promise) {
+Promise<T> fromBehind(Promise<T> promise, const bool& bodyFailed) {
   try {
     co_return co_await std::move(promise);
   } catch (const Exception& e) {
+    if (bodyFailed) throw;
     throw http::HttpError(e.kind() == Exception::Kind::OVERLOADED ? 504 : 502, e.description());
   }
 }
@@ -165,7 +169,8 @@ Promise<void> sendBack(const Request& request, http::ClientResponse behind, Resp
 // Another protocol, such as WebSocket, is none of the proxy's business: bytes both ways.
 Promise<void> switchProtocols(Request& request, Response& response, http::Client& client, http::ClientRequest behind) {
   behind.headers.set(HeaderId::UPGRADE, request.headers().combined(HeaderId::UPGRADE));
-  http::Upgraded upgraded = co_await fromBehind(client.upgrade(std::move(behind)));
+  const bool bodyFailed = false; // there is none
+  http::Upgraded upgraded = co_await fromBehind(client.upgrade(std::move(behind)), bodyFailed);
   if (upgraded.stream == nullptr) {
     co_await sendBack(request, std::move(upgraded.response), response);
     co_return;
@@ -178,14 +183,15 @@ Promise<void> switchProtocols(Request& request, Response& response, http::Client
 
 Promise<void> pass(Request& request, Response& response, http::Client& client, const http::Url& target) {
   if (request.path().empty()) throw http::HttpError(501, "neither CONNECT nor \"*\" goes through a reverse proxy");
-  http::ClientRequest behind = requestBehind(request, target);
+  bool bodyFailed = false;
+  http::ClientRequest behind = requestBehind(request, target, bodyFailed);
   const bool upgrades = request.headers().hasToken(HeaderId::CONNECTION, "upgrade") &&
                         request.headers().has(HeaderId::UPGRADE) && request.body().tryGetLength() == 0u;
   if (upgrades) {
     co_await switchProtocols(request, response, client, std::move(behind));
     co_return;
   }
-  http::ClientResponse answer = co_await fromBehind(client.request(std::move(behind)));
+  http::ClientResponse answer = co_await fromBehind(client.request(std::move(behind)), bodyFailed);
   co_await sendBack(request, std::move(answer), response);
 }
 
