@@ -198,7 +198,8 @@ bool Exchange::clientLeaves(bool writeFailed) noexcept {
 // ------------------------------------------------------------------------------------------- from head to head
 
 Exchange::Exchange(ServerCore& core)
-    : core_(core), wire_(*new Wire(nullptr)),
+    : core_(core),
+      wire_(*new Wire(nullptr)),
       parser_(MessageParser::Kind::REQUEST,
               {core.settings().headBytes, core.settings().targetBytes, core.settings().headerFields}) {
   request_.body_ = &body_;
@@ -569,8 +570,8 @@ Promise<void> Exchange::sendResponse(int status, std::span<const std::byte> body
   requireUnsent("Response::send", where);
   requireStatus(status, 200, 599, "Response::send", where);
   // Content that was not read when the response is complete is skipped; of too much the client is told in time.
-  if (!body_.hasEnded() && (expectsContinue_ || body_.isBroken() ||
-                            body_.tryGetLength().value_or(0) > core_.settings().skippedBytes))
+  if (!body_.hasEnded() &&
+      (expectsContinue_ || body_.isBroken() || body_.tryGetLength().value_or(0) > core_.settings().skippedBytes))
     keepAlive_ = false;
   appendHead(status, body.size(), "Response::send", where);
   state_ = ResponseState::SENT;
@@ -733,8 +734,7 @@ Promise<void> Exchange::writePieces(std::span<const std::span<const std::byte>> 
     out.append("\r\n");
   }
   if (size > COPIED) return writeLarge(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), where);
-  for (const std::span<const std::byte> piece : pieces)
-    out.append(textOf(piece));
+  for (const std::span<const std::byte> piece : pieces) out.append(textOf(piece));
   if (isChunked_) out.append("\r\n");
   Promise<void> flushed = wire_->flush(where);
   if (isReady(flushed)) return flushed;
