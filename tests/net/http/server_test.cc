@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The server in memory: responses, bodies, errors, limits, time, coming to an end, cancellation.
+#include "malformed_requests.h"
 #include "server_fixture.h"
 
 #include <troth/net/http/http_error.h>
 #include <troth/net/testing.h>
+#include <troth/runtime/quote_detail.h>
 #include <troth/runtime/task_set.h>
 
 #include <optional>
@@ -572,6 +574,45 @@ TEST_CASE_FIXTURE(HttpTest, "what is malformed is answered, nothing behind it is
     return response.send(200, std::string(request.methodText()));
   };
   CHECK(talk("BREW / HTTP/1.1\r\nHost: a\r\n\r\n") == ok("BREW"));
+}
+
+TEST_CASE_FIXTURE(HttpTest, "each breach of the rules is answered with its status, and nothing behind it is") {
+  bool readsBody = true;
+  std::string handled;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    handled += request.target();
+    return readsBody ? echo(request, response) : hello(request, response);
+  };
+  const std::string behind = "GET /behind HTTP/1.1\r\nHost: a\r\n\r\n";
+  const auto check = [&](const MalformedRequest& bad, std::size_t piece) {
+    CAPTURE(troth::detail::quote(bad.bytes));
+    CAPTURE(piece);
+    handled.clear();
+    auto client = connect();
+    const std::string bytes = "GET /before HTTP/1.1\r\nHost: a\r\n\r\n" + bad.bytes + behind + behind;
+    for (std::size_t at = 0; at < bytes.size(); at += piece) {
+      client->send(std::string_view(bytes).substr(at, piece));
+      settle();
+    }
+    const std::string reply = withoutDate(client->take());
+    const std::string first = ok(readsBody ? "" : "hello");
+    CHECK(reply.starts_with(first));
+    const std::string second = reply.substr(std::min(first.size(), reply.size()));
+    // Content that nobody reads may turn out to be malformed when the response has been sent.
+    if (readsBody || !contains(handled, "/before/"))
+      CHECK(second.starts_with("HTTP/1.1 " + std::to_string(bad.status) + " "));
+    CHECK(second.find("Content-Length: ") == second.rfind("Content-Length: ")); // that is all
+    CHECK(!contains(handled, "/behind"));
+    CHECK(client->ended);
+    CHECK(!client->writeFailed);
+  };
+  for (readsBody = true;; readsBody = false) {
+    for (const MalformedRequest& bad : malformedRequests()) {
+      check(bad, 10'000);
+      check(bad, 1);
+    }
+    if (!readsBody) break;
+  }
 }
 
 TEST_CASE_FIXTURE(HttpTest, "content beyond the limit, or malformed, ends the request with its status") {
