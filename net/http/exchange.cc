@@ -139,6 +139,10 @@ void Exchange::ClientWatch::describe(troth::detail::Trace& trace) const noexcept
 void Exchange::ClientWatch::stop() noexcept {
   read_ = OwnNode();
   if (!hasFailed_) disarm();
+  // A client that has ended its direction has waited long enough; the response has all the time that a write has.
+  if (ServerConnection* connection = exchange_.connection_;
+      connection != nullptr && connection->reading.kind == Timeout::HALF_CLOSE)
+    connection->reading.unlink();
 }
 
 void Exchange::ClientWatch::fire() noexcept {
@@ -162,6 +166,7 @@ void Exchange::ClientWatch::look() {
     Chunk chunk = std::move(*static_cast<troth::detail::Result<Chunk>&>(result).value);
     read_ = OwnNode();
     if (!chunk.empty()) {
+      x.body_.keepDecoded();
       x.wire_->give(std::move(chunk));
     } else {
       hasEnded_ = true;
@@ -221,7 +226,10 @@ void Exchange::enter(ServerConnection& connection, std::unique_ptr<AsyncIoStream
 Exchange::~Exchange() = default;
 
 void Exchange::leave() noexcept {
-  if (isHandling_ && (state_ == ResponseState::STREAMING || isSending_)) reset();
+  // A response that is on its way, or was not even begun to be sent, has no end for its client.
+  if ((isHandling_ && (state_ == ResponseState::STREAMING || isSending_)) || wire_->isCutOff() || wire_->isWriting() ||
+      !wire_->output().empty())
+    reset();
   if (isHandling_) log(true);
   if (isHandling_) core_.requestEnds();
   isHandling_ = false;
@@ -306,10 +314,12 @@ Promise<AfterExchange> Exchange::answerLate() {
   body_.finish();
   const bool wasHandling = std::exchange(isHandling_, false);
   if (wasHandling) core_.requestEnds();
-  if (state_ != ResponseState::NONE)
-    reset();
-  else
+  if (state_ == ResponseState::NONE) {
     co_await refuse(408, {}, wasHandling);
+  } else {
+    reset();
+    if (wasHandling) log(true);
+  }
   co_return AfterExchange::CLOSE;
 }
 
@@ -414,7 +424,14 @@ void Exchange::finishHandler(const std::optional<Exception>& failure) {
     if (isChunked_ && !hasNoContent_) wire_->output().append("0\r\n\r\n");
     state_ = ResponseState::SENT;
     return;
-  default:
+  case ResponseState::SENT:
+    if (!isSending_) return;
+    isReset_ = true;
+    core_.report(Exception(Exception::Kind::FAILED,
+                           fmt::format("HTTP: the handler of {} {} has ended while its response was being sent",
+                                       request_.methodText(), request_.target())));
+    return;
+  case ResponseState::UPGRADED:
     return;
   }
 }
@@ -427,9 +444,11 @@ bool Exchange::clientHasGone() const {
 }
 
 void Exchange::answerFailure(const Exception& failure) {
-  const int status = statusOf(failure);
-  const bool isClients = (status < 500 && HttpError::statusOf(failure)) ||
-                         (failure.kind() == Exception::Kind::DISCONNECTED && (body_.isBroken() || clientHasGone()));
+  // A request that has no end is malformed (RFC 9112, section 8).
+  const bool isCutShort = failure.kind() == Exception::Kind::DISCONNECTED && body_.isBroken();
+  const int status = isCutShort ? 400 : statusOf(failure);
+  const bool isClients = (status < 500 && HttpError::statusOf(failure)) || isCutShort ||
+                         (failure.kind() == Exception::Kind::DISCONNECTED && clientHasGone());
   if (!isClients) core_.report(failure);
   if (state_ == ResponseState::NONE) {
     if (!body_.hasEnded()) keepAlive_ = false; // who knows how far it was read
@@ -482,6 +501,7 @@ Promise<void> Exchange::refuse(int status, std::string_view reason, bool isReque
   keepAlive_ = false;
   began_ = core_.timer().now();
   state_ = ResponseState::NONE;
+  if (!isRequest) request_.method_ = Method::OTHER; // that of the request before would decide about the content
   sendError(status, reason);
   log(isRequest);
   co_await wire_->flush(std::source_location::current());
@@ -703,11 +723,15 @@ public:
   WritingContent(WritingContent&& other) noexcept = default;
   WritingContent& operator=(WritingContent&&) = delete;
   ~WritingContent() {
-    if (exchange_) exchange_->isWritingBody_ = false;
+    if (!exchange_) return;
+    exchange_->isWritingBody_ = false;
+    if (!isDone_) exchange_->wire_->cutOff();
   }
+  void done() noexcept { isDone_ = true; }
 
 private:
   Ref<Exchange> exchange_;
+  bool isDone_ = false;
 };
 
 // Checks that `size` more bytes may be written, and counts them.
@@ -738,14 +762,15 @@ Promise<void> Exchange::writePieces(std::span<const std::span<const std::byte>> 
   if (isChunked_) out.append("\r\n");
   Promise<void> flushed = wire_->flush(where);
   if (isReady(flushed)) return flushed;
-  return std::move(flushed).then([writing = WritingContent(*this)] {});
+  return std::move(flushed).then([writing = WritingContent(*this)]() mutable { writing.done(); });
 }
 
 Promise<void> Exchange::writeLarge(Ref<Exchange> self, troth::detail::PieceList pieces, std::source_location where) {
-  const WritingContent writing(*self);
+  WritingContent writing(*self);
   const std::span<const std::byte> end = asBytes(self->isChunked_ ? "\r\n" : "");
   for (std::size_t i = 0; i < pieces.size(); ++i)
     co_await self->wire_->write(pieces[i], i + 1 == pieces.size() ? end : std::span<const std::byte>(), where);
+  writing.done();
 }
 
 // By the connection's own way, such as sendfile: for content without chunks. In parts, so that a client that is slow
@@ -753,7 +778,7 @@ Promise<void> Exchange::writeLarge(Ref<Exchange> self, troth::detail::PieceList 
 Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStream& input, std::uint64_t amount,
                                              std::source_location where) {
   constexpr std::uint64_t PART = 256 * 1024;
-  const WritingContent writing(*self);
+  WritingContent writing(*self);
   co_await self->wire_->flush(where);
   std::uint64_t count = 0;
   while (count < amount) {
@@ -766,6 +791,7 @@ Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStrea
     self->sent_ += moved;
     if (moved < part) break;
   }
+  writing.done();
   co_return count;
 }
 

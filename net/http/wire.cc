@@ -25,6 +25,7 @@ void Wire::reuse(std::unique_ptr<AsyncIoStream> stream) noexcept {
   chunk_ = Chunk();
   letGo();
   rest_ = {};
+  isCutOff_ = false;
   // A large buffer was an exception.
   output_.clearTo(KEPT_OUTPUT);
   inFlight_.clearTo(KEPT_OUTPUT);
@@ -60,18 +61,28 @@ public:
   Writing(const Writing&) = delete;
   Writing& operator=(const Writing&) = delete;
   ~Writing() {
+    if (!isDone_) wire_.cutOff();
     wire_.inFlight_.clear();
     wire_.isWriting_ = false;
     wire_.writers_.wake();
   }
 
+  void done() noexcept { isDone_ = true; }
+
 private:
   Wire& wire_;
+  bool isDone_ = false;
 };
+
+void Wire::requireNotCutOff(std::source_location where) const {
+  if (isCutOff_) [[unlikely]]
+    throw Exception(Exception::Kind::DISCONNECTED, "HTTP: an earlier write was broken off", {}, where);
+}
 
 Promise<void> Wire::flush(std::source_location where) {
   if (isWriting_) return flushLater(troth::detail::Ref<Wire>(*this), where);
   if (output_.empty()) return READY_NOW;
+  requireNotCutOff(where);
   inFlight_.swap(output_);
   Promise<void> written = stream(where).write(asBytes(inFlight_.text()), where);
   if (isReady(written)) [[likely]] {
@@ -82,9 +93,10 @@ Promise<void> Wire::flush(std::source_location where) {
 }
 
 Promise<void> Wire::finishFlush(troth::detail::Ref<Wire> self, Promise<void> written, std::uint64_t size) {
-  const Writing writing(*self);
+  Writing writing(*self);
   WireWait wait(*self, WireWait::For::WRITING);
   co_await std::move(written);
+  writing.done();
   wait.end(size);
 }
 
@@ -101,7 +113,8 @@ Promise<void> Wire::write(std::span<const std::byte> first, std::span<const std:
 Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
                              std::span<const std::byte> second, std::source_location where) {
   while (self->isWriting_) co_await self->writers_.sleep(where);
-  const Writing writing(*self);
+  self->requireNotCutOff(where);
+  Writing writing(*self);
   self->inFlight_.swap(self->output_);
   std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_.text()), first, second};
   for (std::size_t most = WRITE_SIZE;;) {
@@ -120,6 +133,7 @@ Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std:
     co_await std::move(written);
     wait.end(size);
   }
+  writing.done();
 }
 
 } // namespace detail
