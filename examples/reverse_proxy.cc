@@ -82,8 +82,10 @@ void copyFields(const HeaderFields& from, HeaderMap& to) {
 
 // Makes `value` the last element of a list, behind what others have said.
 void append(HeaderMap& headers, std::string_view name, const std::string& value) {
-  const std::optional<std::string_view> before = headers.get(name);
-  headers.set(name, before ? std::string(*before) + ", " + value : value);
+  std::string all;
+  for (const http::HeaderField field : headers.fields()) // they may have said it in several fields
+    if (lower(field.name) == lower(name)) all.append(field.value).append(", ");
+  headers.set(name, all + value);
 }
 
 // Who has asked, and for whom. Only what the last proxy says can be believed: that is what stands at the end.
@@ -134,7 +136,9 @@ http::ClientRequest requestBehind(Request& request, const http::Url& target, boo
   http::ClientRequest behind(request.methodText(), *std::move(parsed));
   copyFields(request.headers(), behind.headers);
   sayWhoAsked(request, behind.headers);
-  if (request.body().tryGetLength() != 0u) behind.setBody(std::make_unique<LentBody>(request.body(), bodyFailed));
+  const bool hasBody = request.body().tryGetLength() != 0u;
+  if (hasBody && request.method() == Method::TRACE) throw http::HttpError(400, "TRACE has no body");
+  if (hasBody) behind.setBody(std::make_unique<LentBody>(request.body(), bodyFailed));
   return behind;
 }
 
@@ -161,6 +165,8 @@ std::optional<std::uint64_t> lengthOf(http::ClientResponse& behind, Method metho
 }
 
 Promise<void> sendBack(const Request& request, http::ClientResponse behind, Response& response) {
+  // RFC 9110, section 15: there are no others.
+  if (behind.status() > 599) throw http::HttpError(502, "the status " + std::to_string(behind.status()));
   copyFields(behind.headers(), response.headers());
   AsyncOutputStream& output = response.start(behind.status(), lengthOf(behind, request.method()));
   co_await behind.body().pumpTo(output);
@@ -175,6 +181,7 @@ Promise<void> switchProtocols(Request& request, Response& response, http::Client
     co_await sendBack(request, std::move(upgraded.response), response);
     co_return;
   }
+  if (!upgraded.response.headers().has(HeaderId::UPGRADE)) throw http::HttpError(502, "a switch to nobody knows what");
   copyFields(upgraded.response.headers(), response.headers());
   response.headers().set(HeaderId::UPGRADE, upgraded.response.headers().combined(HeaderId::UPGRADE));
   const std::unique_ptr<AsyncIoStream> front = response.upgrade();
@@ -185,7 +192,8 @@ Promise<void> pass(Request& request, Response& response, http::Client& client, c
   if (request.path().empty()) throw http::HttpError(501, "neither CONNECT nor \"*\" goes through a reverse proxy");
   bool bodyFailed = false;
   http::ClientRequest behind = requestBehind(request, target, bodyFailed);
-  const bool upgrades = request.headers().hasToken(HeaderId::CONNECTION, "upgrade") &&
+  // RFC 9110, section 7.8: of HTTP/1.0 it means nothing.
+  const bool upgrades = request.minorVersion() >= 1 && request.headers().hasToken(HeaderId::CONNECTION, "upgrade") &&
                         request.headers().has(HeaderId::UPGRADE) && request.body().tryGetLength() == 0u;
   if (upgrades) {
     co_await switchProtocols(request, response, client, std::move(behind));
@@ -201,7 +209,8 @@ int main(int argc, char** argv) try {
       {{"address", "127.0.0.1"}, {"port", "8000"}, {"to", "http://127.0.0.1:8080"}, {"timeout", "60"}, {"grace", "5"}});
   const seconds grace(options.number("grace", 1'000'000)), timeout(options.number("timeout", 1'000'000));
   const http::Url target = http::Url::parse(options.text("to"));
-  if (!target.hasScheme("http") || target.requestTarget() != "/")
+  if (!target.hasScheme("http") || target.requestTarget() != "/" || target.userInfo() || target.fragment() ||
+      target.portOrDefault() == 0)
     throw std::invalid_argument("option '--to' is '" + options.text("to") + "', but must be like http://host:port");
   AsyncIoContext io = setupAsyncIo();
   auto network = newNetwork(io);

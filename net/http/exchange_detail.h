@@ -28,8 +28,8 @@ enum class Timeout : std::uint8_t;
 enum class AfterExchange : std::uint8_t { IDLE, CLOSE, GONE };
 
 /// A connection has one from its first bytes on until there are none left; so what a request needs costs memory only
-/// while there is one. Those that are left are used again, with their buffers. Operations of its streams share its ownership, so a handler's streams may be left in
-/// any order; when the connection goes they find the wire closed.
+/// while there is one. Those that are left are used again, with their buffers. Operations of its streams share its
+/// ownership, so a handler's streams may be left in any order; when the connection goes they find the wire closed.
 ///
 /// One request at a time:
 ///
@@ -153,7 +153,7 @@ private:
 
   ResponseState state_ = ResponseState::NONE;
   bool keepAlive_ = true;
-  bool inRequest_ = false;       // from the first byte of its head on
+  bool inRequest_ = false; // from the first byte of its head on
   bool isHandling_ = false;
   bool isWaiting_ = false;       // for content
   bool isSending_ = false;       // a fixed body is on its way
