@@ -3,8 +3,8 @@
 //
 // The first byte says what kind of run it is, the second how the bytes that follow are split and how much time passes
 // between the pieces; bytes from 0x80 on may stand for the words below, so that requests are found from nothing. The
-// bytes are sent as a whole and again in pieces: the replies are the same but for what depends on time. Behind what is no
-// request nothing is answered; and in the end nothing is left.
+// bytes are sent as a whole and again in pieces: the replies are the same but for what depends on time. Behind what is
+// no request nothing is answered; and in the end nothing is left.
 #include <troth/io/pipe.h>
 #include <troth/net/http/server.h>
 #include <troth/runtime/pool_detail.h>
@@ -32,15 +32,38 @@ void require(bool condition, const std::string& what) {
   std::abort();
 }
 
-constexpr std::string_view WORDS[] = {
-    "GET / HTTP/1.1\r\n", "POST /echo HTTP/1.1\r\n", "HEAD / HTTP/1.1\r\n", "PUT /unread HTTP/1.1\r\n",
-    "CONNECT a:1 HTTP/1.1\r\n", "GET / HTTP/1.0\r\n", "OPTIONS * HTTP/1.1\r\n", "GET http://a/stream HTTP/1.1\r\n",
-    "POST /fails HTTP/1.1\r\n", "Host: a\r\n", "Content-Length: ", "Content-Length: 5\r\n\r\n",
-    "Transfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding: ", "chunked", "Connection: close\r\n",
-    "Connection: keep-alive\r\n", "Connection: upgrade\r\n", "Upgrade: x\r\n", "Expect: 100-continue\r\n", "\r\n",
-    "\r\n\r\n", "0\r\n\r\n", "5\r\nhello\r\n", "a;b=c\r\n0123456789\r\n", "0\r\nTrailer: x\r\n\r\n", "hello",
-    "FFFFFFFFFFFFFFFF\r\n", "18446744073709551615\r\n", "A: b\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "POST /echo HTTP/1.1\r\nHost: a\r\n"};
+constexpr std::string_view WORDS[] = {"GET / HTTP/1.1\r\n",
+                                      "POST /echo HTTP/1.1\r\n",
+                                      "HEAD / HTTP/1.1\r\n",
+                                      "PUT /unread HTTP/1.1\r\n",
+                                      "CONNECT a:1 HTTP/1.1\r\n",
+                                      "GET / HTTP/1.0\r\n",
+                                      "OPTIONS * HTTP/1.1\r\n",
+                                      "GET http://a/stream HTTP/1.1\r\n",
+                                      "POST /fails HTTP/1.1\r\n",
+                                      "Host: a\r\n",
+                                      "Content-Length: ",
+                                      "Content-Length: 5\r\n\r\n",
+                                      "Transfer-Encoding: chunked\r\n\r\n",
+                                      "Transfer-Encoding: ",
+                                      "chunked",
+                                      "Connection: close\r\n",
+                                      "Connection: keep-alive\r\n",
+                                      "Connection: upgrade\r\n",
+                                      "Upgrade: x\r\n",
+                                      "Expect: 100-continue\r\n",
+                                      "\r\n",
+                                      "\r\n\r\n",
+                                      "0\r\n\r\n",
+                                      "5\r\nhello\r\n",
+                                      "a;b=c\r\n0123456789\r\n",
+                                      "0\r\nTrailer: x\r\n\r\n",
+                                      "hello",
+                                      "FFFFFFFFFFFFFFFF\r\n",
+                                      "18446744073709551615\r\n",
+                                      "A: b\r\n",
+                                      "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                                      "POST /echo HTTP/1.1\r\nHost: a\r\n"};
 
 std::string expand(std::span<const std::uint8_t> bytes) {
   std::string text;
@@ -56,8 +79,12 @@ std::string expand(std::span<const std::uint8_t> bytes) {
 /// How a run goes, by the first byte.
 struct Plan {
   explicit Plan(unsigned bits)
-      : hasWords((bits & 1) != 0), isStrict((bits & 2) != 0), shutsDown((bits & 4) != 0), reads((bits & 8) == 0),
-        takesTime((bits & 16) != 0), passesMethods((bits & 32) != 0) {}
+      : hasWords((bits & 1) != 0),
+        isStrict((bits & 2) != 0),
+        shutsDown((bits & 4) != 0),
+        reads((bits & 8) == 0),
+        takesTime((bits & 16) != 0),
+        passesMethods((bits & 32) != 0) {}
   bool hasWords, isStrict, shutsDown, reads, takesTime, passesMethods;
 
   ServerSettings settings() const {
@@ -115,9 +142,8 @@ public:
       const std::size_t size = seed == 0 ? most : std::min(most, static_cast<std::size_t>(1 + random.upTo(seed % 16)));
       at += std::max<std::size_t>(size, 1);
       writing_ = std::move(writing_)
-                     .then([this, piece = bytes.substr(at - std::max<std::size_t>(size, 1), size), last = at >= bytes.size()] {
-                       return writeAll(*client_, piece, last && plan_.shutsDown);
-                     })
+                     .then([this, piece = bytes.substr(at - std::max<std::size_t>(size, 1), size),
+                            last = at >= bytes.size()] { return writeAll(*client_, piece, last && plan_.shutsDown); })
                      .eagerlyEvaluate(nullptr);
       settle();
       if (seed == 0) continue;
@@ -200,6 +226,15 @@ private:
   }
 };
 
+/// Of a head with several faults, which one is found first depends on how it is split: any refusal is like another.
+std::string_view withoutRefusal(std::string_view text) {
+  const std::size_t last = text.rfind("HTTP/1.1 ");
+  if (last == std::string_view::npos) return text;
+  for (const std::string_view status : {"400 ", "413 ", "414 ", "431 ", "501 ", "505 "})
+    if (text.substr(last + 9).starts_with(status)) return text.substr(0, last + 9);
+  return text;
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -211,7 +246,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string bytes = plan.hasWords ? expand(rest) : std::string(rest.begin(), rest.end());
     const std::string whole = Run(plan).talk(bytes, 0);
     const std::string split = Run(plan).talk(bytes, data[1] + 1u);
-    require(plan.takesTime || whole == split, "split otherwise, the bytes mean something else:\n" + whole + "\n---\n" + split);
+    require(plan.takesTime || withoutRefusal(whole) == withoutRefusal(split),
+            "split otherwise, the bytes mean something else:\n" + whole + "\n---\n" + split);
   }
   require(troth::detail::liveBlocks() == blocks, "something was left alive");
   return 0;
