@@ -97,7 +97,7 @@ void Exchange::ReadWatcher::endWait(std::uint64_t bytes) noexcept {
   if (x.connection_ == nullptr) return;
   x.waited_ += x.core_.timer().now() - x.waitBegan_;
   x.waitedBytes_ += bytes;
-  if (x.isHandling_) x.clientWatch_.lookLater();
+  x.clientWatch_.lookLater();
 }
 
 void Exchange::WriteWatcher::beginWait() noexcept {
@@ -126,6 +126,7 @@ Exchange::ClientWatch::ClientWatch(Exchange& exchange) : Event(EventLoop::curren
 Exchange::ClientWatch::~ClientWatch() { end(); }
 
 void Exchange::ClientWatch::end() noexcept {
+  isOn_ = false;
   read_ = OwnNode();
   flush_.reset();
   disarm();
@@ -135,8 +136,9 @@ void Exchange::ClientWatch::describe(troth::detail::Trace& trace) const noexcept
   trace.add("HTTP connection, waiting for its client to leave", {});
 }
 
-// A write that is under way goes on.
+// A write that is under way goes on. The next handler's watch meets the client's end again, so each has its while.
 void Exchange::ClientWatch::stop() noexcept {
+  isOn_ = hasEnded_ = false;
   read_ = OwnNode();
   if (!hasFailed_) disarm();
 }
@@ -158,9 +160,11 @@ void Exchange::ClientWatch::look() {
   Exchange& x = exchange_;
   if (read_ && read_.listen(this)) {
     ResultBase& result = troth::detail::resolve(*read_);
-    if (result.exception) throw Exception(std::move(result.exception));
-    Chunk chunk = std::move(*static_cast<troth::detail::Result<Chunk>&>(result).value);
+    ExceptionRef failure = std::move(result.exception);
+    Chunk chunk;
+    if (!failure) chunk = std::move(*static_cast<troth::detail::Result<Chunk>&>(result).value);
     read_ = OwnNode();
+    if (failure) throw Exception(std::move(failure));
     if (!chunk.empty()) {
       x.wire_->give(std::move(chunk));
     } else {
@@ -198,7 +202,8 @@ bool Exchange::clientLeaves(bool writeFailed) noexcept {
 // ------------------------------------------------------------------------------------------- from head to head
 
 Exchange::Exchange(ServerCore& core)
-    : core_(core), wire_(*new Wire(nullptr)),
+    : core_(core),
+      wire_(*new Wire(nullptr)),
       parser_(MessageParser::Kind::REQUEST,
               {core.settings().headBytes, core.settings().targetBytes, core.settings().headerFields}) {
   request_.body_ = &body_;
@@ -269,7 +274,7 @@ Promise<AfterExchange> Exchange::run() {
       if (isReady(handled)) {
         failure = takeFailure(handled);
       } else {
-        clientWatch_.lookLater();
+        clientWatch_.start();
         try {
           co_await std::move(handled);
         } catch (...) {
@@ -283,7 +288,7 @@ Promise<AfterExchange> Exchange::run() {
       endRequest();
       co_return AfterExchange::GONE;
     }
-    if (isReset_) {
+    if (isReset_ || wire_->isCutOff()) {
       reset();
       endRequest();
       co_return AfterExchange::CLOSE;
@@ -302,13 +307,16 @@ Promise<AfterExchange> Exchange::run() {
 
 Promise<AfterExchange> Exchange::answerLate() {
   clientWatch_.stop();
+  if (state_ != ResponseState::NONE) {
+    const bool isOut = state_ == ResponseState::SENT && !isSending_ && !wire_->isWriting() && wire_->output().empty();
+    if (!isOut) reset();
+    endRequest();
+    co_return AfterExchange::CLOSE;
+  }
   body_.finish();
   const bool wasHandling = std::exchange(isHandling_, false);
   if (wasHandling) core_.requestEnds();
-  if (state_ != ResponseState::NONE)
-    reset();
-  else
-    co_await refuse(408, {}, wasHandling);
+  co_await refuse(408, {}, wasHandling);
   co_return AfterExchange::CLOSE;
 }
 
@@ -362,13 +370,17 @@ int Exchange::beginRequest() {
   state_ = ResponseState::NONE;
   sent_ = left_ = 0;
   began_ = core_.timer().now();
-  keepAlive_ = parser_.keepsAlive() && ++connection_->served() < settings.requestsPerConnection;
+  // What a client sends behind a CONNECT is the tunnel's, whatever becomes of it, and no request (RFC 9110, section
+  // 9.3.6).
+  keepAlive_ = parser_.keepsAlive() && ++connection_->served() < settings.requestsPerConnection &&
+               request_.method_ != Method::CONNECT;
   hasNoContent_ = false;
   trailers_ = HeaderFields();
   const Framing framing = request_.method_ == Method::CONNECT ? Framing::NONE : parser_.framing();
   expectsContinue_ = false;
   if (request_.headers_.has(HeaderId::EXPECT)) [[unlikely]] {
-    if (!equalsIgnoringCase(*request_.headers_.get(HeaderId::EXPECT), "100-continue")) return 417;
+    for (const HeaderField field : request_.headers_)
+      if (field.id == HeaderId::EXPECT && !equalsIgnoringCase(field.value, "100-continue")) return 417;
     expectsContinue_ = framing != Framing::NONE && request_.minorVersion_ == 1;
   }
   if (request_.method_ == Method::OTHER && settings.unknownMethods == ServerSettings::UnknownMethods::REFUSE)
@@ -414,7 +426,11 @@ void Exchange::finishHandler(const std::optional<Exception>& failure) {
     state_ = ResponseState::SENT;
     return;
   default:
-    return;
+    if (!isSending_) return;
+    isReset_ = true;
+    core_.report(Exception(Exception::Kind::FAILED,
+                           fmt::format("HTTP: the handler of {} {} has ended before its response was sent",
+                                       request_.methodText(), request_.target())));
   }
 }
 
@@ -481,6 +497,11 @@ Promise<void> Exchange::refuse(int status, std::string_view reason, bool isReque
   keepAlive_ = false;
   began_ = core_.timer().now();
   state_ = ResponseState::NONE;
+  if (!isRequest) { // nor does it take after the request before it
+    request_.method_ = Method::OTHER;
+    request_.minorVersion_ = 1;
+    sent_ = 0;
+  }
   sendError(status, reason);
   log(isRequest);
   co_await wire_->flush(std::source_location::current());
@@ -554,6 +575,7 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, const
   }
   out.append("\r\n");
   response_.status_ = status;
+  clientWatch_.lookLater(); // which sends it if nobody else does
 }
 
 namespace {
@@ -569,8 +591,8 @@ Promise<void> Exchange::sendResponse(int status, std::span<const std::byte> body
   requireUnsent("Response::send", where);
   requireStatus(status, 200, 599, "Response::send", where);
   // Content that was not read when the response is complete is skipped; of too much the client is told in time.
-  if (!body_.hasEnded() && (expectsContinue_ || body_.isBroken() ||
-                            body_.tryGetLength().value_or(0) > core_.settings().skippedBytes))
+  if (!body_.hasEnded() &&
+      (expectsContinue_ || body_.isBroken() || body_.tryGetLength().value_or(0) > core_.settings().skippedBytes))
     keepAlive_ = false;
   appendHead(status, body.size(), "Response::send", where);
   state_ = ResponseState::SENT;
@@ -626,6 +648,7 @@ Promise<void> Exchange::endResponse(const HeaderFields& trailers, std::source_lo
   out.append("0\r\n");
   for (const HeaderField field : trailers) appendField(out, field);
   out.append("\r\n");
+  clientWatch_.lookLater();
   return READY_NOW;
 }
 
@@ -691,28 +714,34 @@ void Exchange::bodyEnded() noexcept {
   trailers_ = parser_.trailers();
   expectsContinue_ = false;
   if (connection_ != nullptr && connection_->reading.kind == Timeout::BODY) connection_->reading.unlink();
+  clientWatch_.lookLater(); // nobody else reads any more
 }
 
 // ------------------------------------------------------------------------------------------- the body of a response
 
-// Held by the one write of the response's stream.
+// Held by the one write of the response's stream. After a write that failed, or was given up, nobody knows how much of
+// the content is out: what followed would be taken for it, and the next response for what is missing.
 class Exchange::WritingContent {
 public:
   explicit WritingContent(Exchange& exchange) noexcept : exchange_(exchange) { exchange.isWritingBody_ = true; }
-  WritingContent(WritingContent&& other) noexcept = default;
-  WritingContent& operator=(WritingContent&&) = delete;
+  WritingContent(const WritingContent&) = delete;
+  WritingContent& operator=(const WritingContent&) = delete;
   ~WritingContent() {
-    if (exchange_) exchange_->isWritingBody_ = false;
+    exchange_.isWritingBody_ = false;
+    if (!isDone_) exchange_.isReset_ = true;
   }
+  void done() noexcept { isDone_ = true; }
 
 private:
-  Ref<Exchange> exchange_;
+  Exchange& exchange_; // of which the write has a share
+  bool isDone_ = false;
 };
 
 // Checks that `size` more bytes may be written, and counts them.
 void Exchange::countContent(std::uint64_t size, const std::source_location& where) {
-  if (connection_ == nullptr || !wire_->isOpen() || isReset_)
+  if (connection_ == nullptr || !wire_->isOpen())
     throw Exception(Exception::Kind::DISCONNECTED, "write: the client has gone", {}, where);
+  if (isReset_) throw Exception(Exception::Kind::DISCONNECTED, "write: the response was broken off", {}, where);
   if (state_ != ResponseState::STREAMING) throwMisuse("write: the response is over", where);
   if (isWritingBody_) throwMisuse("write: another write to this stream is pending", where);
   if (hasNoContent_) return;
@@ -733,19 +762,25 @@ Promise<void> Exchange::writePieces(std::span<const std::span<const std::byte>> 
     out.append("\r\n");
   }
   if (size > COPIED) return writeLarge(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), where);
-  for (const std::span<const std::byte> piece : pieces)
-    out.append(textOf(piece));
+  for (const std::span<const std::byte> piece : pieces) out.append(textOf(piece));
   if (isChunked_) out.append("\r\n");
   Promise<void> flushed = wire_->flush(where);
   if (isReady(flushed)) return flushed;
-  return std::move(flushed).then([writing = WritingContent(*this)] {});
+  return finishWrite(Ref<Exchange>(*this), std::move(flushed));
+}
+
+Promise<void> Exchange::finishWrite(Ref<Exchange> self, Promise<void> flushed) {
+  WritingContent writing(*self);
+  co_await std::move(flushed);
+  writing.done();
 }
 
 Promise<void> Exchange::writeLarge(Ref<Exchange> self, troth::detail::PieceList pieces, std::source_location where) {
-  const WritingContent writing(*self);
+  WritingContent writing(*self);
   const std::span<const std::byte> end = asBytes(self->isChunked_ ? "\r\n" : "");
   for (std::size_t i = 0; i < pieces.size(); ++i)
     co_await self->wire_->write(pieces[i], i + 1 == pieces.size() ? end : std::span<const std::byte>(), where);
+  writing.done();
 }
 
 // By the connection's own way, such as sendfile: for content without chunks. In parts, so that a client that is slow
@@ -753,7 +788,7 @@ Promise<void> Exchange::writeLarge(Ref<Exchange> self, troth::detail::PieceList 
 Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStream& input, std::uint64_t amount,
                                              std::source_location where) {
   constexpr std::uint64_t PART = 256 * 1024;
-  const WritingContent writing(*self);
+  WritingContent writing(*self);
   co_await self->wire_->flush(where);
   std::uint64_t count = 0;
   while (count < amount) {
@@ -766,6 +801,7 @@ Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStrea
     self->sent_ += moved;
     if (moved < part) break;
   }
+  writing.done();
   co_return count;
 }
 

@@ -28,8 +28,8 @@ enum class Timeout : std::uint8_t;
 enum class AfterExchange : std::uint8_t { IDLE, CLOSE, GONE };
 
 /// A connection has one from its first bytes on until there are none left; so what a request needs costs memory only
-/// while there is one. Those that are left are used again, with their buffers. Operations of its streams share its ownership, so a handler's streams may be left in
-/// any order; when the connection goes they find the wire closed.
+/// while there is one. Those that are left are used again, with their buffers. Operations of its streams share its
+/// ownership, so a handler's streams may be left in any order; when the connection goes they find the wire closed.
 ///
 /// One request at a time:
 ///
@@ -90,10 +90,17 @@ private:
   public:
     explicit ClientWatch(Exchange& exchange);
     ~ClientWatch() override;
-    void begin() noexcept { hasEnded_ = hasFailed_ = false; }
+    void begin() noexcept { isOn_ = hasEnded_ = hasFailed_ = false; }
     void end() noexcept;
+    /// The handler has begun to wait.
+    void start() noexcept {
+      isOn_ = true;
+      armLast();
+    }
     /// Looks, when nothing else is to be done in this turn, what is to be sent and whether somebody else reads.
-    void lookLater() noexcept { armLast(); }
+    void lookLater() noexcept {
+      if (isOn_) armLast();
+    }
     /// Somebody else is going to read.
     void stopReading() noexcept { read_ = troth::detail::OwnNode(); }
     /// The handler is done.
@@ -103,7 +110,8 @@ private:
     Exchange& exchange_;
     troth::detail::OwnNode read_;
     std::optional<Promise<void>> flush_;
-    bool hasEnded_ = false;  // the client's direction
+    bool isOn_ = false;      // from start() to stop()
+    bool hasEnded_ = false;  // the client's direction, as far as this handler's watch has seen
     bool hasFailed_ = false; // writing did
 
     void fire() noexcept override;
@@ -153,7 +161,7 @@ private:
 
   ResponseState state_ = ResponseState::NONE;
   bool keepAlive_ = true;
-  bool inRequest_ = false;       // from the first byte of its head on
+  bool inRequest_ = false; // from the first byte of its head on
   bool isHandling_ = false;
   bool isWaiting_ = false;       // for content
   bool isSending_ = false;       // a fixed body is on its way
@@ -186,6 +194,7 @@ private:
   void sendError(int status, std::string_view reason);
   Promise<void> sendLarge(std::span<const std::byte> body, std::source_location where);
   void countContent(std::uint64_t size, const std::source_location& where);
+  static Promise<void> finishWrite(troth::detail::Ref<Exchange> self, Promise<void> flushed);
   Promise<void> writePieces(std::span<const std::span<const std::byte>> pieces, std::source_location where);
   static Promise<void> writeLarge(troth::detail::Ref<Exchange> self, troth::detail::PieceList pieces,
                                   std::source_location where);

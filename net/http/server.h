@@ -92,7 +92,8 @@ class ServerCore;
 /// as a handler's, go to the error handler, those of clients do not.
 ///
 /// Belongs to one thread. Destroying it cancels everything at once: handlers, connections, and the promises of serve()
-/// and drain(), which fail with DISCONNECTED. A handler must not destroy it.
+/// and drain(), which fail with DISCONNECTED. Nothing that it calls (a handler, the access log, the error handler) may
+/// destroy it.
 class Server {
 public:
   /// `service`, `timer` and `errors` outlive the server. Throws FAILED for settings that make no sense.

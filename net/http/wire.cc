@@ -20,8 +20,14 @@ void Wire::throwClosed(std::source_location where) {
   throw Exception(Exception::Kind::DISCONNECTED, "HTTP: the connection was closed", {}, where);
 }
 
+void Wire::requireWhole(std::source_location where) const {
+  if (isCutOff_) [[unlikely]]
+    throw Exception(Exception::Kind::DISCONNECTED, "HTTP: an earlier write was given up before its end", {}, where);
+}
+
 void Wire::reuse(std::unique_ptr<AsyncIoStream> stream) noexcept {
   stream_ = std::move(stream);
+  isCutOff_ = false;
   chunk_ = Chunk();
   letGo();
   rest_ = {};
@@ -53,7 +59,8 @@ Chunk Wire::takeRest() {
   return rest;
 }
 
-// Held by the one write that is under way. Bytes of a write that was cancelled are not sent again.
+// Held by the one write that is under way. Bytes of a write that was cancelled are not sent again, nor is anything
+// else behind them.
 class Wire::Writing {
 public:
   explicit Writing(Wire& wire) noexcept : wire_(wire) { wire_.isWriting_ = true; }
@@ -62,16 +69,20 @@ public:
   ~Writing() {
     wire_.inFlight_.clear();
     wire_.isWriting_ = false;
+    if (!isDone_) wire_.isCutOff_ = true;
     wire_.writers_.wake();
   }
+  void done() noexcept { isDone_ = true; }
 
 private:
   Wire& wire_;
+  bool isDone_ = false;
 };
 
 Promise<void> Wire::flush(std::source_location where) {
   if (isWriting_) return flushLater(troth::detail::Ref<Wire>(*this), where);
   if (output_.empty()) return READY_NOW;
+  requireWhole(where);
   inFlight_.swap(output_);
   Promise<void> written = stream(where).write(asBytes(inFlight_.text()), where);
   if (isReady(written)) [[likely]] {
@@ -82,10 +93,11 @@ Promise<void> Wire::flush(std::source_location where) {
 }
 
 Promise<void> Wire::finishFlush(troth::detail::Ref<Wire> self, Promise<void> written, std::uint64_t size) {
-  const Writing writing(*self);
+  Writing writing(*self);
   WireWait wait(*self, WireWait::For::WRITING);
   co_await std::move(written);
   wait.end(size);
+  writing.done();
 }
 
 Promise<void> Wire::flushLater(troth::detail::Ref<Wire> self, std::source_location where) {
@@ -101,7 +113,8 @@ Promise<void> Wire::write(std::span<const std::byte> first, std::span<const std:
 Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
                              std::span<const std::byte> second, std::source_location where) {
   while (self->isWriting_) co_await self->writers_.sleep(where);
-  const Writing writing(*self);
+  self->requireWhole(where);
+  Writing writing(*self);
   self->inFlight_.swap(self->output_);
   std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_.text()), first, second};
   for (std::size_t most = WRITE_SIZE;;) {
@@ -120,6 +133,7 @@ Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std:
     co_await std::move(written);
     wait.end(size);
   }
+  writing.done();
 }
 
 } // namespace detail

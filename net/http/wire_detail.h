@@ -87,6 +87,9 @@ public:
 
   ByteBuffer& output() noexcept { return output_; }
   bool isWriting() const noexcept { return isWriting_; }
+  /// Whether a write failed, or was given up before its end: what came behind it could not be told apart, so all
+  /// further writes fail with DISCONNECTED.
+  bool isCutOff() const noexcept { return isCutOff_; }
 
   /// Sends what waits. The promise keeps the wire alive.
   ///
@@ -112,6 +115,7 @@ private:
   ByteBuffer output_, inFlight_;
   troth::detail::Sleepers writers_; // that wait for another write to end
   bool isWriting_ = false;
+  bool isCutOff_ = false;
   bool holds_ = false;
 
   class Writing;
@@ -120,6 +124,7 @@ private:
   static Promise<void> flushLater(troth::detail::Ref<Wire> self, std::source_location where);
   static Promise<void> writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
                                 std::span<const std::byte> second, std::source_location where);
+  void requireWhole(std::source_location where) const;
   [[noreturn]] static void throwClosed(std::source_location where);
 };
 

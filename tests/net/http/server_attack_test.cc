@@ -14,7 +14,147 @@ using namespace std::chrono_literals;
 
 namespace {
 
+const std::string GET = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+std::string ok(std::string_view body) {
+  return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + std::string(body);
+}
+
 Promise<void> target(Request& request, Response& response) { return response.send(200, std::string(request.target())); }
+
+TEST_CASE_FIXTURE(HttpTest, "an error for what is no request does not take after the request before it") {
+  handler = target;
+  for (const bool isSame : {true, false}) {
+    for (const bool isLate : {true, false}) {
+      CAPTURE(isSame);
+      CAPTURE(isLate);
+      auto client = connect();
+      client->send("HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+      settle();
+      client->take();
+      if (!isSame) { // another one, which gets the memory of the first
+        client->close();
+        settle();
+        client = connect();
+      }
+      client->send(isLate ? "GE" : "nonsense\r\n\r\n");
+      if (isLate)
+        pass(11s);
+      else
+        settle();
+      const std::string expected =
+          isLate ? "408 Request Timeout\n" : "400 Bad Request: the request does not begin with a method\n";
+      const std::string reply = client->take();
+      CHECK(contains(reply, "Content-Length: " + std::to_string(expected.size()) + "\r\n"));
+      CHECK(reply.ends_with("\r\n\r\n" + expected));
+    }
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a response of which a part was given up resets the connection, and nothing follows it") {
+  const std::string large(1'000'000, 'x');
+  Promise<void> kept = READY_NOW;
+  bool caught = false;
+  SUBCASE("sent, and dropped") {
+    handler = [&](Request&, Response& response) -> Promise<void> {
+      { Promise<void> dropped = response.send(200, std::string_view(large)); }
+      return READY_NOW;
+    };
+  }
+  SUBCASE("sent, and kept elsewhere") {
+    handler = [&](Request&, Response& response) -> Promise<void> {
+      kept = response.send(200, std::string_view(large));
+      return READY_NOW;
+    };
+  }
+  const auto giveUp = [&](bool withLength, std::size_t size) {
+    handler = [&, withLength, size](Request&, Response& response) -> Promise<void> {
+      AsyncOutputStream& out = withLength ? response.start(200, size + 5) : response.start(200);
+      {
+        Promise<void> write = out.write(std::string_view(large).substr(0, size));
+        co_await timer.afterDelay(1s);
+      }
+      try {
+        co_await out.write("hello");
+      } catch (const Exception& e) {
+        caught = e.kind() == Exception::Kind::DISCONNECTED;
+      }
+    };
+  };
+  SUBCASE("written in one large chunk, in part") { giveUp(false, large.size()); }
+  SUBCASE("written in one small chunk, in part") { giveUp(false, 5000); }
+  SUBCASE("written with a length, in part") { giveUp(true, large.size()); }
+  auto client = connect();
+  client->stopReading();
+  client->send(GET + GET);
+  pass(1s);
+  client->goOnReading();
+  settle();
+  CHECK(client->wasReset);
+  CHECK(!contains(client->received, "hello"));
+  errors.texts.clear();
+}
+
+TEST_CASE_FIXTURE(HttpTest, "who has ended its direction has a while with each of its requests") {
+  std::size_t begun = 0;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    ++begun;
+    co_await timer.afterDelay(request.path() == "/first" ? Duration(500ms) : Duration(1h));
+    co_await response.send(200, "late");
+  };
+  auto client = connect();
+  client->send("GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n");
+  client->shutdown();
+  pass(500ms);
+  CHECK(begun == 2);
+  CHECK(server().requests() == 1);
+  pass(1001ms);
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "that a client leaves is noticed also when its content was there at once, and read in steps") {
+  handler = [&](Request& request, Response&) -> Promise<void> {
+    std::byte buffer[5];
+    co_await request.body().tryRead(buffer, 5);
+    co_await timer.afterDelay(1s);
+    co_await request.body().readAllText(5);
+    co_await timer.afterDelay(1h);
+  };
+  auto client = connect();
+  SUBCASE("by length") { client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1234567890"); }
+  SUBCASE("in chunks") {
+    client->send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n5\r\n67890\r\n0\r\n\r\n");
+  }
+  pass(1s);
+  CHECK(server().connections() == 1);
+  client->reset();
+  pass(2s);
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "what is sent after a handler has waited once goes out when it waits again") {
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    co_await timer.afterDelay(1s);
+    if (request.path() == "/send") co_await response.send(200, "hello");
+    if (request.path() == "/end") {
+      co_await response.start(200).write("hello");
+      co_await response.end();
+    }
+    co_await timer.afterDelay(1h);
+  };
+  auto client = connect();
+  std::string expected;
+  SUBCASE("as a whole") {
+    client->send("GET /send HTTP/1.1\r\nHost: a\r\n\r\n");
+    expected = ok("hello");
+  }
+  SUBCASE("as the end of a stream") {
+    client->send("GET /end HTTP/1.1\r\nHost: a\r\n\r\n");
+    expected = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+  }
+  pass(1s);
+  CHECK(withoutDate(client->take()) == expected);
+}
 
 TEST_CASE_FIXTURE(HttpTest, "an upgraded connection whose reading is given up gives nothing that was read too far") {
   std::optional<std::string> failure;
@@ -45,6 +185,47 @@ TEST_CASE_FIXTURE(HttpTest, "an upgraded connection whose reading is given up gi
   CHECK(failure == "read: reading was given up, by abortRead()");
 }
 
+TEST_CASE_FIXTURE(HttpTest, "a request whose content comes too late is logged also when its response was begun") {
+  std::vector<std::string> log;
+  settings.accessLog = [&](const AccessRecord& record) {
+    log.push_back(std::to_string(record.status) + (record.complete ? " complete" : " broken"));
+  };
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    if (request.path() == "/stream") {
+      co_await response.start(200).write("hello");
+      co_await request.body().readAllText(100);
+    } else {
+      co_await response.send(403, "no");
+    }
+  };
+  auto client = connect();
+  std::string expected;
+  SUBCASE("begun") {
+    client->send("POST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+    expected = "200 broken";
+  }
+  SUBCASE("sent") {
+    client->send("POST /send HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+    expected = "403 complete";
+  }
+  pass(16s);
+  CHECK(server().connections() == 0);
+  REQUIRE(log.size() == 1);
+  CHECK(log[0] == expected);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "nothing that follows a CONNECT is taken for a request") {
+  handler = target;
+  auto client = connect();
+  std::string length;
+  SUBCASE("with content") { length = "Content-Length: 35\r\n"; }
+  SUBCASE("with what the tunnel should carry") {}
+  client->send("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n" + length + "\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+  settle();
+  CHECK(!contains(client->received, "smuggled"));
+  CHECK(contains(client->take(), "Connection: close\r\n"));
+}
+
 TEST_CASE_FIXTURE(HttpTest, "authorities that are none are refused") {
   handler = target;
   for (const std::string line : {"CONNECT a", "CONNECT a:", "CONNECT :1", "CONNECT a:0", "CONNECT a:65536",
@@ -58,6 +239,21 @@ TEST_CASE_FIXTURE(HttpTest, "authorities that are none are refused") {
                                  "GET /u@b", "CONNECT [::1]:443"}) {
     CAPTURE(line);
     CHECK(contains(talk(std::string(line) + " HTTP/1.1\r\nHost: a\r\n\r\n"), "200 OK"));
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "framing that is not to the letter is refused") {
+  handler = target;
+  for (const std::string field :
+       {"Content-Length:", "Content-Length: ", "Content-Length: 1 1", "Content-Length: 0x1", "Content-Length: 1,",
+        "Content-Length: -0", "Content-Length: +1", "Transfer-Encoding:", "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: \"chunked\"", "Transfer-Encoding: chunked;q=1", "Transfer-Encoding: identity",
+        "Expect: 100-continue\r\nExpect: other", "X: a\r\n b: c", "X : a", "X\t: a", ": a", "X: a\rb", "X: a\nY: b",
+        "Host: b"}) {
+    CAPTURE(field);
+    const std::string reply = talk("POST / HTTP/1.1\r\nHost: a\r\n" + std::string(field) + "\r\n\r\n0\r\n\r\n");
+    CHECK_MESSAGE((contains(reply, "HTTP/1.1 4") || contains(reply, "HTTP/1.1 501")), reply);
+    CHECK(!contains(reply, "200 OK"));
   }
 }
 
