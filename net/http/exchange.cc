@@ -110,7 +110,9 @@ void Exchange::WriteWatcher::endWait(std::uint64_t bytes) noexcept {
 }
 
 bool Exchange::keepsUp(Timeout kind) noexcept {
-  if (kind == Timeout::HALF_CLOSE) return std::exchange(written_, 0) > 0;
+  // A client that has what is sent to it to be read has the time of a write, as any other.
+  if (kind == Timeout::HALF_CLOSE)
+    return std::exchange(written_, 0) > 0 || wire_->isWriting() || connection_->writing.isLinked();
   const TimePoint now = core_.timer().now();
   const Duration waited = std::exchange(waited_, Duration::zero()) + (isWaiting_ ? now - waitBegan_ : Duration::zero());
   const std::uint64_t bytes = std::exchange(waitedBytes_, 0);
@@ -634,6 +636,7 @@ AsyncOutputStream& Exchange::beginResponse(int status, std::optional<std::uint64
   appendHead(status, length, "Response::start", where);
   state_ = ResponseState::STREAMING;
   hasLength_ = length.has_value() && !hasNoContent_;
+  pumpsByBuffer_ = false;
   left_ = hasLength_ ? *length : 0;
   return responseBody_;
 }
@@ -784,24 +787,31 @@ Promise<void> Exchange::writeLarge(Ref<Exchange> self, troth::detail::PieceList 
 }
 
 // By the connection's own way, such as sendfile: for content without chunks. In parts, so that a client that is slow
-// can be told from one that does not read.
+// can be told from one that does not read. Where the connection knows no way of its own, the input's way goes through
+// this stream, write by write: a wait for the input is none for the client.
 Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStream& input, std::uint64_t amount,
                                              std::source_location where) {
   constexpr std::uint64_t PART = 256 * 1024;
-  WritingContent writing(*self);
-  co_await self->wire_->flush(where);
   std::uint64_t count = 0;
-  while (count < amount) {
-    WireWait wait(*self->wire_, WireWait::For::WRITING);
-    const std::uint64_t part = std::min(amount - count, PART);
-    const std::uint64_t moved = co_await input.pumpTo(self->wire_->stream(where), part, where);
-    wait.end(moved);
-    count += moved;
-    self->left_ -= moved;
-    self->sent_ += moved;
-    if (moved < part) break;
+  {
+    WritingContent writing(*self);
+    co_await self->wire_->flush(where);
+    while (count < amount) {
+      WireWait wait(*self->wire_, WireWait::For::WRITING);
+      const std::uint64_t part = std::min(amount - count, PART);
+      std::optional<Promise<std::uint64_t>> pump = self->wire_->stream(where).tryPumpFrom(input, part, where);
+      self->pumpsByBuffer_ = !pump;
+      if (!pump) break;
+      const std::uint64_t moved = co_await std::move(*pump);
+      wait.end(moved);
+      count += moved;
+      self->left_ -= moved;
+      self->sent_ += moved;
+      if (moved < part) break;
+    }
+    writing.done();
   }
-  writing.done();
+  if (self->pumpsByBuffer_) count += co_await input.pumpTo(self->responseBody_, amount - count, where);
   co_return count;
 }
 
@@ -816,7 +826,7 @@ Promise<void> Exchange::ResponseBody::write(std::span<const std::span<const std:
 
 std::optional<Promise<std::uint64_t>> Exchange::ResponseBody::tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
                                                                           std::source_location where) {
-  if (!exchange_.hasLength_) return std::nullopt;
+  if (!exchange_.hasLength_ || exchange_.pumpsByBuffer_) return std::nullopt;
   exchange_.countContent(0, where);
   // What is too much is found out by trying to write one byte more, as elsewhere.
   const std::uint64_t most = std::min(amount, exchange_.left_);

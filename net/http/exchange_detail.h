@@ -170,6 +170,7 @@ private:
   bool hasNoContent_ = false;    // of the response: HEAD, 204, 304
   bool isChunked_ = false;       // the response is
   bool hasLength_ = false;       // of a STREAMING response
+  bool pumpsByBuffer_ = false;   // the connection has no way of its own for what is pumped
   bool isReset_ = false;
 
   enum class Head : std::uint8_t { COMPLETE, NOTHING, PARTIAL, FAULT };

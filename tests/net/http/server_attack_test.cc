@@ -3,6 +3,7 @@
 #include "server_fixture.h"
 
 #include <troth/net/http/http_error.h>
+#include <troth/io/testing.h>
 #include <troth/runtime/task_set.h>
 
 #include <optional>
@@ -255,6 +256,62 @@ TEST_CASE_FIXTURE(HttpTest, "framing that is not to the letter is refused") {
     CHECK_MESSAGE((contains(reply, "HTTP/1.1 4") || contains(reply, "HTTP/1.1 501")), reply);
     CHECK(!contains(reply, "200 OK"));
   }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a source that is slow is not the client's fault") {
+  OneWayPipe pipe = newOneWayPipe();
+  auto input = newShortInputStream(*pipe.input, 5);
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    co_await input->pumpTo(response.start(200, 10), 10);
+  };
+  TwoWayPipe connection = newTwoWayPipe();
+  server().serveConnection(newShortIoStream(*connection.ends[0], 100));
+  RawClient client(std::move(connection.ends[1]));
+  client.send(GET);
+  settle();
+  auto writing = pipe.output->write("12345").eagerlyEvaluate(nullptr);
+  settle();
+  pass(31s);
+  writing = pipe.output->write("67890").eagerlyEvaluate(nullptr);
+  settle();
+  CHECK(!client.wasReset);
+  CHECK(client.received.ends_with("1234567890"));
+  dropServer();
+}
+
+TEST_CASE_FIXTURE(HttpTest, "nothing follows an informational response that was given up") {
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    { Promise<void> dropped = response.sendInformational(103); }
+    co_await timer.afterDelay(1s);
+    co_await response.send(200, "hello");
+  };
+  auto client = connect();
+  client->stopReading();
+  client->send(GET);
+  pass(1s);
+  client->goOnReading();
+  settle();
+  CHECK(client->wasReset);
+  CHECK(client->received == "");
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a client that has ended its direction may read a response as slowly as any other") {
+  const std::string large(1'000'000, 'x');
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    co_await response.send(200, std::string_view(large));
+  };
+  auto client = connect();
+  client->stopReading();
+  client->send(GET);
+  client->shutdown();
+  pass(900ms);
+  CHECK(server().connections() == 1);
+  pass(200ms);
+  client->goOnReading();
+  settle();
+  CHECK(client->received.ends_with("xxx"));
+  CHECK(!client->wasReset);
+  CHECK(client->received.size() > large.size());
 }
 
 } // namespace
