@@ -314,4 +314,29 @@ TEST_CASE_FIXTURE(HttpTest, "a client that has ended its direction may read a re
   CHECK(client->received.size() > large.size());
 }
 
+TEST_CASE_FIXTURE(HttpTest, "a timer that fails once is asked again") {
+  struct Flaky : Timer {
+    explicit Flaky(Timer& t) : timer(t) {}
+    TimePoint now() const override { return timer.now(); }
+    Promise<void> atTime(TimePoint time, std::source_location where) override {
+      if (failures > 0 && failures-- > 0) throw std::bad_alloc();
+      return timer.atTime(time, where);
+    }
+    Promise<void> afterDelay(Duration delay, std::source_location where) override {
+      return timer.afterDelay(delay, where);
+    }
+    Timer& timer;
+    int failures = 1;
+  } flaky(timer);
+  const std::unique_ptr<Service> served = newService(target);
+  Server flakyServer(*served, flaky, errors);
+  TwoWayPipe first = newTwoWayPipe(), second = newTwoWayPipe();
+  flakyServer.serveConnection(std::move(first.ends[0]));
+  settle();
+  errors.only();
+  flakyServer.serveConnection(std::move(second.ends[0]));
+  pass(10s);
+  CHECK(flakyServer.connections() == 0);
+}
+
 } // namespace
