@@ -97,7 +97,7 @@ void Exchange::ReadWatcher::endWait(std::uint64_t bytes) noexcept {
   if (x.connection_ == nullptr) return;
   x.waited_ += x.core_.timer().now() - x.waitBegan_;
   x.waitedBytes_ += bytes;
-  if (x.isHandling_) x.clientWatch_.lookLater();
+  x.clientWatch_.lookLater();
 }
 
 void Exchange::WriteWatcher::beginWait() noexcept {
@@ -110,7 +110,9 @@ void Exchange::WriteWatcher::endWait(std::uint64_t bytes) noexcept {
 }
 
 bool Exchange::keepsUp(Timeout kind) noexcept {
-  if (kind == Timeout::HALF_CLOSE) return std::exchange(written_, 0) > 0;
+  // A client that has what is sent to it to be read has the time of a write, as any other.
+  if (kind == Timeout::HALF_CLOSE)
+    return std::exchange(written_, 0) > 0 || wire_->isWriting() || connection_->writing.isLinked();
   const TimePoint now = core_.timer().now();
   const Duration waited = std::exchange(waited_, Duration::zero()) + (isWaiting_ ? now - waitBegan_ : Duration::zero());
   const std::uint64_t bytes = std::exchange(waitedBytes_, 0);
@@ -126,6 +128,7 @@ Exchange::ClientWatch::ClientWatch(Exchange& exchange) : Event(EventLoop::curren
 Exchange::ClientWatch::~ClientWatch() { end(); }
 
 void Exchange::ClientWatch::end() noexcept {
+  isOn_ = false;
   read_ = OwnNode();
   flush_.reset();
   disarm();
@@ -135,8 +138,9 @@ void Exchange::ClientWatch::describe(troth::detail::Trace& trace) const noexcept
   trace.add("HTTP connection, waiting for its client to leave", {});
 }
 
-// A write that is under way goes on.
+// A write that is under way goes on. The next handler's watch meets the client's end again, so each has its while.
 void Exchange::ClientWatch::stop() noexcept {
+  isOn_ = hasEnded_ = false;
   read_ = OwnNode();
   if (!hasFailed_) disarm();
   // A client that has ended its direction has waited long enough; the response has all the time that a write has.
@@ -162,9 +166,11 @@ void Exchange::ClientWatch::look() {
   Exchange& x = exchange_;
   if (read_ && read_.listen(this)) {
     ResultBase& result = troth::detail::resolve(*read_);
-    if (result.exception) throw Exception(std::move(result.exception));
-    Chunk chunk = std::move(*static_cast<troth::detail::Result<Chunk>&>(result).value);
+    ExceptionRef failure = std::move(result.exception);
+    Chunk chunk;
+    if (!failure) chunk = std::move(*static_cast<troth::detail::Result<Chunk>&>(result).value);
     read_ = OwnNode();
+    if (failure) throw Exception(std::move(failure));
     if (!chunk.empty()) {
       x.body_.keepDecoded();
       x.wire_->give(std::move(chunk));
@@ -278,7 +284,7 @@ Promise<AfterExchange> Exchange::run() {
       if (isReady(handled)) {
         failure = takeFailure(handled);
       } else {
-        clientWatch_.lookLater();
+        clientWatch_.start();
         try {
           co_await std::move(handled);
         } catch (...) {
@@ -292,7 +298,7 @@ Promise<AfterExchange> Exchange::run() {
       endRequest();
       co_return AfterExchange::GONE;
     }
-    if (isReset_) {
+    if (isReset_ || wire_->isCutOff()) {
       reset();
       endRequest();
       co_return AfterExchange::CLOSE;
@@ -311,15 +317,16 @@ Promise<AfterExchange> Exchange::run() {
 
 Promise<AfterExchange> Exchange::answerLate() {
   clientWatch_.stop();
+  if (state_ != ResponseState::NONE) {
+    const bool isOut = state_ == ResponseState::SENT && !isSending_ && !wire_->isWriting() && wire_->output().empty();
+    if (!isOut) reset();
+    endRequest();
+    co_return AfterExchange::CLOSE;
+  }
   body_.finish();
   const bool wasHandling = std::exchange(isHandling_, false);
   if (wasHandling) core_.requestEnds();
-  if (state_ == ResponseState::NONE) {
-    co_await refuse(408, {}, wasHandling);
-  } else {
-    reset();
-    if (wasHandling) log(true);
-  }
+  co_await refuse(408, {}, wasHandling);
   co_return AfterExchange::CLOSE;
 }
 
@@ -374,13 +381,17 @@ int Exchange::beginRequest() {
   state_ = ResponseState::NONE;
   sent_ = left_ = 0;
   began_ = core_.timer().now();
-  keepAlive_ = parser_.keepsAlive() && ++connection_->served() < settings.requestsPerConnection;
+  // What a client sends behind a CONNECT is the tunnel's, whatever becomes of it, and no request (RFC 9110, section
+  // 9.3.6).
+  keepAlive_ = parser_.keepsAlive() && ++connection_->served() < settings.requestsPerConnection &&
+               request_.method_ != Method::CONNECT;
   hasNoContent_ = false;
   trailers_ = HeaderFields();
   const Framing framing = request_.method_ == Method::CONNECT ? Framing::NONE : parser_.framing();
   expectsContinue_ = false;
   if (request_.headers_.has(HeaderId::EXPECT)) [[unlikely]] {
-    if (!equalsIgnoringCase(*request_.headers_.get(HeaderId::EXPECT), "100-continue")) return 417;
+    for (const HeaderField field : request_.headers_)
+      if (field.id == HeaderId::EXPECT && !equalsIgnoringCase(field.value, "100-continue")) return 417;
     expectsContinue_ = framing != Framing::NONE && request_.minorVersion_ == 1;
   }
   if (request_.method_ == Method::OTHER && settings.unknownMethods == ServerSettings::UnknownMethods::REFUSE)
@@ -502,7 +513,11 @@ Promise<void> Exchange::refuse(int status, std::string_view reason, bool isReque
   keepAlive_ = false;
   began_ = core_.timer().now();
   state_ = ResponseState::NONE;
-  if (!isRequest) request_.method_ = Method::OTHER; // that of the request before would decide about the content
+  if (!isRequest) { // nor does it take after the request before it
+    request_.method_ = Method::OTHER;
+    request_.minorVersion_ = 1;
+    sent_ = 0;
+  }
   sendError(status, reason);
   log(isRequest);
   co_await wire_->flush(std::source_location::current());
@@ -576,6 +591,7 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, const
   }
   out.append("\r\n");
   response_.status_ = status;
+  clientWatch_.lookLater(); // which sends it if nobody else does
 }
 
 namespace {
@@ -634,6 +650,7 @@ AsyncOutputStream& Exchange::beginResponse(int status, std::optional<std::uint64
   appendHead(status, length, "Response::start", where);
   state_ = ResponseState::STREAMING;
   hasLength_ = length.has_value() && !hasNoContent_;
+  pumpsByBuffer_ = false;
   left_ = hasLength_ ? *length : 0;
   return responseBody_;
 }
@@ -648,6 +665,7 @@ Promise<void> Exchange::endResponse(const HeaderFields& trailers, std::source_lo
   out.append("0\r\n");
   for (const HeaderField field : trailers) appendField(out, field);
   out.append("\r\n");
+  clientWatch_.lookLater();
   return READY_NOW;
 }
 
@@ -713,32 +731,36 @@ void Exchange::bodyEnded() noexcept {
   trailers_ = parser_.trailers();
   expectsContinue_ = false;
   if (connection_ != nullptr && connection_->reading.kind == Timeout::BODY) connection_->reading.unlink();
+  clientWatch_.lookLater(); // nobody else reads any more
 }
 
 // ------------------------------------------------------------------------------------------- the body of a response
 
-// Held by the one write of the response's stream.
+// Held by the one write of the response's stream. After a write that failed, or was given up, nobody knows how much of
+// the content is out: what followed would be taken for it, and the next response for what is missing.
 class Exchange::WritingContent {
 public:
   explicit WritingContent(Exchange& exchange) noexcept : exchange_(exchange) { exchange.isWritingBody_ = true; }
-  WritingContent(WritingContent&& other) noexcept = default;
-  WritingContent& operator=(WritingContent&&) = delete;
+  WritingContent(const WritingContent&) = delete;
+  WritingContent& operator=(const WritingContent&) = delete;
   ~WritingContent() {
-    if (!exchange_) return;
-    exchange_->isWritingBody_ = false;
-    if (!isDone_) exchange_->wire_->cutOff();
+    exchange_.isWritingBody_ = false;
+    if (isDone_) return;
+    exchange_.isReset_ = true;
+    exchange_.wire_->cutOff();
   }
   void done() noexcept { isDone_ = true; }
 
 private:
-  Ref<Exchange> exchange_;
+  Exchange& exchange_; // of which the write has a share
   bool isDone_ = false;
 };
 
 // Checks that `size` more bytes may be written, and counts them.
 void Exchange::countContent(std::uint64_t size, const std::source_location& where) {
-  if (connection_ == nullptr || !wire_->isOpen() || isReset_)
+  if (connection_ == nullptr || !wire_->isOpen())
     throw Exception(Exception::Kind::DISCONNECTED, "write: the client has gone", {}, where);
+  if (isReset_) throw Exception(Exception::Kind::DISCONNECTED, "write: the response was broken off", {}, where);
   if (state_ != ResponseState::STREAMING) throwMisuse("write: the response is over", where);
   if (isWritingBody_) throwMisuse("write: another write to this stream is pending", where);
   if (hasNoContent_) return;
@@ -763,7 +785,13 @@ Promise<void> Exchange::writePieces(std::span<const std::span<const std::byte>> 
   if (isChunked_) out.append("\r\n");
   Promise<void> flushed = wire_->flush(where);
   if (isReady(flushed)) return flushed;
-  return std::move(flushed).then([writing = WritingContent(*this)]() mutable { writing.done(); });
+  return finishWrite(Ref<Exchange>(*this), std::move(flushed));
+}
+
+Promise<void> Exchange::finishWrite(Ref<Exchange> self, Promise<void> flushed) {
+  WritingContent writing(*self);
+  co_await std::move(flushed);
+  writing.done();
 }
 
 Promise<void> Exchange::writeLarge(Ref<Exchange> self, troth::detail::PieceList pieces, std::source_location where) {
@@ -775,24 +803,31 @@ Promise<void> Exchange::writeLarge(Ref<Exchange> self, troth::detail::PieceList 
 }
 
 // By the connection's own way, such as sendfile: for content without chunks. In parts, so that a client that is slow
-// can be told from one that does not read.
+// can be told from one that does not read. Where the connection knows no way of its own, the input's way goes through
+// this stream, write by write: a wait for the input is none for the client.
 Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStream& input, std::uint64_t amount,
                                              std::source_location where) {
   constexpr std::uint64_t PART = 256 * 1024;
-  WritingContent writing(*self);
-  co_await self->wire_->flush(where);
   std::uint64_t count = 0;
-  while (count < amount) {
-    WireWait wait(*self->wire_, WireWait::For::WRITING);
-    const std::uint64_t part = std::min(amount - count, PART);
-    const std::uint64_t moved = co_await input.pumpTo(self->wire_->stream(where), part, where);
-    wait.end(moved);
-    count += moved;
-    self->left_ -= moved;
-    self->sent_ += moved;
-    if (moved < part) break;
+  {
+    WritingContent writing(*self);
+    co_await self->wire_->flush(where);
+    while (count < amount) {
+      WireWait wait(*self->wire_, WireWait::For::WRITING);
+      const std::uint64_t part = std::min(amount - count, PART);
+      std::optional<Promise<std::uint64_t>> pump = self->wire_->stream(where).tryPumpFrom(input, part, where);
+      self->pumpsByBuffer_ = !pump;
+      if (!pump) break;
+      const std::uint64_t moved = co_await std::move(*pump);
+      wait.end(moved);
+      count += moved;
+      self->left_ -= moved;
+      self->sent_ += moved;
+      if (moved < part) break;
+    }
+    writing.done();
   }
-  writing.done();
+  if (self->pumpsByBuffer_) count += co_await input.pumpTo(self->responseBody_, amount - count, where);
   co_return count;
 }
 
@@ -807,7 +842,7 @@ Promise<void> Exchange::ResponseBody::write(std::span<const std::span<const std:
 
 std::optional<Promise<std::uint64_t>> Exchange::ResponseBody::tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
                                                                           std::source_location where) {
-  if (!exchange_.hasLength_) return std::nullopt;
+  if (!exchange_.hasLength_ || exchange_.pumpsByBuffer_) return std::nullopt;
   exchange_.countContent(0, where);
   // What is too much is found out by trying to write one byte more, as elsewhere.
   const std::uint64_t most = std::min(amount, exchange_.left_);

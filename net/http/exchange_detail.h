@@ -90,10 +90,17 @@ private:
   public:
     explicit ClientWatch(Exchange& exchange);
     ~ClientWatch() override;
-    void begin() noexcept { hasEnded_ = hasFailed_ = false; }
+    void begin() noexcept { isOn_ = hasEnded_ = hasFailed_ = false; }
     void end() noexcept;
+    /// The handler has begun to wait.
+    void start() noexcept {
+      isOn_ = true;
+      armLast();
+    }
     /// Looks, when nothing else is to be done in this turn, what is to be sent and whether somebody else reads.
-    void lookLater() noexcept { armLast(); }
+    void lookLater() noexcept {
+      if (isOn_) armLast();
+    }
     /// Somebody else is going to read.
     void stopReading() noexcept { read_ = troth::detail::OwnNode(); }
     /// The handler is done.
@@ -103,7 +110,8 @@ private:
     Exchange& exchange_;
     troth::detail::OwnNode read_;
     std::optional<Promise<void>> flush_;
-    bool hasEnded_ = false;  // the client's direction
+    bool isOn_ = false;      // from start() to stop()
+    bool hasEnded_ = false;  // the client's direction, as far as this handler's watch has seen
     bool hasFailed_ = false; // writing did
 
     void fire() noexcept override;
@@ -162,6 +170,7 @@ private:
   bool hasNoContent_ = false;    // of the response: HEAD, 204, 304
   bool isChunked_ = false;       // the response is
   bool hasLength_ = false;       // of a STREAMING response
+  bool pumpsByBuffer_ = false;   // the connection has no way of its own for what is pumped
   bool isReset_ = false;
 
   enum class Head : std::uint8_t { COMPLETE, NOTHING, PARTIAL, FAULT };
@@ -186,6 +195,7 @@ private:
   void sendError(int status, std::string_view reason);
   Promise<void> sendLarge(std::span<const std::byte> body, std::source_location where);
   void countContent(std::uint64_t size, const std::source_location& where);
+  static Promise<void> finishWrite(troth::detail::Ref<Exchange> self, Promise<void> flushed);
   Promise<void> writePieces(std::span<const std::span<const std::byte>> pieces, std::source_location where);
   static Promise<void> writeLarge(troth::detail::Ref<Exchange> self, troth::detail::PieceList pieces,
                                   std::source_location where);

@@ -50,16 +50,6 @@ constexpr std::array<bool, 256> makeTargetTable() {
 }
 constexpr std::array<bool, 256> TARGET_CHARACTERS = makeTargetTable();
 
-// The four forms of RFC 9112, section 3.2. Of the absolute form llhttp has checked the scheme.
-bool isTargetForm(Method method, std::string_view target) noexcept {
-  if (method == Method::CONNECT) return !target.empty() && target.front() != '/' && target != "*";
-  if (target.empty()) return false;
-  if (target == "*") return method == Method::OPTIONS;
-  if (target.front() == '/') return true;
-  const std::size_t colon = target.find("://");
-  return colon != std::string_view::npos && colon > 0 && target.size() > colon + 3;
-}
-
 // unreserved, sub-delims and '%' of RFC 3986, section 3.2.2.
 constexpr std::array<bool, 256> makeHostTable() {
   std::array<bool, 256> table{};
@@ -92,6 +82,32 @@ bool isHost(std::string_view host) noexcept {
   if (host[end] != ':') return false;
   const std::string_view port = host.substr(end + 1);
   return port.size() <= 5 && std::all_of(port.begin(), port.end(), isDigit);
+}
+
+// Whether a host is named, too: an empty one is for fields alone (RFC 9110, section 4.2.1).
+bool isAuthority(std::string_view text) noexcept { return !text.empty() && text.front() != ':' && isHost(text); }
+
+// Of CONNECT: with a port, which a server must check (RFC 9110, section 9.3.6).
+bool isTunnelEnd(std::string_view text) noexcept {
+  if (!isAuthority(text)) return false;
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || text.back() == ']') return false;
+  unsigned port = 0;
+  for (const char digit : text.substr(colon + 1)) port = 10 * port + static_cast<unsigned>(digit - '0');
+  return port > 0 && port <= 65535;
+}
+
+// The four forms of RFC 9112, section 3.2. Of the absolute form llhttp has checked the scheme; user information is an
+// error there (RFC 9110, section 4.2.4).
+bool isTargetForm(Method method, std::string_view target) noexcept {
+  if (method == Method::CONNECT) return isTunnelEnd(target);
+  if (target.empty()) return false;
+  if (target == "*") return method == Method::OPTIONS;
+  if (target.front() == '/') return true;
+  const std::size_t colon = target.find("://");
+  if (colon == std::string_view::npos || colon == 0) return false;
+  const std::string_view rest = target.substr(colon + 3);
+  return isAuthority(rest.substr(0, rest.find_first_of("/?")));
 }
 
 // What frames and routes messages has no business behind them, and is left out (RFC 9110, section 6.5.1).
@@ -460,8 +476,6 @@ bool MessageParser::checkRequest() noexcept {
     refuse(400, "the Host field is missing (RFC 9112, section 3.2)");
   } else if (hasHost && !isHost(*all.get(HeaderId::HOST))) {
     refuse(400, "the Host field is malformed (RFC 9112, section 3.2)");
-  } else if (method_ == Method::CONNECT && !isHost(target())) {
-    refuse(400, "the target is malformed (RFC 9112, section 3.2)");
   } else if (isRepeated(HeaderId::CONTENT_LENGTH)) {
     refuse(400, "there are several Content-Length fields (RFC 9112, section 6.3)");
   } else {

@@ -67,7 +67,12 @@ Promise<void> ServerCore::acceptAll(std::unique_ptr<ConnectionReceiver> port) {
     Semaphore::Permit place;
     if (places_ != nullptr) place = co_await places_->acquire();
     std::unique_ptr<AsyncIoStream> connection = co_await port->accept();
-    add(std::move(connection), std::move(place));
+    // A connection for which there is no memory is one connection, and no reason to accept no more.
+    try {
+      add(std::move(connection), std::move(place));
+    } catch (...) {
+      report(Exception::fromCurrent());
+    }
   }
 }
 
@@ -136,7 +141,7 @@ Promise<std::size_t> ServerCore::drainAll(Duration grace) {
   co_return cancelled;
 }
 
-void ServerCore::setTimeout(ConnectionTimeout& timeout, Timeout kind) {
+void ServerCore::setTimeout(ConnectionTimeout& timeout, Timeout kind) noexcept {
   timeout.unlink();
   TimeoutList& list = timeouts_[static_cast<std::size_t>(kind)];
   if (!list.isOn()) return;
@@ -145,7 +150,15 @@ void ServerCore::setTimeout(ConnectionTimeout& timeout, Timeout kind) {
   if (timeout.deadline() >= watchedUntil_ || isExpiring_) [[likely]]
     return;
   watchedUntil_ = timeout.deadline();
-  watch_ = watchTimeouts().eagerlyEvaluate([this](Exception e) { report(std::move(e)); });
+  try {
+    watch_ = watchTimeouts().eagerlyEvaluate([this](Exception e) {
+      report(std::move(e));
+      watchedUntil_ = TimePoint::max(); // so that the next deadline tries again
+    });
+  } catch (...) {
+    // There is no memory. A wait for a client, which this is a part of, must not fail therefore.
+    watchedUntil_ = TimePoint::max();
+  }
 }
 
 TimePoint ServerCore::earliest() const noexcept {

@@ -67,8 +67,9 @@ struct ServerSettings {
   // --- Behaviour.
 
   /// A client that has ended its direction may have gone, or may wait for its response: nobody can tell before
-  /// something is sent to it. So a handler has this long to go on; it is cancelled if nothing was sent meanwhile. (A
-  /// client that has reset the connection has gone: its handler is cancelled at once.)
+  /// something is sent to it. So a handler has this long to go on; it is cancelled if nothing was sent meanwhile, nor
+  /// waits to be read by the client. (A client that has reset the connection has gone: its handler is cancelled at
+  /// once.)
   Duration halfCloseGrace = std::chrono::seconds(1);
   /// Methods that are none of Method's: answered with 501, or passed to the service as Method::OTHER.
   enum class UnknownMethods : std::uint8_t { REFUSE, PASS };
@@ -92,7 +93,8 @@ class ServerCore;
 /// as a handler's, go to the error handler, those of clients do not.
 ///
 /// Belongs to one thread. Destroying it cancels everything at once: handlers, connections, and the promises of serve()
-/// and drain(), which fail with DISCONNECTED. A handler must not destroy it.
+/// and drain(), which fail with DISCONNECTED. Nothing that it calls (a handler, the access log, the error handler) may
+/// destroy it.
 class Server {
 public:
   /// `service`, `timer` and `errors` outlive the server. Throws FAILED for settings that make no sense.

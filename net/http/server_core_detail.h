@@ -67,7 +67,7 @@ public:
   // --- Time.
 
   /// Sets a deadline, in place of the one that was set.
-  void setTimeout(ConnectionTimeout& timeout, Timeout kind);
+  void setTimeout(ConnectionTimeout& timeout, Timeout kind) noexcept;
 
   /// "HTTP/1.1 200 OK" and the Date of this second, each with CRLF: the beginning of most responses.
   std::string_view okAndDate();

@@ -83,8 +83,8 @@ public:
   /// has read when the response is complete is skipped, or the connection closed.
   ///
   /// Errors of reading: HttpError 413 if it is longer than the server's limit, 400 if its chunks are malformed;
-  /// DISCONNECTED if the client leaves before its end, OVERLOADED if it is too slow. Let them pass, and the server
-  /// answers.
+  /// DISCONNECTED if the client leaves before its end. Let them pass, and the server answers. A client that is too slow
+  /// cancels the handler (ServerSettings::bodyTimeout).
   AsyncInputStream& body() noexcept { return *body_; }
   /// The fields after a content in chunks (RFC 9110, section 6.5); empty before its end was read.
   HeaderFields trailers() const noexcept;
@@ -143,9 +143,10 @@ public:
   /// Completes:    when the connection has taken it. A small response is at once in the connection's buffer, which is
   ///               sent when the handler waits for something or is done, so the replies to several requests that came
   ///               together go together.
-  /// Errors:       DISCONNECTED if the client has gone; OVERLOADED if it does not read. FAILED if a response was begun
-  ///               before, or for a status or fields that it cannot have.
-  /// Cancellation: partial, lost: the connection is closed.
+  /// Errors:       DISCONNECTED if the client has gone (one that does not read cancels the handler). FAILED if a
+  ///               response was begun before, or for a status or fields that it cannot have.
+  /// Cancellation: partial, lost: the connection is reset when the handler ends, as it is if the handler ends before
+  ///               the promise is done.
   /// Lifetime:     `body` stays alive until the promise is taken or destroyed.
   Promise<void> send(int status, std::string_view body = {},
                      std::source_location where = std::source_location::current()) {
@@ -168,8 +169,9 @@ public:
   /// the end of the connection).
   ///
   /// The body is complete when the handler's promise is fulfilled, or by end(). Should the handler fail before, or be
-  /// cancelled, or have written less than `length`, the connection is reset, so that the client does not take a part
-  /// for the whole. Writing more than `length` throws FAILED. For HEAD what is written is dropped.
+  /// cancelled, or have written less than `length`, or have given up a write before its end, the connection is reset,
+  /// so that the client does not take a part for the whole. Writing more than `length` throws FAILED. For HEAD what is
+  /// written is dropped.
   AsyncOutputStream& start(int status, std::optional<std::uint64_t> length = std::nullopt,
                            std::source_location where = std::source_location::current()) {
     return sink_->beginResponse(status, length, where);

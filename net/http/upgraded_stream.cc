@@ -40,6 +40,11 @@ struct UpgradedState {
   }
 };
 
+// What was held for a read that is pending has been thrown away.
+[[noreturn]] void throwAborted(std::source_location where) {
+  throw Exception(Exception::Kind::DISCONNECTED, "read: reading was given up, by abortRead()", {}, where);
+}
+
 class UpgradedStream final : public AsyncIoStream {
 public:
   explicit UpgradedStream(std::shared_ptr<UpgradedState> state) noexcept : state_(std::move(state)) {}
@@ -60,7 +65,8 @@ public:
                                     : state_->reading.endWithStream(
                                           state_->inner->tryRead(buffer.subspan(held), minBytes - held, where), where);
     return std::move(more).then(
-        [state = state_, busy = std::move(busy), front = buffer.first(held)](std::size_t count) {
+        [state = state_, busy = std::move(busy), front = buffer.first(held), where](std::size_t count) {
+          if (state->left().size() < front.size()) throwAborted(where);
           std::memcpy(front.data(), state->left().data(), front.size());
           state->take(front.size());
           return front.size() + count;
@@ -72,7 +78,8 @@ public:
     maxBytes = troth::detail::chunkSize(maxBytes, where);
     if (state_->rest.empty() && !state_->reading.isBusy()) return state_->inner->tryReadChunk(maxBytes, where);
     return Promise<void>(READY_NOW).then(
-        [state = state_, busy = beginRead("tryReadChunk", where), maxBytes] {
+        [state = state_, busy = beginRead("tryReadChunk", where), maxBytes, where] {
+          if (state->rest.empty()) throwAborted(where);
           Chunk chunk = Chunk::copyOf(asBytes(state->left().substr(0, maxBytes)));
           state->take(chunk.size());
           return chunk;

@@ -54,7 +54,8 @@ Chunk Wire::takeRest() {
   return rest;
 }
 
-// Held by the one write that is under way. Bytes of a write that was cancelled are not sent again.
+// Held by the one write that is under way. Bytes of a write that was cancelled are not sent again, nor is anything
+// else behind them.
 class Wire::Writing {
 public:
   explicit Writing(Wire& wire) noexcept : wire_(wire) { wire_.isWriting_ = true; }
@@ -66,7 +67,6 @@ public:
     wire_.isWriting_ = false;
     wire_.writers_.wake();
   }
-
   void done() noexcept { isDone_ = true; }
 
 private:
@@ -96,8 +96,8 @@ Promise<void> Wire::finishFlush(troth::detail::Ref<Wire> self, Promise<void> wri
   Writing writing(*self);
   WireWait wait(*self, WireWait::For::WRITING);
   co_await std::move(written);
-  writing.done();
   wait.end(size);
+  writing.done();
 }
 
 Promise<void> Wire::flushLater(troth::detail::Ref<Wire> self, std::source_location where) {

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: MIT
+// What a hostile client, or a careless handler, does to a server: framing that must not slip, handlers that must end.
+#include "server_fixture.h"
+
+#include <troth/net/http/http_error.h>
+#include <troth/io/testing.h>
+#include <troth/runtime/task_set.h>
+
+#include <optional>
+
+using namespace troth;
+using namespace troth::http;
+using namespace troth::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+const std::string GET = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+std::string ok(std::string_view body) {
+  return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + std::string(body);
+}
+
+Promise<void> target(Request& request, Response& response) { return response.send(200, std::string(request.target())); }
+
+TEST_CASE_FIXTURE(HttpTest, "an error for what is no request does not take after the request before it") {
+  handler = target;
+  for (const bool isSame : {true, false}) {
+    for (const bool isLate : {true, false}) {
+      CAPTURE(isSame);
+      CAPTURE(isLate);
+      auto client = connect();
+      client->send("HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+      settle();
+      client->take();
+      if (!isSame) { // another one, which gets the memory of the first
+        client->close();
+        settle();
+        client = connect();
+      }
+      client->send(isLate ? "GE" : "nonsense\r\n\r\n");
+      if (isLate)
+        pass(11s);
+      else
+        settle();
+      const std::string expected =
+          isLate ? "408 Request Timeout\n" : "400 Bad Request: the request does not begin with a method\n";
+      const std::string reply = client->take();
+      CHECK(contains(reply, "Content-Length: " + std::to_string(expected.size()) + "\r\n"));
+      CHECK(reply.ends_with("\r\n\r\n" + expected));
+    }
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a response of which a part was given up resets the connection, and nothing follows it") {
+  const std::string large(1'000'000, 'x');
+  Promise<void> kept = READY_NOW;
+  bool caught = false;
+  SUBCASE("sent, and dropped") {
+    handler = [&](Request&, Response& response) -> Promise<void> {
+      { Promise<void> dropped = response.send(200, std::string_view(large)); }
+      return READY_NOW;
+    };
+  }
+  SUBCASE("sent, and kept elsewhere") {
+    handler = [&](Request&, Response& response) -> Promise<void> {
+      kept = response.send(200, std::string_view(large));
+      return READY_NOW;
+    };
+  }
+  const auto giveUp = [&](bool withLength, std::size_t size) {
+    handler = [&, withLength, size](Request&, Response& response) -> Promise<void> {
+      AsyncOutputStream& out = withLength ? response.start(200, size + 5) : response.start(200);
+      {
+        Promise<void> write = out.write(std::string_view(large).substr(0, size));
+        co_await timer.afterDelay(1s);
+      }
+      try {
+        co_await out.write("hello");
+      } catch (const Exception& e) {
+        caught = e.kind() == Exception::Kind::DISCONNECTED;
+      }
+    };
+  };
+  SUBCASE("written in one large chunk, in part") { giveUp(false, large.size()); }
+  SUBCASE("written in one small chunk, in part") { giveUp(false, 5000); }
+  SUBCASE("written with a length, in part") { giveUp(true, large.size()); }
+  auto client = connect();
+  client->stopReading();
+  client->send(GET + GET);
+  pass(1s);
+  client->goOnReading();
+  settle();
+  CHECK(client->wasReset);
+  CHECK(!contains(client->received, "hello"));
+  errors.texts.clear();
+}
+
+TEST_CASE_FIXTURE(HttpTest, "who has ended its direction has a while with each of its requests") {
+  std::size_t begun = 0;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    ++begun;
+    co_await timer.afterDelay(request.path() == "/first" ? Duration(500ms) : Duration(1h));
+    co_await response.send(200, "late");
+  };
+  auto client = connect();
+  client->send("GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n");
+  client->shutdown();
+  pass(500ms);
+  CHECK(begun == 2);
+  CHECK(server().requests() == 1);
+  pass(1001ms);
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "that a client leaves is noticed also when its content was there at once, and read in steps") {
+  handler = [&](Request& request, Response&) -> Promise<void> {
+    std::byte buffer[5];
+    co_await request.body().tryRead(buffer, 5);
+    co_await timer.afterDelay(1s);
+    co_await request.body().readAllText(5);
+    co_await timer.afterDelay(1h);
+  };
+  auto client = connect();
+  SUBCASE("by length") { client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1234567890"); }
+  SUBCASE("in chunks") {
+    client->send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n5\r\n67890\r\n0\r\n\r\n");
+  }
+  pass(1s);
+  CHECK(server().connections() == 1);
+  client->reset();
+  pass(2s);
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "what is sent after a handler has waited once goes out when it waits again") {
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    co_await timer.afterDelay(1s);
+    if (request.path() == "/send") co_await response.send(200, "hello");
+    if (request.path() == "/end") {
+      co_await response.start(200).write("hello");
+      co_await response.end();
+    }
+    co_await timer.afterDelay(1h);
+  };
+  auto client = connect();
+  std::string expected;
+  SUBCASE("as a whole") {
+    client->send("GET /send HTTP/1.1\r\nHost: a\r\n\r\n");
+    expected = ok("hello");
+  }
+  SUBCASE("as the end of a stream") {
+    client->send("GET /end HTTP/1.1\r\nHost: a\r\n\r\n");
+    expected = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+  }
+  pass(1s);
+  CHECK(withoutDate(client->take()) == expected);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "an upgraded connection whose reading is given up gives nothing that was read too far") {
+  std::optional<std::string> failure;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    response.headers().set(HeaderId::UPGRADE, "x");
+    auto stream = response.upgrade();
+    std::byte buffer[4];
+    try {
+      if (request.path() == "/chunk") {
+        Promise<Chunk> read = stream->tryReadChunk();
+        stream->abortRead();
+        co_await std::move(read);
+      } else {
+        Promise<std::size_t> read = stream->tryRead(buffer, 4);
+        stream->abortRead();
+        co_await std::move(read);
+      }
+    } catch (const Exception& e) {
+      failure = e.description();
+    }
+  };
+  auto client = connect();
+  std::string path;
+  SUBCASE("a chunk") { path = "/chunk"; }
+  SUBCASE("bytes") { path = "/bytes"; }
+  client->send("GET " + path + " HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearly");
+  settle();
+  CHECK(failure == "read: reading was given up, by abortRead()");
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a request whose content comes too late is logged also when its response was begun") {
+  std::vector<std::string> log;
+  settings.accessLog = [&](const AccessRecord& record) {
+    log.push_back(std::to_string(record.status) + (record.complete ? " complete" : " broken"));
+  };
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    if (request.path() == "/stream") {
+      co_await response.start(200).write("hello");
+      co_await request.body().readAllText(100);
+    } else {
+      co_await response.send(403, "no");
+    }
+  };
+  auto client = connect();
+  std::string expected;
+  SUBCASE("begun") {
+    client->send("POST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+    expected = "200 broken";
+  }
+  SUBCASE("sent") {
+    client->send("POST /send HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+    expected = "403 complete";
+  }
+  pass(16s);
+  CHECK(server().connections() == 0);
+  REQUIRE(log.size() == 1);
+  CHECK(log[0] == expected);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "nothing that follows a CONNECT is taken for a request") {
+  handler = target;
+  auto client = connect();
+  std::string length;
+  SUBCASE("with content") { length = "Content-Length: 35\r\n"; }
+  SUBCASE("with what the tunnel should carry") {}
+  client->send("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n" + length + "\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+  settle();
+  CHECK(!contains(client->received, "smuggled"));
+  CHECK(contains(client->take(), "Connection: close\r\n"));
+}
+
+TEST_CASE_FIXTURE(HttpTest, "authorities that are none are refused") {
+  handler = target;
+  for (const std::string line : {"CONNECT a", "CONNECT a:", "CONNECT :1", "CONNECT a:0", "CONNECT a:65536",
+                                 "CONNECT u@a:1", "CONNECT [::1]", "GET http://user@a/", "GET http://u:p@a/x",
+                                 "GET http://[::1/", "GET http://a:b/", "GET http:///x", "GET http://?q",
+                                 "GET http://a:999999/"}) {
+    CAPTURE(line);
+    CHECK(contains(talk(std::string(line) + " HTTP/1.1\r\nHost: a\r\n\r\n"), "400 Bad Request"));
+  }
+  for (const std::string line : {"GET http://a:/", "GET http://[::1]:80/", "GET http://a", "GET http://a?x@y",
+                                 "GET /u@b", "CONNECT [::1]:443"}) {
+    CAPTURE(line);
+    CHECK(contains(talk(std::string(line) + " HTTP/1.1\r\nHost: a\r\n\r\n"), "200 OK"));
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "framing that is not to the letter is refused") {
+  handler = target;
+  for (const std::string field :
+       {"Content-Length:", "Content-Length: ", "Content-Length: 1 1", "Content-Length: 0x1", "Content-Length: 1,",
+        "Content-Length: -0", "Content-Length: +1", "Transfer-Encoding:", "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: \"chunked\"", "Transfer-Encoding: chunked;q=1", "Transfer-Encoding: identity",
+        "Expect: 100-continue\r\nExpect: other", "X: a\r\n b: c", "X : a", "X\t: a", ": a", "X: a\rb", "X: a\nY: b",
+        "Host: b"}) {
+    CAPTURE(field);
+    const std::string reply = talk("POST / HTTP/1.1\r\nHost: a\r\n" + std::string(field) + "\r\n\r\n0\r\n\r\n");
+    CHECK_MESSAGE((contains(reply, "HTTP/1.1 4") || contains(reply, "HTTP/1.1 501")), reply);
+    CHECK(!contains(reply, "200 OK"));
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a source that is slow is not the client's fault") {
+  OneWayPipe pipe = newOneWayPipe();
+  auto input = newShortInputStream(*pipe.input, 5);
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    co_await input->pumpTo(response.start(200, 10), 10);
+  };
+  TwoWayPipe connection = newTwoWayPipe();
+  server().serveConnection(newShortIoStream(*connection.ends[0], 100));
+  RawClient client(std::move(connection.ends[1]));
+  client.send(GET);
+  settle();
+  auto writing = pipe.output->write("12345").eagerlyEvaluate(nullptr);
+  settle();
+  pass(31s);
+  writing = pipe.output->write("67890").eagerlyEvaluate(nullptr);
+  settle();
+  CHECK(!client.wasReset);
+  CHECK(client.received.ends_with("1234567890"));
+  dropServer();
+}
+
+TEST_CASE_FIXTURE(HttpTest, "nothing follows an informational response that was given up") {
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    { Promise<void> dropped = response.sendInformational(103); }
+    co_await timer.afterDelay(1s);
+    co_await response.send(200, "hello");
+  };
+  auto client = connect();
+  client->stopReading();
+  client->send(GET);
+  pass(1s);
+  client->goOnReading();
+  settle();
+  CHECK(client->wasReset);
+  CHECK(client->received == "");
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a client that has ended its direction may read a response as slowly as any other") {
+  const std::string large(1'000'000, 'x');
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    co_await response.send(200, std::string_view(large));
+  };
+  auto client = connect();
+  client->stopReading();
+  client->send(GET);
+  client->shutdown();
+  pass(900ms);
+  CHECK(server().connections() == 1);
+  pass(200ms);
+  client->goOnReading();
+  settle();
+  CHECK(client->received.ends_with("xxx"));
+  CHECK(!client->wasReset);
+  CHECK(client->received.size() > large.size());
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a timer that fails once is asked again") {
+  struct Flaky : Timer {
+    explicit Flaky(Timer& t) : timer(t) {}
+    TimePoint now() const override { return timer.now(); }
+    Promise<void> atTime(TimePoint time, std::source_location where) override {
+      if (failures > 0 && failures-- > 0) throw std::bad_alloc();
+      return timer.atTime(time, where);
+    }
+    Promise<void> afterDelay(Duration delay, std::source_location where) override {
+      return timer.afterDelay(delay, where);
+    }
+    Timer& timer;
+    int failures = 1;
+  } flaky(timer);
+  const std::unique_ptr<Service> served = newService(target);
+  Server flakyServer(*served, flaky, errors);
+  TwoWayPipe first = newTwoWayPipe(), second = newTwoWayPipe();
+  flakyServer.serveConnection(std::move(first.ends[0]));
+  settle();
+  errors.only();
+  flakyServer.serveConnection(std::move(second.ends[0]));
+  pass(10s);
+  CHECK(flakyServer.connections() == 0);
+}
+
+} // namespace
