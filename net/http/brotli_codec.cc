@@ -19,20 +19,20 @@ namespace detail {
 namespace {
 
 // The encoder's window, 2^19 bytes: with the library's own, of 4 MiB, a server's memory would go to its connections.
-constexpr std::uint32_t WINDOW_BITS = 19;
+constexpr std::uint32_t BROTLI_WINDOW_BITS = 19;
 
 /// The spans as brotli's functions want them; moves their fronts on afterwards.
-struct Lent {
-  Lent(std::span<const std::byte>& inputSpan, std::span<std::byte>& outputSpan) noexcept
+struct LentToBrotli {
+  LentToBrotli(std::span<const std::byte>& inputSpan, std::span<std::byte>& outputSpan) noexcept
       : availableIn(inputSpan.size()),
         in(reinterpret_cast<const std::uint8_t*>(inputSpan.data())),
         availableOut(outputSpan.size()),
         out(reinterpret_cast<std::uint8_t*>(outputSpan.data())),
         input(inputSpan),
         output(outputSpan) {}
-  Lent(const Lent&) = delete;
-  Lent& operator=(const Lent&) = delete;
-  ~Lent() {
+  LentToBrotli(const LentToBrotli&) = delete;
+  LentToBrotli& operator=(const LentToBrotli&) = delete;
+  ~LentToBrotli() {
     input = input.last(availableIn);
     output = output.last(availableOut);
   }
@@ -50,7 +50,7 @@ public:
   explicit BrotliEncoder(int quality) : state_(BrotliEncoderCreateInstance(nullptr, nullptr, nullptr)) {
     if (state_ == nullptr) throw std::bad_alloc();
     BrotliEncoderSetParameter(state_, BROTLI_PARAM_QUALITY, static_cast<std::uint32_t>(quality));
-    BrotliEncoderSetParameter(state_, BROTLI_PARAM_LGWIN, WINDOW_BITS);
+    BrotliEncoderSetParameter(state_, BROTLI_PARAM_LGWIN, BROTLI_WINDOW_BITS);
   }
   ~BrotliEncoder() override { BrotliEncoderDestroyInstance(state_); }
 
@@ -59,7 +59,7 @@ public:
                                              : step == Step::FLUSH ? BROTLI_OPERATION_FLUSH
                                                                    : BROTLI_OPERATION_FINISH;
     {
-      Lent lent(input, output);
+      LentToBrotli lent(input, output);
       if (!BrotliEncoderCompressStream(state_, operation, &lent.availableIn, &lent.in, &lent.availableOut, &lent.out,
                                        nullptr))
         throw std::bad_alloc(); // the one thing that can go wrong in it
@@ -79,7 +79,7 @@ public:
   ~BrotliDecoder() override { BrotliDecoderDestroyInstance(state_); }
 
   Status decode(std::span<const std::byte>& input, std::span<std::byte>& output) override {
-    Lent lent(input, output);
+    LentToBrotli lent(input, output);
     switch (
         BrotliDecoderDecompressStream(state_, &lent.availableIn, &lent.in, &lent.availableOut, &lent.out, nullptr)) {
     case BROTLI_DECODER_RESULT_SUCCESS:

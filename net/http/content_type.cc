@@ -76,7 +76,7 @@ constexpr auto TYPES = std::to_array<Row>({
 });
 static_assert(std::ranges::is_sorted(TYPES, {}, &Row::first));
 
-constexpr std::size_t LONGEST = 11;
+constexpr std::size_t LONGEST_EXTENSION = 11;
 
 // What is not text and is nevertheless not compressed.
 constexpr auto COMPRESSIBLE = std::to_array<std::string_view>(
@@ -96,8 +96,8 @@ bool endsWith(std::string_view text, std::string_view lower) noexcept {
 std::string_view contentTypeOf(std::string_view fileName) noexcept {
   constexpr std::string_view UNKNOWN = "application/octet-stream";
   const std::size_t dot = fileName.rfind('.');
-  if (dot == std::string_view::npos || fileName.size() - dot - 1 > LONGEST) return UNKNOWN;
-  std::array<char, LONGEST> lower{};
+  if (dot == std::string_view::npos || fileName.size() - dot - 1 > LONGEST_EXTENSION) return UNKNOWN;
+  std::array<char, LONGEST_EXTENSION> lower{};
   std::transform(fileName.begin() + static_cast<std::ptrdiff_t>(dot) + 1, fileName.end(), lower.begin(),
                  detail::toLower);
   const std::string_view extension(lower.data(), fileName.size() - dot - 1);

@@ -336,18 +336,19 @@ Exchange::Head Exchange::parseHead() {
       wire_->hold();
       wire_->consume(parser_.headLength());
     } else if (outcome == Outcome::NEEDS_MORE) {
-      // One empty line after a request is a habit of old clients (RFC 9112, section 2.2), and no beginning.
       wire_->consume(rest.size());
-      if (rest == "\r\n") {
-        parser_.reset();
-        return Head::NOTHING;
-      }
       head_ = rest;
     }
   } else {
     head_.append(rest);
     outcome = parser_.parseHead(head_);
     wire_->consume(outcome == Outcome::COMPLETE ? rest.size() - (head_.size() - parser_.headLength()) : rest.size());
+  }
+  // One empty line after a request is a habit of old clients (RFC 9112, section 2.2), and no beginning.
+  if (outcome == Outcome::NEEDS_MORE && head_ == "\r\n") {
+    parser_.reset();
+    head_.clear();
+    return Head::NOTHING;
   }
   switch (outcome) {
   case Outcome::COMPLETE:

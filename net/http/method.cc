@@ -11,18 +11,18 @@ namespace http {
 
 namespace {
 // In the order of the enumeration.
-constexpr std::array<std::string_view, 9> NAMES = {"GET",     "HEAD",    "POST",  "PUT",  "DELETE",
-                                                   "CONNECT", "OPTIONS", "TRACE", "PATCH"};
+constexpr std::array<std::string_view, 9> METHOD_NAMES = {"GET",     "HEAD",    "POST",  "PUT",  "DELETE",
+                                                          "CONNECT", "OPTIONS", "TRACE", "PATCH"};
 } // namespace
 
 std::string_view methodName(Method method) noexcept {
   const auto index = static_cast<std::size_t>(method);
-  return index < NAMES.size() ? NAMES[index] : std::string_view();
+  return index < METHOD_NAMES.size() ? METHOD_NAMES[index] : std::string_view();
 }
 
 Method findMethod(std::string_view name) noexcept {
-  for (std::size_t i = 0; i < NAMES.size(); ++i)
-    if (name == NAMES[i]) return static_cast<Method>(i);
+  for (std::size_t i = 0; i < METHOD_NAMES.size(); ++i)
+    if (name == METHOD_NAMES[i]) return static_cast<Method>(i);
   return Method::OTHER;
 }
 

@@ -64,7 +64,7 @@ bool takeUnit(std::string_view& value, char separator) noexcept {
   return true;
 }
 
-void requireBoundary(std::string_view boundary, const std::source_location& where) {
+void requireRangeBoundary(std::string_view boundary, const std::source_location& where) {
   if (!detail::isBoundary(boundary))
     troth::detail::throwMisuse("HTTP: " + troth::detail::quote(boundary) + " is no boundary of a multipart body",
                                where);
@@ -114,7 +114,7 @@ std::optional<ContentRange> ContentRange::tryParse(std::string_view value) {
 
 std::string byteRangeHead(std::string_view boundary, std::string_view contentType, const ByteRange& range,
                           std::uint64_t length, std::source_location where) {
-  requireBoundary(boundary, where);
+  requireRangeBoundary(boundary, where);
   if (!detail::isFieldValue(contentType))
     troth::detail::throwMisuse("HTTP: " + troth::detail::quote(contentType) + " is no media type", where);
   std::string head("\r\n--");
@@ -124,7 +124,7 @@ std::string byteRangeHead(std::string_view boundary, std::string_view contentTyp
 }
 
 std::string byteRangesEnd(std::string_view boundary, std::source_location where) {
-  requireBoundary(boundary, where);
+  requireRangeBoundary(boundary, where);
   return std::string("\r\n--").append(boundary).append("--\r\n");
 }
 

@@ -259,7 +259,7 @@ std::unique_ptr<z_stream_s, Delete> makeStream(Initialise&& initialise) {
 }
 
 void setInput(z_stream& stream, std::span<const std::byte> input) noexcept {
-  stream.next_in = reinterpret_cast<z_const Bytef*>(const_cast<std::byte*>(input.data()));
+  stream.next_in = reinterpret_cast<const Bytef*>(input.data());
   stream.avail_in = static_cast<uInt>(input.size());
 }
 

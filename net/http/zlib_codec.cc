@@ -4,7 +4,6 @@
 #include <troth/net/http/codec_detail.h>
 #include <troth/net/http/http_error.h>
 
-#define ZLIB_CONST
 #include <zlib.h>
 
 #include <algorithm>
@@ -20,8 +19,8 @@ namespace detail {
 namespace {
 
 // What zlib calls the formats: the size of the window, 2^15 bytes, and 16 more for gzip, or negated for no header.
-constexpr int WINDOW_BITS = 15;
-constexpr int GZIP_BITS = WINDOW_BITS + 16;
+constexpr int ZLIB_WINDOW_BITS = 15;
+constexpr int GZIP_BITS = ZLIB_WINDOW_BITS + 16;
 constexpr int MEMORY_LEVEL = 8;
 
 // zlib counts in 32 bits.
@@ -30,18 +29,18 @@ uInt countOf(std::size_t size) noexcept {
 }
 
 /// Lends zlib the spans for the time of one call, and moves their fronts on afterwards.
-class Lent {
+class LentToZlib {
 public:
-  Lent(z_stream& stream, std::span<const std::byte>& input, std::span<std::byte>& output) noexcept
+  LentToZlib(z_stream& stream, std::span<const std::byte>& input, std::span<std::byte>& output) noexcept
       : stream_(stream), input_(input), output_(output) {
     stream.next_in = reinterpret_cast<const Bytef*>(input.data());
     stream.avail_in = countOf(input.size());
     stream.next_out = reinterpret_cast<Bytef*>(output.data());
     stream.avail_out = countOf(output.size());
   }
-  Lent(const Lent&) = delete;
-  Lent& operator=(const Lent&) = delete;
-  ~Lent() {
+  LentToZlib(const LentToZlib&) = delete;
+  LentToZlib& operator=(const LentToZlib&) = delete;
+  ~LentToZlib() {
     input_ = input_.subspan(countOf(input_.size()) - stream_.avail_in);
     output_ = output_.subspan(countOf(output_.size()) - stream_.avail_out);
   }
@@ -66,7 +65,7 @@ public:
       const int flush = !isLast || step == Step::GO_ON ? Z_NO_FLUSH : step == Step::FLUSH ? Z_SYNC_FLUSH : Z_FINISH;
       int result = Z_OK;
       {
-        const Lent lent(stream_, input, output);
+        const LentToZlib lent(stream_, input, output);
         result = deflate(&stream_, flush);
       }
       if (result == Z_STREAM_END) return true;
@@ -96,7 +95,7 @@ public:
     for (;;) {
       int result = Z_OK;
       {
-        const Lent lent(stream_, input, output);
+        const LentToZlib lent(stream_, input, output);
         result = inflate(&stream_, Z_NO_FLUSH);
       }
       if (result == Z_STREAM_END) return Status::ENDED;
@@ -120,7 +119,7 @@ private:
   void open(std::byte first) {
     const auto header = static_cast<unsigned>(first);
     const bool isBare = !isGzip_ && ((header & 15) != 8 || header >> 4 > 7);
-    if (inflateInit2(&stream_, isGzip_ ? GZIP_BITS : isBare ? -WINDOW_BITS : WINDOW_BITS) != Z_OK)
+    if (inflateInit2(&stream_, isGzip_ ? GZIP_BITS : isBare ? -ZLIB_WINDOW_BITS : ZLIB_WINDOW_BITS) != Z_OK)
       throw std::bad_alloc();
     isOpen_ = true;
   }
@@ -135,7 +134,7 @@ private:
 } // namespace
 
 std::unique_ptr<Encoder> newZlibEncoder(ContentCoding coding, CodingLevel level, const std::source_location& where) {
-  return std::make_unique<ZlibEncoder>(coding == ContentCoding::GZIP ? GZIP_BITS : WINDOW_BITS,
+  return std::make_unique<ZlibEncoder>(coding == ContentCoding::GZIP ? GZIP_BITS : ZLIB_WINDOW_BITS,
                                        requireLevel(level, 6, 9, where));
 }
 

@@ -90,7 +90,7 @@ def main() -> None:
         prefix = os.path.join(work, "prefix")
         build = os.path.join(work, "sub")
         run("meson", "setup", build, host, f"--prefix={prefix}", "--libdir=lib", "--buildtype=plain",
-            "--wrap-mode=forcefallback", env=env)
+            "--wrap-mode=forcefallback", "--unity=on", "--unity-size=12", env=env)
         run("ninja", "-C", build)
         expect_answer("meson, subproject", os.path.join(build, "consumer"))
 

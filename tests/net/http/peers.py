@@ -415,6 +415,18 @@ def endless():
         expect(grown < 16 * MIB, f"{grown / MIB:.1f} MiB")
 
 
+@case("peers.ranges")
+def ranges():
+    """Many ranges of one file do not multiply what is sent."""
+    with example() as server:
+        for spans in ("0-," * 1000 + "0-", "0-999," * 1000 + "-1", ",".join(f"{i}-{i}" for i in range(0, 1000, 2))):
+            with server.connect() as client:
+                client.sendall(b"GET /files/file HTTP/1.1\r\nHost: a\r\nConnection: close\r\nRange: bytes=%s\r\n\r\n" % spans.encode())
+                received, _ = read_all(client)
+                note(f"{received[9:12].decode()}, {len(received)} bytes")
+                expect(received.startswith(b"HTTP/1.1 ") and len(received) < 4000, f"{len(received)} bytes")
+
+
 @case("peers.drain")
 def drain():
     """SIGTERM: who is idle is let go, who waits for a response gets it, and the program ends well."""

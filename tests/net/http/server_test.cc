@@ -695,6 +695,20 @@ TEST_CASE_FIXTURE(HttpTest, "slow clients are ended by the times that they have"
     CHECK(withoutDate(client->take()) == ok("hello"));
     CHECK(client->ended);
   }
+  SUBCASE("who sends an empty line behind its request") {
+    auto client = connect();
+    client->send(GET + "\r");
+    settle();
+    client->send("\n");
+    pass(14s);
+    client->send("\r\n");
+    pass(14s);
+    CHECK(withoutDate(client->take()) == ok("hello"));
+    CHECK(server().connections() == 1);
+    pass(1s);
+    CHECK(client->ended);
+    CHECK(client->received.empty());
+  }
   SUBCASE("who stops in its body") {
     handler = echo;
     auto client = connect();
