@@ -1128,6 +1128,7 @@ TEST_CASE_FIXTURE(ClientTest, "a proxy gets requests in the absolute form, and m
   SUBCASE("a tunnel that is refused, cut off or late") {
     for (const auto& [reply, error] : std::vector<std::pair<std::string, std::string>>{
              {"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n", "FAILED: HTTP: the proxy refuses a connection to [::1]:22: 407 Proxy Authentication Required"},
+             {"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "FAILED: HTTP: the proxy refuses a connection to [::1]:22: 302 Found"},
              {"HTTP/1.1 200", "DISCONNECTED: HTTP: the connection ended within the head"},
              {"SSH-2.0\r\n", "FAILED: HTTP: the response \"SSH-2.0"},
              {"", "OVERLOADED: timed out after 30s"}}) {
@@ -1213,6 +1214,12 @@ TEST_CASE_FIXTURE(ClientTest, "a coded content is decoded where that is wanted")
   CHECK(get("Content-Encoding: identity, x-gzip\r\nContent-Encoding: deflate\r\n", coded(ContentCoding::DEFLATE, once)) == "hello");
   CHECK(get("Content-Encoding: gzip, rot13\r\n", once) == once);
   CHECK(get("", once) == once);
+  CHECK(get("Content-Encoding: gzip\r\n", "").empty());
+  // More codings than anybody has a use for are left alone.
+  const std::string thrice = coded(ContentCoding::GZIP, coded(ContentCoding::GZIP, once));
+  CHECK(get("Content-Encoding: gzip, gzip, gzip\r\n", thrice) == "hello");
+  const std::string often = coded(ContentCoding::GZIP, thrice);
+  CHECK(get("Content-Encoding: gzip, gzip, gzip, gzip\r\n", often) == often);
   CHECK(contains(thrownBy([&] { get("Content-Encoding: gzip\r\n", "no gzip"); }).description(), "gzip"));
   CHECK(thrownBy([&] { get("Content-Encoding: gzip\r\n", once.substr(0, once.size() - 1)); }).kind() == Kind::FAILED);
   CHECK(contains(thrownBy([&] { get("Content-Encoding: gzip\r\n", coded(ContentCoding::GZIP, std::string(2000, 'x'))); }).description(), "1000"));
@@ -1221,6 +1228,9 @@ TEST_CASE_FIXTURE(ClientTest, "a coded content is decoded where that is wanted")
   Responses promise = client().request(std::move(part));
   Peer peer = accept();
   CHECK(peer.heard() == "GET / HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n\r\n");
+  peer.say("HTTP/1.1 206 Partial Content\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n" + once.substr(0, 2));
+  ClientResponse response = take(promise);
+  CHECK(text(response) == once.substr(0, 2));
 }
 
 namespace {

@@ -153,6 +153,9 @@ TEST_CASE_FIXTURE(FilesTest, "a directory is its index, and is sent to the path 
   serve();
   CHECK(location("//sub%20dir") == "/sub%20dir/");
   CHECK(location("/.//sub%20dir") == "/sub%20dir/");
+  // So would "/\\sub/" be to a browser.
+  disk.makeDirectory("\\sub");
+  CHECK(location("/\\sub") == "/%5Csub/");
   serve({.index = "index.d"});
   CHECK(get("/").status == 404);
   serve({.index = ""});
@@ -183,6 +186,8 @@ TEST_CASE_FIXTURE(FilesTest, "conditions are met by 304 and 412") {
   CHECK(get("/a.txt", "If-None-Match: " + etag + "\r\n").status == 200);
   put("a.txt", "contents", seconds(0));
   CHECK(get("/a.txt").field("ETag").starts_with("W/\"8-")); // it may change within the same tick
+  put("a.txt", "contents", days(365 * 70)); // before 1970
+  CHECK(get("/a.txt").field("Last-Modified") == "");
   put("a.txt", "contents", seconds(-3600));
   CHECK(get("/a.txt").field("Last-Modified") == get("/a.txt").field("Date")); // no later than now
 }

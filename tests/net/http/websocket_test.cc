@@ -380,6 +380,27 @@ TEST_CASE_FIXTURE(LoopTest, "both sides may close at once, and each echoes the o
   CHECK(failureOf(second.server.send("late"), scope).kind() == Exception::Kind::DISCONNECTED);
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a client that has answered a close frame leaves it to the server to end the connection") {
+  Raw raw = makeRaw(Role::CLIENT);
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  tell(raw, closeFrame(1000)).wait(scope);
+  CHECK(shown(std::move(receiving).wait(scope)) == "close 1000 ");
+  CHECK(unmasked(readSome(*raw.peer, scope)) == closeFrame(1000));
+  Promise<Chunk> more = raw.peer->tryReadChunk();
+  CHECK(!more.poll(scope)); // not its end either
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a pong that answers no ping is no sign that one was answered") {
+  Raw raw = makeRaw(Role::CLIENT);
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  Promise<void> ping = raw.socket.ping();
+  CHECK(!ping.poll(scope));
+  CHECK(!receiving.poll(scope));
+  tell(raw, frame(WebSocketOpcode::PONG, std::string(8, '\x7f'))).wait(scope);
+  CHECK(!receiving.poll(scope));
+  CHECK(!ping.poll(scope));
+}
+
 TEST_CASE_FIXTURE(LoopTest, "a close goes out behind the message that is waiting to be sent") {
   Raw raw = makeRaw(Role::SERVER);
   Promise<WebSocketMessage> receiving = raw.socket.receive();
