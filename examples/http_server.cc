@@ -38,10 +38,11 @@ using http::Request;
 using http::Response;
 using std::chrono::seconds;
 
-// What is the server's own fault. What clients do wrong is answered, and no news.
+// What is the server's own fault. What clients do wrong they are told, over HTTP or WebSocket, and it is no news.
 struct Log : TaskSet::ErrorHandler {
   void taskFailed(Exception e) override {
-    if (e.kind() == Exception::Kind::FAILED) std::fprintf(stderr, "http_server: %s\n", e.what());
+    const bool isClients = e.code().category() == make_error_code(http::WebSocketCloseCode::NORMAL).category();
+    if (e.kind() == Exception::Kind::FAILED && !isClients) std::fprintf(stderr, "http_server: %s\n", e.what());
   }
 };
 

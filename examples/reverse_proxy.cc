@@ -82,8 +82,10 @@ void copyFields(const HeaderFields& from, HeaderMap& to) {
 
 // Makes `value` the last element of a list, behind what others have said.
 void append(HeaderMap& headers, std::string_view name, const std::string& value) {
-  const std::optional<std::string_view> before = headers.get(name);
-  headers.set(name, before ? std::string(*before) + ", " + value : value);
+  std::string all;
+  for (const http::HeaderField field : headers.fields()) // they may have said it in several fields
+    if (lower(field.name) == lower(name)) all.append(field.value).append(", ");
+  headers.set(name, all + value);
 }
 
 // Who has asked, and for whom. Only what the last proxy says can be believed: that is what stands at the end.
@@ -103,27 +105,30 @@ void sayWhoAsked(const Request& request, HeaderMap& headers) {
 
 // --- Requests and responses.
 
-// The request's body, which stays the request's.
+// The request's body, which stays the request's. That it fails is the client's affair, not that of the server behind.
 class LentBody final : public AsyncInputStream {
 public:
-  explicit LentBody(AsyncInputStream& body) : body_(body) {}
+  LentBody(AsyncInputStream& body, bool& hasFailed) : body_(body), hasFailed_(hasFailed) {}
   Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
-    return body_.tryRead(buffer, minBytes, where);
+    return body_.tryRead(buffer, minBytes, where).catch_([this](Exception e) -> std::size_t { fail(e); });
   }
   Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override {
-    return body_.tryReadChunk(maxBytes, where);
-  }
-  Promise<std::uint64_t> pumpTo(AsyncOutputStream& output, std::uint64_t amount, std::source_location where) override {
-    return body_.pumpTo(output, amount, where);
+    return body_.tryReadChunk(maxBytes, where).catch_([this](Exception e) -> Chunk { fail(e); });
   }
   std::optional<std::uint64_t> tryGetLength() const override { return body_.tryGetLength(); }
 
 private:
   AsyncInputStream& body_;
+  bool& hasFailed_;
+
+  [[noreturn]] void fail(const Exception& e) {
+    hasFailed_ = true;
+    e.rethrow();
+  }
 };
 
 // What is asked of the server behind.
-http::ClientRequest requestBehind(Request& request, const http::Url& target) {
+http::ClientRequest requestBehind(Request& request, const http::Url& target, bool& bodyFailed) {
   std::string url = std::string(target.scheme()) + "://" + target.authority() + std::string(request.path());
   if (!request.query().empty()) url.append("?").append(request.query());
   std::optional<http::Url> parsed = http::Url::tryParse(url);
@@ -131,17 +136,20 @@ http::ClientRequest requestBehind(Request& request, const http::Url& target) {
   http::ClientRequest behind(request.methodText(), *std::move(parsed));
   copyFields(request.headers(), behind.headers);
   sayWhoAsked(request, behind.headers);
-  if (request.body().tryGetLength() != 0u) behind.setBody(std::make_unique<LentBody>(request.body()));
+  const bool hasBody = request.body().tryGetLength() != 0u;
+  if (hasBody && request.method() == Method::TRACE) throw http::HttpError(400, "TRACE has no body");
+  if (hasBody) behind.setBody(std::make_unique<LentBody>(request.body(), bodyFailed));
   return behind;
 }
 
 // A server behind that cannot be reached, or that answers nonsense, is 502; one that takes too long, 504 (RFC 9110,
-// sections 15.6.3 and 15.6.5). What is wrong with the client's request (an HttpError) passes.
+// sections 15.6.3 and 15.6.5). What is wrong with the client's request passes.
 template <typename T>
-Promise<T> fromBehind(Promise<T> promise) {
+Promise<T> fromBehind(Promise<T> promise, const bool& bodyFailed) {
   try {
     co_return co_await std::move(promise);
   } catch (const Exception& e) {
+    if (bodyFailed) throw;
     throw http::HttpError(e.kind() == Exception::Kind::OVERLOADED ? 504 : 502, e.description());
   }
 }
@@ -157,6 +165,8 @@ std::optional<std::uint64_t> lengthOf(http::ClientResponse& behind, Method metho
 }
 
 Promise<void> sendBack(const Request& request, http::ClientResponse behind, Response& response) {
+  // RFC 9110, section 15: there are no others.
+  if (behind.status() > 599) throw http::HttpError(502, "the status " + std::to_string(behind.status()));
   copyFields(behind.headers(), response.headers());
   AsyncOutputStream& output = response.start(behind.status(), lengthOf(behind, request.method()));
   co_await behind.body().pumpTo(output);
@@ -165,11 +175,13 @@ Promise<void> sendBack(const Request& request, http::ClientResponse behind, Resp
 // Another protocol, such as WebSocket, is none of the proxy's business: bytes both ways.
 Promise<void> switchProtocols(Request& request, Response& response, http::Client& client, http::ClientRequest behind) {
   behind.headers.set(HeaderId::UPGRADE, request.headers().combined(HeaderId::UPGRADE));
-  http::Upgraded upgraded = co_await fromBehind(client.upgrade(std::move(behind)));
+  const bool bodyFailed = false; // there is none
+  http::Upgraded upgraded = co_await fromBehind(client.upgrade(std::move(behind)), bodyFailed);
   if (upgraded.stream == nullptr) {
     co_await sendBack(request, std::move(upgraded.response), response);
     co_return;
   }
+  if (!upgraded.response.headers().has(HeaderId::UPGRADE)) throw http::HttpError(502, "a switch to nobody knows what");
   copyFields(upgraded.response.headers(), response.headers());
   response.headers().set(HeaderId::UPGRADE, upgraded.response.headers().combined(HeaderId::UPGRADE));
   const std::unique_ptr<AsyncIoStream> front = response.upgrade();
@@ -178,14 +190,16 @@ Promise<void> switchProtocols(Request& request, Response& response, http::Client
 
 Promise<void> pass(Request& request, Response& response, http::Client& client, const http::Url& target) {
   if (request.path().empty()) throw http::HttpError(501, "neither CONNECT nor \"*\" goes through a reverse proxy");
-  http::ClientRequest behind = requestBehind(request, target);
-  const bool upgrades = request.headers().hasToken(HeaderId::CONNECTION, "upgrade") &&
+  bool bodyFailed = false;
+  http::ClientRequest behind = requestBehind(request, target, bodyFailed);
+  // RFC 9110, section 7.8: of HTTP/1.0 it means nothing.
+  const bool upgrades = request.minorVersion() >= 1 && request.headers().hasToken(HeaderId::CONNECTION, "upgrade") &&
                         request.headers().has(HeaderId::UPGRADE) && request.body().tryGetLength() == 0u;
   if (upgrades) {
     co_await switchProtocols(request, response, client, std::move(behind));
     co_return;
   }
-  http::ClientResponse answer = co_await fromBehind(client.request(std::move(behind)));
+  http::ClientResponse answer = co_await fromBehind(client.request(std::move(behind)), bodyFailed);
   co_await sendBack(request, std::move(answer), response);
 }
 
@@ -195,7 +209,8 @@ int main(int argc, char** argv) try {
       {{"address", "127.0.0.1"}, {"port", "8000"}, {"to", "http://127.0.0.1:8080"}, {"timeout", "60"}, {"grace", "5"}});
   const seconds grace(options.number("grace", 1'000'000)), timeout(options.number("timeout", 1'000'000));
   const http::Url target = http::Url::parse(options.text("to"));
-  if (!target.hasScheme("http") || target.requestTarget() != "/")
+  if (!target.hasScheme("http") || target.requestTarget() != "/" || target.userInfo() || target.fragment() ||
+      target.portOrDefault() == 0)
     throw std::invalid_argument("option '--to' is '" + options.text("to") + "', but must be like http://host:port");
   AsyncIoContext io = setupAsyncIo();
   auto network = newNetwork(io);

@@ -18,7 +18,7 @@ inline namespace v0 {
 namespace {
 
 using Family = SocketAddress::Family;
-using Bytes = std::array<std::uint8_t, 16>;
+using AddressBytes = std::array<std::uint8_t, 16>;
 
 constexpr unsigned IPV4_BITS = 32;
 constexpr unsigned IPV6_BITS = 128;
@@ -31,7 +31,7 @@ std::uint8_t maskOf(std::size_t index, unsigned bits) noexcept {
   return static_cast<std::uint8_t>(0xff00U >> ofThis);
 }
 
-bool beginsWith(std::span<const std::uint8_t> address, const Bytes& prefix, unsigned bits) noexcept {
+bool beginsWith(std::span<const std::uint8_t> address, const AddressBytes& prefix, unsigned bits) noexcept {
   for (std::size_t i = 0; i < address.size(); ++i)
     if ((address[i] & maskOf(i, bits)) != prefix[i]) return false;
   return true;
@@ -48,7 +48,7 @@ std::optional<unsigned> parseBits(std::string_view text, unsigned most) noexcept
 
 } // namespace
 
-CidrRange::CidrRange(Family family, unsigned bits, const Bytes& address) noexcept
+CidrRange::CidrRange(Family family, unsigned bits, const AddressBytes& address) noexcept
     : family_(family), bits_(static_cast<std::uint8_t>(bits)) {
   for (std::size_t i = 0; i < prefix_.size(); ++i) prefix_[i] = static_cast<std::uint8_t>(address[i] & maskOf(i, bits));
 }
@@ -62,7 +62,7 @@ CidrRange CidrRange::parse(std::string_view text, std::source_location where) {
   const std::size_t slash = text.find('/');
   const std::string address(text.substr(0, slash));
   const bool isIpv6 = address.find(':') != std::string::npos;
-  Bytes bytes{};
+  AddressBytes bytes{};
   if (address.find('%') != std::string::npos) fail("a range has no zone");
   if (address.find('\0') != std::string::npos ||
       uv_inet_pton(isIpv6 ? AF_INET6 : AF_INET, address.c_str(), &bytes) != 0)
@@ -80,7 +80,7 @@ bool CidrRange::matches(const SocketAddress& address) const noexcept {
   if (address.family() == Family::IPV4)
     return family_ == Family::IPV4 && beginsWith(detail::ipv4Bytes(address), prefix_, bits_);
   if (address.family() != Family::IPV6) return false;
-  const Bytes bytes = detail::ipv6Bytes(address);
+  const AddressBytes bytes = detail::ipv6Bytes(address);
   if (family_ == Family::IPV6) return beginsWith(bytes, prefix_, bits_);
   return detail::isIpv4Mapped(bytes) && beginsWith(std::span(bytes).last<4>(), prefix_, bits_);
 }

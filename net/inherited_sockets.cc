@@ -22,7 +22,7 @@ inline namespace v0 {
 namespace {
 
 constexpr int FIRST = 3; // SD_LISTEN_FDS_START
-constexpr int MOST = 4096;
+constexpr int MOST_SOCKETS = 4096;
 
 constexpr const char* PID = "LISTEN_PID";
 constexpr const char* COUNT = "LISTEN_FDS";
@@ -64,7 +64,7 @@ std::vector<InheritedSocket> takeInheritedSockets(std::source_location where) {
   for (const char* name : {PID, COUNT, NAMES}) ::unsetenv(name);
   if (!pid || !count) return {};
   if (toNumber(PID, *pid, std::numeric_limits<int>::max(), where) != ::getpid()) return {}; // another process's
-  const int sockets = toNumber(COUNT, *count, MOST, where);
+  const int sockets = toNumber(COUNT, *count, MOST_SOCKETS, where);
 
   for (int descriptor = FIRST; descriptor < FIRST + sockets; ++descriptor)
     if (::fcntl(descriptor, F_SETFD, FD_CLOEXEC) != 0)

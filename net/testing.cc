@@ -211,7 +211,7 @@ bool isAny(const SocketAddress& address) noexcept {
   return !address.isUnix() && address == SocketAddress::any(address.family(), address.port());
 }
 
-std::string hostOf(const SocketAddress& ip) {
+std::string hostOfIp(const SocketAddress& ip) {
   const std::string text = ip.toString();
   return text.substr(0, text.rfind(':'));
 }
@@ -226,7 +226,7 @@ SocketAddress withoutMapping(const SocketAddress& address) {
 }
 
 SocketAddress withMapping(const SocketAddress& ipv4) {
-  return SocketAddress::parse(fmt::format("[::ffff:{}]:{}", hostOf(ipv4), ipv4.port()));
+  return SocketAddress::parse(fmt::format("[::ffff:{}]:{}", hostOfIp(ipv4), ipv4.port()));
 }
 
 /// Where an attempt to connect to `address` arrives: "0.0.0.0" and "::" are this machine.

@@ -90,7 +90,7 @@ void setMulticastInterface(const OptionSetter& socket, SocketAddress::Family fam
   socket.trySet(IPPROTO_IP, IP_MULTICAST_IF, ipv4);
 }
 
-void setReusePort([[maybe_unused]] const OptionSetter& socket, std::string_view operation, std::source_location where) {
+void setReusePortOn([[maybe_unused]] const OptionSetter& socket, std::string_view operation, std::source_location where) {
 #if defined(__linux__) && defined(SO_REUSEPORT)
   (void)operation, (void)where;
   socket.set(SOL_SOCKET, SO_REUSEPORT, 1);
@@ -105,7 +105,7 @@ void setOptions(const OptionSetter& socket, SocketAddress::Family family, const 
                 std::string_view operation, std::source_location where) {
   if (family == SocketAddress::Family::IPV6) socket.set(IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6Only ? 1 : 0);
   if (options.reuseAddress) socket.set(SOL_SOCKET, SO_REUSEADDR, 1);
-  if (options.reusePort) setReusePort(socket, operation, where);
+  if (options.reusePort) setReusePortOn(socket, operation, where);
   if (options.broadcast) socket.set(SOL_SOCKET, SO_BROADCAST, 1);
   if (options.receiveBuffer) socket.set(SOL_SOCKET, SO_RCVBUF, bufferSize(*options.receiveBuffer));
   if (options.sendBuffer) socket.set(SOL_SOCKET, SO_SNDBUF, bufferSize(*options.sendBuffer));

@@ -75,7 +75,7 @@ struct MessageBody::State {
       if (gathered.size() + piece.size() >= least || ended) return true;
       if (wire->rest().empty()) return false;
       if (parser == nullptr) throw reading.disconnected(where);
-      gathered.append(std::exchange(piece, {}));
+      keepDecoded();
       const MessageParser::Piece decoded = parser->decodeChunked(wire->rest());
       wire->consume(decoded.consumed);
       if (decoded.outcome == MessageParser::Outcome::FAULT) {
@@ -90,14 +90,16 @@ struct MessageBody::State {
     }
   }
 
+  // What was decoded points into a chunk that is about to go.
+  void keepDecoded() { gathered.append(std::exchange(piece, {})); }
+
   static Promise<void> decodeMore(std::shared_ptr<State> state, std::size_t least, std::source_location where) {
     while (!state->decode(least, where)) {
       WireWait wait(*state->wire, WireWait::For::READING);
       Chunk more = co_await state->wire->stream(where).tryReadChunk(Chunk::CAPACITY, where);
       wait.end(more.size());
       if (more.empty()) state->failEarly(where);
-      // What was decoded before points into the chunk that goes.
-      state->gathered.append(std::exchange(state->piece, {}));
+      state->keepDecoded();
       state->wire->give(std::move(more));
     }
   }
@@ -163,6 +165,10 @@ bool MessageBody::isBroken() const noexcept { return state_ != nullptr && state_
 bool MessageBody::isBusy() const noexcept { return state_ != nullptr && state_->reading.isBusy(); }
 bool MessageBody::wasAskedFor() const noexcept { return state_ != nullptr && state_->askedFor; }
 std::uint64_t MessageBody::received() const noexcept { return state_ == nullptr ? 0 : state_->received; }
+
+void MessageBody::keepDecoded() {
+  if (state_ != nullptr) state_->keepDecoded();
+}
 
 Promise<std::size_t> MessageBody::tryRead(std::span<std::byte> buffer, std::size_t minBytes,
                                           std::source_location where) {

@@ -61,6 +61,9 @@ public:
   bool wasAskedFor() const noexcept;
   /// How many bytes of content have been read.
   std::uint64_t received() const noexcept;
+  /// To be called before somebody else gives the wire a chunk: what was decoded, and stands in the one before, is
+  /// copied.
+  void keepDecoded();
 
   Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes = 1,
                                std::source_location where = std::source_location::current()) override;

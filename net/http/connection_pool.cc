@@ -7,6 +7,9 @@
 #include <troth/runtime/exception.h>
 
 #include <algorithm>
+#include <optional>
+
+#include <poll.h>
 
 namespace troth {
 inline namespace v0 {
@@ -120,6 +123,15 @@ void ConnectionPool::serve() noexcept {
 
 // -------------------------------------------------------------------------------------------- idle connections
 
+// Whether the system has bytes, or the end, that the loop has not come to reading: the next request may follow in the
+// same turn as the response before.
+static bool hasUnread(const AsyncIoStream& stream) noexcept {
+  const std::optional<int> descriptor = stream.descriptor();
+  if (!descriptor) return false;
+  pollfd now{*descriptor, POLLIN, 0};
+  return ::poll(&now, 1, 0) > 0;
+}
+
 ConnectionPool::Idle::Idle(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, TimePoint since)
     : Event(EventLoop::current()), pool_(pool), origin_(origin), stream_(std::move(stream)), since_(since) {}
 
@@ -135,7 +147,7 @@ void ConnectionPool::Idle::watch() {
 }
 
 std::unique_ptr<AsyncIoStream> ConnectionPool::Idle::takeStream() noexcept {
-  if (isArmed()) return nullptr;
+  if (isArmed() || hasUnread(*stream_)) return nullptr;
   read_ = troth::detail::OwnNode();
   return isArmed() ? nullptr : std::move(stream_);
 }
@@ -166,8 +178,12 @@ std::unique_ptr<AsyncIoStream> ConnectionPool::takeIdle(Origin& origin) noexcept
 // A connection that is counted has become idle: somebody who waits gets it, or it waits.
 void ConnectionPool::keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept {
   if (!origin.waiters.isEmpty()) {
-    static_cast<Waiter&>(origin.waiters.front()).fulfill(lease(origin, std::move(stream)));
-    return;
+    stream = listenedTo(origin, std::move(stream));
+    if (stream != nullptr)
+      return static_cast<Waiter&>(origin.waiters.front()).fulfill(lease(origin, std::move(stream)));
+    uncount(origin);
+    enqueue(origin);
+    return serve();
   }
   serve(); // so that in `next_` there is only who waits
   if (Idle* idle = next_.empty() && limits_.idleTimeout > Duration::zero() ? newIdle(origin, stream) : nullptr) {
@@ -182,6 +198,18 @@ void ConnectionPool::keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream)
   stream.reset();
   uncount(origin);
   serve();
+}
+
+// Null if something has come on it behind the response, as of one that was idle.
+std::unique_ptr<AsyncIoStream> ConnectionPool::listenedTo(Origin& origin,
+                                                          std::unique_ptr<AsyncIoStream> stream) noexcept {
+  try {
+    Idle idle(*this, origin, std::move(stream), TimePoint());
+    idle.watch();
+    return idle.takeStream();
+  } catch (...) {
+    return nullptr;
+  }
 }
 
 // Null without memory; then it is not kept.

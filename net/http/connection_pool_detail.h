@@ -174,6 +174,7 @@ private:
   Lease lease(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept;
   std::unique_ptr<AsyncIoStream> takeIdle(Origin& origin) noexcept;
   void keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept;
+  std::unique_ptr<AsyncIoStream> listenedTo(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept;
   Idle* newIdle(Origin& origin, std::unique_ptr<AsyncIoStream>& stream) noexcept;
   void link(Idle& idle) noexcept;
   void unlink(Idle& idle) noexcept;

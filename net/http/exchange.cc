@@ -143,6 +143,10 @@ void Exchange::ClientWatch::stop() noexcept {
   isOn_ = hasEnded_ = false;
   read_ = OwnNode();
   if (!hasFailed_) disarm();
+  // A client that has ended its direction has waited long enough; the response has all the time that a write has.
+  if (ServerConnection* connection = exchange_.connection_;
+      connection != nullptr && connection->reading.kind == Timeout::HALF_CLOSE)
+    connection->reading.unlink();
 }
 
 void Exchange::ClientWatch::fire() noexcept {
@@ -168,6 +172,7 @@ void Exchange::ClientWatch::look() {
     read_ = OwnNode();
     if (failure) throw Exception(std::move(failure));
     if (!chunk.empty()) {
+      x.body_.keepDecoded();
       x.wire_->give(std::move(chunk));
     } else {
       hasEnded_ = true;
@@ -227,7 +232,10 @@ void Exchange::enter(ServerConnection& connection, std::unique_ptr<AsyncIoStream
 Exchange::~Exchange() = default;
 
 void Exchange::leave() noexcept {
-  if (isHandling_ && (state_ == ResponseState::STREAMING || isSending_)) reset();
+  // A response that is on its way, or was not even begun to be sent, has no end for its client.
+  if ((isHandling_ && (state_ == ResponseState::STREAMING || isSending_)) || wire_->isCutOff() || wire_->isWriting() ||
+      !wire_->output().empty())
+    reset();
   if (isHandling_) log(true);
   if (isHandling_) core_.requestEnds();
   isHandling_ = false;
@@ -427,12 +435,15 @@ void Exchange::finishHandler(const std::optional<Exception>& failure) {
     if (isChunked_ && !hasNoContent_) wire_->output().append("0\r\n\r\n");
     state_ = ResponseState::SENT;
     return;
-  default:
+  case ResponseState::SENT:
     if (!isSending_) return;
     isReset_ = true;
     core_.report(Exception(Exception::Kind::FAILED,
-                           fmt::format("HTTP: the handler of {} {} has ended before its response was sent",
+                           fmt::format("HTTP: the handler of {} {} has ended while its response was being sent",
                                        request_.methodText(), request_.target())));
+    return;
+  case ResponseState::UPGRADED:
+    return;
   }
 }
 
@@ -444,9 +455,11 @@ bool Exchange::clientHasGone() const {
 }
 
 void Exchange::answerFailure(const Exception& failure) {
-  const int status = statusOf(failure);
-  const bool isClients = (status < 500 && HttpError::statusOf(failure)) ||
-                         (failure.kind() == Exception::Kind::DISCONNECTED && (body_.isBroken() || clientHasGone()));
+  // A request that has no end is malformed (RFC 9112, section 8).
+  const bool isCutShort = failure.kind() == Exception::Kind::DISCONNECTED && body_.isBroken();
+  const int status = isCutShort ? 400 : statusOf(failure);
+  const bool isClients = (status < 500 && HttpError::statusOf(failure)) || isCutShort ||
+                         (failure.kind() == Exception::Kind::DISCONNECTED && clientHasGone());
   if (!isClients) core_.report(failure);
   if (state_ == ResponseState::NONE) {
     if (!body_.hasEnded()) keepAlive_ = false; // who knows how far it was read
@@ -731,7 +744,7 @@ public:
   WritingContent& operator=(const WritingContent&) = delete;
   ~WritingContent() {
     exchange_.isWritingBody_ = false;
-    if (!isDone_) exchange_.isReset_ = true;
+    if (!isDone_) exchange_.wire_->cutOff();
   }
   void done() noexcept { isDone_ = true; }
 

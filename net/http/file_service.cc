@@ -302,7 +302,8 @@ Promise<void> FileService::serve(Request& request, Response& response, Path path
   // The path that the client sees decides, as it does for the links of the page: "/static" is mounted as "/".
   const bool hasSlash = normalizePath(request.path()).ends_with('/');
   if (hasSlash) {
-    if (settings_.index.empty()) failMissing(request);
+    const bool isTooLong = path.toString().size() + 1 + settings_.index.size() > Path::MAX_SIZE;
+    if (settings_.index.empty() || isTooLong) failMissing(request);
     path = path / settings_.index;
   }
   Opened opened;

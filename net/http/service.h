@@ -238,7 +238,7 @@ public:
   virtual Promise<void> handle(Request& request, Response& response) = 0;
 };
 
-/// A service that is a function, `func(Request&, Response&)`, which returns a promise or nothing. A lambda that is a
+/// A service that is a function, `func(Request&, Response&)`, which returns a Promise<void>. A lambda that is a
 /// coroutine keeps its captures as long as the service lives.
 template <typename Func>
 requires std::invocable<Func&, Request&, Response&> std::unique_ptr<Service> newService(Func func) {

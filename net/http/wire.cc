@@ -20,17 +20,12 @@ void Wire::throwClosed(std::source_location where) {
   throw Exception(Exception::Kind::DISCONNECTED, "HTTP: the connection was closed", {}, where);
 }
 
-void Wire::requireWhole(std::source_location where) const {
-  if (isCutOff_) [[unlikely]]
-    throw Exception(Exception::Kind::DISCONNECTED, "HTTP: an earlier write was given up before its end", {}, where);
-}
-
 void Wire::reuse(std::unique_ptr<AsyncIoStream> stream) noexcept {
   stream_ = std::move(stream);
-  isCutOff_ = false;
   chunk_ = Chunk();
   letGo();
   rest_ = {};
+  isCutOff_ = false;
   // A large buffer was an exception.
   output_.clearTo(KEPT_OUTPUT);
   inFlight_.clearTo(KEPT_OUTPUT);
@@ -59,19 +54,19 @@ Chunk Wire::takeRest() {
   return rest;
 }
 
-// Held by the one write that is under way. Bytes of a write that was cancelled are not sent again, nor is anything
-// else behind them.
+// Held by the one write that is under way. Bytes of a write that was cancelled are not sent again.
 class Wire::Writing {
 public:
   explicit Writing(Wire& wire) noexcept : wire_(wire) { wire_.isWriting_ = true; }
   Writing(const Writing&) = delete;
   Writing& operator=(const Writing&) = delete;
   ~Writing() {
+    if (!isDone_) wire_.cutOff();
     wire_.inFlight_.clear();
     wire_.isWriting_ = false;
-    if (!isDone_) wire_.isCutOff_ = true;
     wire_.writers_.wake();
   }
+
   void done() noexcept { isDone_ = true; }
 
 private:
@@ -79,10 +74,15 @@ private:
   bool isDone_ = false;
 };
 
+void Wire::requireNotCutOff(std::source_location where) const {
+  if (isCutOff_) [[unlikely]]
+    throw Exception(Exception::Kind::DISCONNECTED, "HTTP: an earlier write was broken off", {}, where);
+}
+
 Promise<void> Wire::flush(std::source_location where) {
   if (isWriting_) return flushLater(troth::detail::Ref<Wire>(*this), where);
   if (output_.empty()) return READY_NOW;
-  requireWhole(where);
+  requireNotCutOff(where);
   inFlight_.swap(output_);
   Promise<void> written = stream(where).write(asBytes(inFlight_.text()), where);
   if (isReady(written)) [[likely]] {
@@ -96,8 +96,8 @@ Promise<void> Wire::finishFlush(troth::detail::Ref<Wire> self, Promise<void> wri
   Writing writing(*self);
   WireWait wait(*self, WireWait::For::WRITING);
   co_await std::move(written);
-  wait.end(size);
   writing.done();
+  wait.end(size);
 }
 
 Promise<void> Wire::flushLater(troth::detail::Ref<Wire> self, std::source_location where) {
@@ -113,7 +113,7 @@ Promise<void> Wire::write(std::span<const std::byte> first, std::span<const std:
 Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
                              std::span<const std::byte> second, std::source_location where) {
   while (self->isWriting_) co_await self->writers_.sleep(where);
-  self->requireWhole(where);
+  self->requireNotCutOff(where);
   Writing writing(*self);
   self->inFlight_.swap(self->output_);
   std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_.text()), first, second};

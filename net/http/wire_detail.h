@@ -87,14 +87,14 @@ public:
 
   ByteBuffer& output() noexcept { return output_; }
   bool isWriting() const noexcept { return isWriting_; }
-  /// Whether a write failed, or was given up before its end: what came behind it could not be told apart, so all
-  /// further writes fail with DISCONNECTED.
+  /// Whether a write ended in the middle, failed or cancelled: what has been sent has no end, and nothing can follow.
   bool isCutOff() const noexcept { return isCutOff_; }
+  void cutOff() noexcept { isCutOff_ = true; }
 
   /// Sends what waits. The promise keeps the wire alive.
   ///
   /// Completes:    when the system has taken all of it; at once if there is nothing, and often else.
-  /// Errors:       those of writing.
+  /// Errors:       those of writing; DISCONNECTED once isCutOff().
   /// Cancellation: partial, lost.
   /// Overlap:      any number: they go one after the other. More may be appended meanwhile.
   Promise<void> flush(std::source_location where);
@@ -124,8 +124,8 @@ private:
   static Promise<void> flushLater(troth::detail::Ref<Wire> self, std::source_location where);
   static Promise<void> writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
                                 std::span<const std::byte> second, std::source_location where);
-  void requireWhole(std::source_location where) const;
   [[noreturn]] static void throwClosed(std::source_location where);
+  void requireNotCutOff(std::source_location where) const;
 };
 
 /// One wait, as long as it lives. Once the wire is watched no more nobody is told.

@@ -78,21 +78,13 @@ std::string outcome(std::string_view reply, unsigned choice, std::size_t piece) 
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 2) return 0;
-<<<<<<< HEAD
   const std::int64_t blocks = troth::detail::liveBlocks();
-=======
-  const std::int64_t blocks = detail::liveBlocks();
->>>>>>> main
   {
     const std::string_view reply(reinterpret_cast<const char*>(data) + 2, size - 2);
     const std::string whole = outcome(reply, data[0], std::max<std::size_t>(reply.size(), 1));
     const std::string split = outcome(reply, data[0], 1 + data[1] % 64);
     require(whole == split, "split otherwise, the reply means something else:\n" + whole + "\n" + split);
   }
-<<<<<<< HEAD
   require(troth::detail::liveBlocks() == blocks, "something was left alive");
-=======
-  require(detail::liveBlocks() == blocks, "something was left alive");
->>>>>>> main
   return 0;
 }

@@ -655,6 +655,20 @@ TEST_CASE_FIXTURE(ClientTest, "requests beyond a limit of connections wait, and 
   }
 }
 
+TEST_CASE_FIXTURE(ClientTest, "what comes behind a response is nobody's answer, also if somebody waits for its connection") {
+  settings.connectionsPerOrigin = 1;
+  Responses first = client().get("http://a/first"), second = client().get("http://a/second");
+  Peer peer = accept();
+  peer.heard();
+  peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+  ClientResponse response = take(first);
+  peer.say("okHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
+  CHECK(text(response) == "ok");
+  CHECK(peer.heard() == "(end)");
+  Peer fresh = accept();
+  CHECK(exchange(fresh, std::move(second), OK) == "ok");
+}
+
 TEST_CASE_FIXTURE(ClientTest, "a server may answer before it has the whole request") {
   OneWayPipe pipe = newOneWayPipe();
   ClientRequest request(Method::POST, "http://a/");

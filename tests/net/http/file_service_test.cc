@@ -116,6 +116,10 @@ TEST_CASE_FIXTURE(FilesTest, "no path leads out of the directory, to what is hid
   std::string deep;
   for (int i = 0; i < 50; ++i) deep += "/" + std::string(100, 'x');
   CHECK(get(deep).status == 404);
+  // It is short enough itself, and with the name of the index it is not.
+  deep.resize(4090);
+  CHECK(get(deep).status == 404);
+  CHECK(get(deep + "/").status == 404);
   serve({.hidden = FileSettings::Hidden::SERVE});
   CHECK(get("/.git/config").body == "hidden");
   CHECK(get("/x/../../secret").status == 404);
