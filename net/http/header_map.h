@@ -144,6 +144,20 @@ public:
             std::source_location where = std::source_location::current());
   /// A copy of these fields.
   explicit HeaderMap(const HeaderFields& fields);
+  HeaderMap(const HeaderMap&) = default;
+  /// What is moved from is empty.
+  HeaderMap(HeaderMap&& other) noexcept
+      : text_(std::move(other.text_)),
+        entries_(std::exchange(other.entries_, {})),
+        present_(std::exchange(other.present_, 0)) {}
+  HeaderMap& operator=(const HeaderMap&) = default;
+  HeaderMap& operator=(HeaderMap&& other) noexcept {
+    HeaderMap moved(std::move(other));
+    text_.swap(moved.text_);
+    entries_.swap(moved.entries_);
+    std::swap(present_, moved.present_);
+    return *this;
+  }
 
   /// Makes `value` the only one of this name: others are removed.
   HeaderMap& set(HeaderId id, std::string_view value, std::source_location where = std::source_location::current());

@@ -81,7 +81,7 @@ bool isHost(std::string_view host) noexcept {
   if (end == host.size()) return true;
   if (host[end] != ':') return false;
   const std::string_view port = host.substr(end + 1);
-  return port.size() <= 5 && std::all_of(port.begin(), port.end(), isDigit);
+  return port.empty() || parseDecimal(port).value_or(65'536) <= 65'535;
 }
 
 // Whether a host is named, too: an empty one is for fields alone (RFC 9110, section 4.2.1).

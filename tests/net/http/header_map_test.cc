@@ -78,6 +78,19 @@ TEST_CASE("a field may be made from the map's own text") {
   CHECK(map.text() == "Other: 1\r\n");
 }
 
+TEST_CASE("a map that was moved from is empty") {
+  HeaderMap map{{"Date", "now"}};
+  const HeaderMap other(std::move(map));
+  CHECK(!map.has(HeaderId::DATE)); // NOLINT: that is the question
+  CHECK(map.text().empty());
+  CHECK(other.get(HeaderId::DATE) == "now");
+  map.set(HeaderId::VARY, "x");
+  HeaderMap third;
+  third = std::move(map);
+  CHECK(third.text() == "Vary: x\r\n");
+  CHECK(!map.has(HeaderId::VARY)); // NOLINT
+}
+
 TEST_CASE("names and values that would break a head are refused and named, and the map is as it was") {
   HeaderMap map{{"A", "1"}};
   for (std::string_view name : {std::string_view(""), std::string_view("a b"), std::string_view("a:"),

@@ -90,6 +90,7 @@ inline std::vector<MalformedRequest> malformedRequests() {
       {400, "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n"},
       {400, "GET / HTTP/1.1\r\nHost: a:80:80\r\n\r\n"},
       {400, "GET / HTTP/1.1\r\nHost: a:123456\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n"},
       {400, "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"},
       {400, "GET / HTTP/1.1\r\nHost: [::1]x\r\n\r\n"},
       {400, "GET / HTTP/1.1\r\nHost: []\r\n\r\n"},

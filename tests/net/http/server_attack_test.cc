@@ -339,4 +339,16 @@ TEST_CASE_FIXTURE(HttpTest, "a timer that fails once is asked again") {
   CHECK(flakyServer.connections() == 0);
 }
 
+TEST_CASE_FIXTURE(HttpTest, "a client that was not told to send its content is not waited for") {
+  handler = [](Request&, Response& response) -> Promise<void> { co_await response.start(404, 2).write("no"); };
+  auto client = connect();
+  client->send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 26\r\n\r\n");
+  settle();
+  CHECK(client->take().ends_with("no"));
+  CHECK(client->ended);
+  client->send(GET); // which might be its content
+  settle();
+  CHECK(client->received.empty());
+}
+
 } // namespace
