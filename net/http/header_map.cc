@@ -142,9 +142,10 @@ void HeaderMap::append(HeaderId id, std::string_view name, std::string_view valu
   const std::size_t start = text_.size(), length = name.size() + 2 + value.size() + 2;
   if (value.size() > detail::LONGEST_VALUE || length > std::numeric_limits<std::uint32_t>::max() - start)
     refuseSize(name, where);
-  if (entries_.size() == entries_.capacity()) entries_.reserve(2 * entries_.size() + 4);
+  if (entries_.size() == entries_.capacity()) [[unlikely]]
+    entries_.reserve(2 * entries_.size() + 4);
   detail::ByteBuffer old; // which `name` and `value` may be a part of
-  if (text_.capacityLeft() < length) {
+  if (text_.capacityLeft() < length) [[unlikely]] {
     detail::ByteBuffer grown;
     grown.room(start + std::max(length, start));
     grown.append(text_.text());
