@@ -317,7 +317,8 @@ Promise<Next> Exchange::readHead() {
 
 Next Exchange::handled(const Exception* failure, OwnNode& waiting) {
   clientWatch_.stop();
-  finishHandler(failure);
+  if (failure != nullptr || state_ != ResponseState::SENT || isSending_ || !body_.hasEnded()) [[unlikely]]
+    finishHandler(failure);
   if (state_ == ResponseState::UPGRADED) {
     endRequest();
     return Next::GONE;
@@ -361,41 +362,46 @@ Promise<Next> Exchange::answerLate() {
   return refuse(408, {}, wasHandling);
 }
 
-// A head that is there as a whole is read where it is; otherwise its pieces are put together.
+// A head that is there as a whole is read where it is.
 Exchange::Head Exchange::parseHead() {
-  using Outcome = MessageParser::Outcome;
+  if (!head_.empty()) [[unlikely]]
+    return parseMore();
   const std::string_view rest = wire_->rest();
-  if (rest.empty() && head_.empty()) return Head::NOTHING;
+  if (rest.empty()) return Head::NOTHING;
   inRequest_ = true;
-  Outcome outcome;
-  if (head_.empty()) {
-    outcome = parser_.parseHead(rest);
-    if (outcome == Outcome::COMPLETE) {
-      wire_->hold();
-      wire_->consume(parser_.headLength());
-    } else if (outcome == Outcome::NEEDS_MORE) {
-      wire_->consume(rest.size());
-      head_ = rest;
-    }
-  } else {
-    head_.append(rest);
-    outcome = parser_.parseHead(head_);
-    wire_->consume(outcome == Outcome::COMPLETE ? rest.size() - (head_.size() - parser_.headLength()) : rest.size());
-  }
-  // One empty line after a request is a habit of old clients (RFC 9112, section 2.2), and no beginning.
-  if (outcome == Outcome::NEEDS_MORE && head_ == "\r\n") {
-    parser_.reset();
-    head_.clear();
-    return Head::NOTHING;
-  }
-  switch (outcome) {
-  case Outcome::COMPLETE:
+  const MessageParser::Outcome outcome = parser_.parseHead(rest);
+  if (outcome == MessageParser::Outcome::COMPLETE) [[likely]] {
+    wire_->hold();
+    wire_->consume(parser_.headLength());
     return Head::COMPLETE;
-  case Outcome::FAULT:
-    return Head::FAULT;
-  default:
-    return Head::PARTIAL;
   }
+  if (outcome == MessageParser::Outcome::FAULT) return Head::FAULT;
+  wire_->consume(rest.size());
+  head_ = rest;
+  return isEmptyLine() ? Head::NOTHING : Head::PARTIAL;
+}
+
+// The pieces of another one are put together.
+Exchange::Head Exchange::parseMore() {
+  const std::size_t before = head_.size();
+  const std::string_view rest = wire_->rest();
+  head_.append(rest);
+  const MessageParser::Outcome outcome = parser_.parseHead(head_);
+  if (outcome == MessageParser::Outcome::COMPLETE) {
+    wire_->consume(parser_.headLength() - before);
+    return Head::COMPLETE;
+  }
+  wire_->consume(rest.size());
+  if (outcome == MessageParser::Outcome::FAULT) return Head::FAULT;
+  return isEmptyLine() ? Head::NOTHING : Head::PARTIAL;
+}
+
+// One empty line after a request is a habit of old clients (RFC 9112, section 2.2), and no beginning.
+bool Exchange::isEmptyLine() noexcept {
+  if (head_ != "\r\n") return false;
+  parser_.reset();
+  head_.clear();
+  return true;
 }
 
 // Returns the status to refuse the request with; 0 if it is handled.
@@ -411,13 +417,13 @@ int Exchange::beginRequest() {
   response_.status_ = 0;
   state_ = ResponseState::NONE;
   sent_ = left_ = 0;
-  began_ = core_.timer().now();
+  if (core_.settings().accessLog != nullptr) began_ = core_.timer().now();
   // What a client sends behind a CONNECT is the tunnel's, whatever becomes of it, and no request (RFC 9110, section
   // 9.3.6).
   keepAlive_ = parser_.keepsAlive() && ++connection_->served() < settings.requestsPerConnection &&
                request_.method_ != Method::CONNECT;
   hasNoContent_ = false;
-  trailers_ = HeaderFields();
+  if (!trailers_.empty()) trailers_ = HeaderFields();
   const Framing framing = request_.method_ == Method::CONNECT ? Framing::NONE : parser_.framing();
   expectsContinue_ = false;
   if (request_.headers_.has(HeaderId::EXPECT)) [[unlikely]] {
@@ -520,7 +526,7 @@ Promise<bool> Exchange::skipBody() {
 
 void Exchange::endRequest() noexcept {
   if (std::exchange(isHandling_, false)) {
-    log(true);
+    if (core_.settings().accessLog != nullptr) log(true);
     core_.requestEnds();
   }
   inRequest_ = false;
@@ -568,13 +574,12 @@ Promise<void> Exchange::linger() {
 
 // ------------------------------------------------------------------------------------------- responses
 
-void Exchange::requireUnsent(const char* function, const std::source_location& where) const {
+void Exchange::throwSent(const char* function, const std::source_location& where) const {
   if (connection_ == nullptr || !wire_->isOpen())
     throw Exception(Exception::Kind::DISCONNECTED, fmt::format("{}: the client has gone", function), {}, where);
-  if (state_ != ResponseState::NONE)
-    throwMisuse(
-        fmt::format("{}: the response to {} {} was begun before", function, request_.methodText(), request_.target()),
-        where);
+  throwMisuse(
+      fmt::format("{}: the response to {} {} was begun before", function, request_.methodText(), request_.target()),
+      where);
 }
 
 void Exchange::appendStatusLine(int status) {
@@ -604,7 +609,7 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, std::
 
   ByteBuffer& out = wire_->output();
   const std::string_view named = response_.headers_.text();
-  const std::string_view okAndDate = core_.okAndDate();
+  const OkAndDate& okAndDate = core_.okAndDate();
   const bool addsDate = !fields.has(HeaderId::DATE);
   if (status != 200 || !addsDate) [[unlikely]]
     appendStatusLine(status);
@@ -612,8 +617,12 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, std::
   constexpr std::size_t OTHERS = 160;
   char* const room = out.room(okAndDate.size() + named.size() + content.size() + OTHERS);
   char* at = room;
-  if (addsDate) [[likely]]
-    at = put(at, status == 200 ? okAndDate : core_.date());
+  if (status == 200 && addsDate) [[likely]] {
+    std::memcpy(at, okAndDate.data(), okAndDate.size());
+    at += okAndDate.size();
+  } else if (addsDate) {
+    at = put(at, core_.date());
+  }
   at = put(at, named);
   if (isChunked_) {
     at = put(at, "Transfer-Encoding: chunked\r\n");

@@ -190,6 +190,8 @@ private:
 
   enum class Head : std::uint8_t { COMPLETE, NOTHING, PARTIAL, FAULT };
   Head parseHead();
+  Head parseMore();
+  bool isEmptyLine() noexcept;
   int beginRequest();
   Promise<void> callHandler() noexcept;
   void finishHandler(const Exception* failure);
@@ -208,7 +210,11 @@ private:
   void log(bool isRequest) noexcept;
   bool clientLeaves(bool writeFailed) noexcept;
 
-  void requireUnsent(const char* function, const std::source_location& where) const;
+  void requireUnsent(const char* function, const std::source_location& where) const {
+    if (connection_ == nullptr || !wire_->isOpen() || state_ != ResponseState::NONE) [[unlikely]]
+      throwSent(function, where);
+  }
+  [[noreturn, gnu::cold]] void throwSent(const char* function, const std::source_location& where) const;
   void appendStatusLine(int status);
   void appendContinue();
   void appendHead(int status, std::optional<std::uint64_t> length, std::string_view content, const char* function,

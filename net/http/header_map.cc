@@ -16,9 +16,6 @@ namespace http {
 
 namespace {
 
-// What a map keeps that is used again.
-constexpr std::size_t KEPT_TEXT = 4096, KEPT_ENTRIES = 128;
-
 char* copyTo(char* at, std::string_view text) noexcept {
   if (!text.empty()) std::memcpy(at, text.data(), text.size());
   return at + text.size();
@@ -204,14 +201,6 @@ void HeaderMap::erase(std::size_t index) noexcept {
     }
     present_ |= detail::headerBit(static_cast<HeaderId>(entries_[i].id));
   }
-}
-
-void HeaderMap::clear() noexcept {
-  text_.clearTo(KEPT_TEXT);
-  entries_.clear();
-  if (entries_.capacity() > KEPT_ENTRIES) [[unlikely]]
-    entries_.shrink_to_fit();
-  present_ = 0;
 }
 
 } // namespace http

@@ -255,19 +255,29 @@ MessageParser::MessageParser(Kind kind, HeadLimits limits) noexcept : limits_(li
 MessageParser::~MessageParser() = default;
 
 void MessageParser::reset() noexcept {
-  llhttp_t& raw = Llhttp::of(*this);
-  raw = kind_ == Kind::REQUEST ? Llhttp::freshRequest : Llhttp::freshResponse;
-  raw.data = this;
   parsed_ = fieldsAt_ = 0;
   fault_ = ParseFault();
   methodLength_ = targetLength_ = 0;
   hasStarted_ = false;
-  chunks_.reset();
+  if (chunks_ != nullptr) chunks_.reset();
 }
 
 MessageParser::Outcome MessageParser::refuse(int status, const char* reason) noexcept {
   if (fault_.status == 0) fault_ = {status, reason};
   return Outcome::FAULT;
+}
+
+// Sees to it that llhttp knows the method: it refuses those that it does not, and has the names of other protocols'
+// ones. One that is not ours goes as GET, from which it differs in nothing that concerns the syntax.
+void MessageParser::startLlhttp() noexcept {
+  llhttp_t& raw = Llhttp::of(*this);
+  raw = kind_ == Kind::REQUEST ? Llhttp::freshRequest : Llhttp::freshResponse;
+  raw.data = this;
+  if (kind_ == Kind::RESPONSE) return;
+  parsed_ = methodAt_;
+  if (method_ != Method::OTHER) return;
+  feed("GET ", 4, methodAt_);
+  parsed_ = methodAt_ + methodLength_ + 1;
 }
 
 int MessageParser::feed(const char* bytes, std::size_t length, std::size_t at) noexcept {
@@ -280,7 +290,8 @@ MessageParser::Outcome MessageParser::parseHead(std::string_view text) {
   text_ = text.data();
   if (!hasStarted_) {
     if (const Outcome outcome = start(text); !hasStarted_) return outcome;
-    if (!known_.empty() && hasKnownFields(text)) return finishKnown();
+    if (!known_.empty() && isKnown(text)) return Outcome::COMPLETE;
+    startLlhttp();
   }
   const std::size_t most = std::min<std::size_t>(text.size(), limits_.headBytes);
   const int error = feed(text.data() + parsed_, most - parsed_, parsed_);
@@ -294,19 +305,17 @@ MessageParser::Outcome MessageParser::parseHead(std::string_view text) {
   return most < limits_.headBytes ? Outcome::NEEDS_MORE : refuse(431, "the head is too large");
 }
 
-bool MessageParser::hasKnownFields(std::string_view text) noexcept {
+// Whether the head is a request line with a path, and the fields that are known. Then nothing is left for llhttp to
+// find out: the method is a token, and the path consists of what a path may.
+bool MessageParser::isKnown(std::string_view text) noexcept {
   fieldsAt_ = endOfRequestLine(text);
-  if (fieldsAt_ == 0 || targetLength_ > limits_.targetBytes) return false;
-  const std::string_view fields = text.substr(fieldsAt_, known_.size());
-  return fields == known_.text() && text[fieldsAt_ - 3] == static_cast<char>('0' + minorVersion_) &&
-         fieldsAt_ + known_.size() <= limits_.headBytes;
-}
-
-MessageParser::Outcome MessageParser::finishKnown() noexcept {
-  const int error = feed(text_ + parsed_, fieldsAt_ - parsed_, parsed_);
-  if (error != HPE_OK) return refuseAsLlhttp();
-  parsed_ = fieldsAt_ + known_.size();
-  return checkVersion() && checkTarget() ? Outcome::COMPLETE : Outcome::FAULT;
+  const std::size_t end = fieldsAt_ + known_.size();
+  if (fieldsAt_ == 0 || text.size() < end || end > limits_.headBytes || targetLength_ > limits_.targetBytes ||
+      text[targetAt_] != '/' || method_ == Method::CONNECT || text[fieldsAt_ - 3] != '0' + minorVersion_ ||
+      std::memcmp(text.data() + fieldsAt_, known_.data(), known_.size()) != 0)
+    return false;
+  parsed_ = end;
+  return true;
 }
 
 bool MessageParser::isTargetTooLong(std::string_view text) const noexcept {
@@ -317,8 +326,7 @@ bool MessageParser::isTargetTooLong(std::string_view text) const noexcept {
   return scan(target.data(), target.data() + target.size(), endsTarget) == target.data() + target.size();
 }
 
-// Sees to it that llhttp knows the method: it refuses those that it does not, and has the names of other protocols'
-// ones. One that is not ours goes as GET, from which it differs in nothing that concerns the syntax.
+// Finds the method.
 MessageParser::Outcome MessageParser::start(std::string_view text) noexcept {
   if (kind_ == Kind::RESPONSE) {
     hasStarted_ = !text.empty();
@@ -345,11 +353,6 @@ MessageParser::Outcome MessageParser::start(std::string_view text) noexcept {
   methodLength_ = static_cast<std::uint32_t>(end - at);
   method_ = findMethod(text.substr(at, end - at));
   hasStarted_ = true;
-  parsed_ = at;
-  if (method_ == Method::OTHER) {
-    feed("GET ", 4, at);
-    parsed_ = end + 1;
-  }
   return Outcome::NEEDS_MORE;
 }
 

@@ -41,7 +41,7 @@ enum class Framing : std::uint8_t { NONE, LENGTH, CHUNKED, UNTIL_CLOSE };
 /// are not 1.0 or 1.1, and what is over a limit.
 ///
 /// Clients send the same fields again and again. Those of a request without content that are, to the last byte, those
-/// of the request before are not parsed again: llhttp gets the request line alone.
+/// of the request before are not parsed again.
 class MessageParser {
 public:
   enum class Kind : std::uint8_t { REQUEST, RESPONSE };
@@ -135,8 +135,8 @@ private:
   Outcome start(std::string_view text) noexcept;
   int feed(const char* bytes, std::size_t length, std::size_t at) noexcept;
   bool isTargetTooLong(std::string_view text) const noexcept;
-  bool hasKnownFields(std::string_view text) noexcept;
-  Outcome finishKnown() noexcept;
+  bool isKnown(std::string_view text) noexcept;
+  void startLlhttp() noexcept;
   Outcome finishHead();
   std::size_t endOfRequestLine(std::string_view text) noexcept;
   std::size_t endOfStatusLine() noexcept;

@@ -67,8 +67,16 @@ inline const char* endOfFieldValue(const char* at, const char* end) noexcept {
 }
 
 inline bool isFieldValue(std::string_view text) noexcept {
+  const auto marks = [](Word word) { return marksBelow(word, 0x20) | marksOf(word, 0x7f); };
   const char* const end = text.data() + text.size();
-  return endOfFieldValue(text.data(), end) == end;
+  Word found = 0;
+  if (text.size() >= 8) [[likely]] {
+    for (const char* at = text.data(); end - at > 8; at += 8) found |= marks(loadWord(at));
+    found |= marks(loadWord(end - 8));
+  } else if (!text.empty()) {
+    found = marks(loadPart(text.data(), text.size()) | ' ' * EACH_BYTE << 8 * text.size());
+  }
+  return found == 0 || endOfFieldValue(text.data(), end) == end; // a tab is allowed
 }
 
 /// OWS of RFC 9110, section 5.6.3.
@@ -76,6 +84,8 @@ constexpr bool isBlank(char c) noexcept { return c == ' ' || c == '\t'; }
 
 /// Without the spaces and tabs at both ends.
 constexpr std::string_view trimmed(std::string_view text) noexcept {
+  if (!text.empty() && !isBlank(text.front()) && !isBlank(text.back())) [[likely]]
+    return text;
   while (!text.empty() && isBlank(text.front())) text.remove_prefix(1);
   while (!text.empty() && isBlank(text.back())) text.remove_suffix(1);
   return text;
