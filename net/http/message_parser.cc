@@ -437,8 +437,8 @@ std::size_t MessageParser::endOfStatusLine() noexcept {
   std::size_t at = 0;
   while (at < parsed_ && (text_[at] == '\r' || text_[at] == '\n')) ++at; // as llhttp has
   at += STATUS_END;
-  if (at < parsed_ && text_[at] == ' ') ++at;
-  if (at >= parsed_) return 0;
+  if (at >= parsed_ || !isDigit(text_[at - 3]) || !isDigit(text_[at - 2]) || !isDigit(text_[at - 1])) return 0;
+  if (text_[at] == ' ') ++at;
   const char* const end = endOfFieldValue(text_ + at, limit);
   targetAt_ = static_cast<std::uint32_t>(at);
   targetLength_ = static_cast<std::uint32_t>(end - text_) - targetAt_;
