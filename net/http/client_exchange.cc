@@ -25,6 +25,8 @@ namespace detail {
 
 using Kind = Exception::Kind;
 
+static constexpr std::uint64_t MOST_SECONDS = 1'000'000'000; // of a server's; more would not fit a Duration
+
 // -------------------------------------------------------------------------------------------- heads
 
 void KeptHead::keep(std::string_view head, std::string_view reason, const HeaderFields& fields) {
@@ -39,6 +41,31 @@ void KeptHead::keep(std::string_view head, std::string_view reason, const Header
                         static_cast<std::uint8_t>(field.id)});
     if (field.id != HeaderId::OTHER) present_ |= std::uint64_t(1) << static_cast<unsigned>(field.id);
   }
+}
+
+// How long the server keeps the connection, if it says so ("timeout=5, max=100"; RFC 2068, section 19.7.1.1), less the
+// time that the next request may be on its way: nginx, node and Apache close it right when the time is over. `max` is
+// how many more requests there may be. (node sends the same each time, so it is not counted here, and says "close" when
+// it has come to the last one, as Apache does.)
+static Duration keptFor(const HeaderFields& fields) noexcept {
+  Duration time = Duration::max();
+  if (!fields.has(HeaderId::KEEP_ALIVE)) return time;
+  for (const HeaderField field : fields) {
+    if (field.id != HeaderId::KEEP_ALIVE) continue;
+    std::string_view list = field.value;
+    while (const std::optional<std::string_view> parameter = nextElement(list)) {
+      const std::size_t equals = parameter->find('=');
+      if (equals == std::string_view::npos) continue;
+      const std::string_view name = trimmed(parameter->substr(0, equals));
+      const std::optional<std::uint64_t> number = parseDecimal(trimmed(parameter->substr(equals + 1)));
+      if (!number) continue;
+      if (equalsIgnoringCase(name, "max") && *number == 0) return Duration::zero();
+      if (!equalsIgnoringCase(name, "timeout")) continue;
+      const Duration told = std::chrono::seconds(std::min<std::uint64_t>(*number, MOST_SECONDS));
+      time = std::min(time, told - std::min<Duration>(std::chrono::seconds(1), told / 2));
+    }
+  }
+  return time;
 }
 
 // Whether no content follows whatever the fields say (RFC 9112, section 6.3; of the status the parser knows).
@@ -110,7 +137,7 @@ void ClientExchange::giveBack() noexcept {
   // Bytes behind the response would be taken for the next one's answer.
   if (isClean && wire_->rest().empty()) {
     wire_->give(Chunk()); // the response may be kept for long, but not a buffer with it
-    return lease_.giveBack(wire_->takeStream());
+    return lease_.giveBack(wire_->takeStream(), reusableFor_);
   }
   wire_->close();
   lease_.release();
@@ -271,8 +298,22 @@ Promise<void> ClientExchange::sendChunks(ClientExchange& self, std::source_locat
     if (chunk.empty()) break;
     co_await self.wire_->write(chunk, asBytes("\r\n"), where);
   }
+  self.appendTrailers(where);
   self.wire_->output().append("\r\n");
   co_await self.wire_->flush(where);
+}
+
+// RFC 9110, section 6.5.1.
+void ClientExchange::appendTrailers(std::source_location where) {
+  if (!body_->trailers) return;
+  readsBody_ = true; // what is wrong with them is no fault of the connection's
+  const HeaderMap trailers = body_->trailers();
+  for (const HeaderField field : trailers.fields())
+    if (!mayBeTrailer(field.id))
+      throw Exception(Kind::FAILED, fmt::format("HTTP: the request's field {} cannot be a trailer", field.name), {},
+                      where);
+  readsBody_ = false;
+  wire_->output().append(trailers.text());
 }
 
 void ClientExchange::sendingEnded(Sending how) noexcept {
@@ -359,7 +400,8 @@ void ClientExchange::beginContent(const ExchangePlan& plan) {
   if (status >= 300) stopSending();
   if (goOn_ != nullptr) goOn_->fulfill();
   if (status == 101 || (method_ == Method::CONNECT && status < 300)) return; // for takeConnection()
-  isReusable_ = parser_.keepsAlive() && framing_ != Framing::UNTIL_CLOSE && !closes_;
+  reusableFor_ = keptFor(kept_.fields());
+  isReusable_ = parser_.keepsAlive() && framing_ != Framing::UNTIL_CLOSE && !closes_ && reusableFor_ > Duration::zero();
   incoming_.begin(*wire_, parser_, framing_, length, plan.options.bodyBytes, *this);
   if (plan.options.decoding == RequestOptions::Decoding::DECODE && framing_ != Framing::NONE && status != 206)
     decode(plan.options.bodyBytes);
@@ -399,7 +441,7 @@ void ClientExchange::decode(std::uint64_t limit) {
     codings[count++] = *coding;
   }
   if (count == 0) return;
-  std::unique_ptr<AsyncInputStream> stream = std::make_unique<Reader>(*this);
+  std::unique_ptr<AsyncInputStream> stream = std::make_unique<NotEmpty>(std::make_unique<Reader>(*this));
   while (count > 0)
     stream = newDecodingStream(codings[--count], std::move(stream), DecodingLimits{.maxBytes = limit}, where_);
   decoded_ = std::make_unique<Decoded>(std::move(stream));
@@ -424,6 +466,41 @@ static Promise<T> translated(Promise<T> read, std::source_location where) {
       where);
 }
 
+// A content of no bytes is one in no coding at all, not even an empty one in gzip, which has 20 bytes. But servers send
+// it, with the field: of an empty file, and in chunks, since they do not know beforehand that nothing will come. curl
+// and the browsers take it for what it is.
+struct EmptyContent : std::exception {};
+
+template <typename T>
+static Promise<T> unlessEmpty(Promise<T> decoded, std::source_location where) {
+  return std::move(decoded).catch_(
+      [](Exception e) -> T {
+        try {
+          e.rethrow();
+        } catch (const EmptyContent&) {
+          return T();
+        }
+      },
+      where);
+}
+
+Promise<std::size_t> ClientExchange::NotEmpty::tryRead(std::span<std::byte> buffer, std::size_t minBytes,
+                                                       std::source_location where) {
+  return inner_->tryRead(buffer, minBytes, where).then([has = hasBytes_](std::size_t count) {
+    if (count == 0 && !*has) throw EmptyContent();
+    *has = true;
+    return count;
+  });
+}
+
+Promise<Chunk> ClientExchange::NotEmpty::tryReadChunk(std::size_t maxBytes, std::source_location where) {
+  return inner_->tryReadChunk(maxBytes, where).then([has = hasBytes_](Chunk chunk) {
+    if (chunk.empty() && !*has) throw EmptyContent();
+    *has = true;
+    return chunk;
+  });
+}
+
 template <typename T>
 Promise<T> ClientExchange::guard(Promise<T> read, std::source_location where) {
   if (!isReady(read)) read = untilFailure(std::move(read), where);
@@ -443,11 +520,11 @@ Promise<Chunk> ClientExchange::Reader::tryReadChunk(std::size_t maxBytes, std::s
 
 Promise<std::size_t> ClientExchange::Decoded::tryRead(std::span<std::byte> buffer, std::size_t minBytes,
                                                       std::source_location where) {
-  return translated(inner_->tryRead(buffer, minBytes, where), where);
+  return translated(unlessEmpty(inner_->tryRead(buffer, minBytes, where), where), where);
 }
 
 Promise<Chunk> ClientExchange::Decoded::tryReadChunk(std::size_t maxBytes, std::source_location where) {
-  return translated(inner_->tryReadChunk(maxBytes, where), where);
+  return translated(unlessEmpty(inner_->tryReadChunk(maxBytes, where), where), where);
 }
 
 // -------------------------------------------------------------------------------------------- time
