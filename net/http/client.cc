@@ -418,7 +418,9 @@ Promise<std::unique_ptr<ClientExchange>> ClientCore::exchange(ClientRequest& req
                                .where = where};
     auto exchange = std::make_unique<ClientExchange>(exchanges_, timer_, std::move(lease), std::move(stream), plan);
     writeHead(exchange->head(), request, mode, expectsContinue);
-    Result<void> outcome = co_await exchange->run(std::move(request.body_), plan).asResult();
+    // Whatever fails, the body must not be lost: the next attempt would be sent without it.
+    Promise<void> answered = evalNow([&] { return exchange->run(std::move(request.body_), plan); });
+    Result<void> outcome = co_await std::move(answered).asResult();
     const bool isRepeated = !outcome && exchange->mayRepeat(outcome.error());
     // RFC 9110, section 10.1.1: without the expectation, then.
     const bool isUnexpected = outcome && exchange->status() == 417 && exchange->wasBodyDeclined();
@@ -568,7 +570,7 @@ Promise<std::unique_ptr<AsyncIoStream>> ClientCore::openTunnel(std::string autho
   head.append("\r\n");
   co_await exchange.run(nullptr, plan);
   if (exchange.status() >= 300)
-    throw Exception(Kind::FAILED,
+    throw Exception(isTurnedAway(exchange.status()) ? Kind::OVERLOADED : Kind::FAILED,
                     fmt::format("HTTP: the proxy refuses a connection to {}: {} {}", authority, exchange.status(),
                                 reasonPhrase(exchange.status())),
                     {}, where);

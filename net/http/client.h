@@ -324,8 +324,9 @@ public:
   ///
   /// Completes:    when the proxy has agreed.
   /// Result:       the connection, which is its holder's.
-  /// Errors:       those of connecting to the proxy; FAILED with its status if it refuses; OVERLOADED after
-  ///               ClientSettings::connectTimeout. Throws FAILED if the client has no proxy, or `host` is none.
+  /// Errors:       those of connecting to the proxy; FAILED with its status if it refuses, OVERLOADED if that may pass
+  ///               (408, 429, 502, 503, 504); OVERLOADED after ClientSettings::connectTimeout. Throws FAILED if the
+  ///               client has no proxy, or `host` is none.
   /// Cancellation: clean for this side: the connection is closed.
   /// Overlap:      any number.
   Promise<std::unique_ptr<AsyncIoStream>> connectTunnel(std::string_view host, std::uint16_t port,

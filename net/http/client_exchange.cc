@@ -337,11 +337,7 @@ Promise<void> ClientExchange::receiveHead(ClientExchange& self, const ExchangePl
   unsigned informational = 0;
   for (;;) {
     const Outcome outcome = self.parser_.parseHead(wire.rest());
-    if (outcome == Outcome::FAULT)
-      throw Exception(Kind::FAILED,
-                      fmt::format("HTTP: the response {} breaks the rules: {}",
-                                  troth::detail::quote(wire.rest().substr(0, 80)), self.parser_.fault().reason),
-                      {}, plan.where);
+    if (outcome == Outcome::FAULT) self.throwFault(plan.where);
     if (outcome == Outcome::COMPLETE) {
       const int status = self.parser_.status();
       if (status >= 200 || (status == 101 && plan.wantsUpgrade)) break;
@@ -362,6 +358,15 @@ Promise<void> ClientExchange::receiveHead(ClientExchange& self, const ExchangePl
   // The server may have read all of the request, and the sender not have heard of it yet.
   if (self.sending_ == Sending::UNDER_WAY) co_await evalLast([] {});
   self.beginContent(plan);
+}
+
+void ClientExchange::throwFault(const std::source_location& where) const {
+  const ParseFault& fault = parser_.fault();
+  if (fault.status == 503) throw Exception(Kind::OVERLOADED, fmt::format("HTTP: {}", fault.reason), {}, where);
+  throw Exception(Kind::FAILED,
+                  fmt::format("HTTP: the response {} breaks the rules: {}",
+                              troth::detail::quote(wire_->rest().substr(0, 80)), fault.reason),
+                  {}, where);
 }
 
 // RFC 9110, section 15.2: what is not known is passed over.
@@ -453,7 +458,8 @@ template <typename T>
 static Promise<T> translated(Promise<T> read, std::source_location where) {
   return std::move(read).catch_(
       [where](Exception e) -> T {
-        if (!HttpError::statusOf(e)) e.rethrow();
+        const std::optional<int> status = HttpError::statusOf(e);
+        if (!status) e.rethrow();
         std::string text(e.description());
         try {
           e.rethrow();
@@ -461,7 +467,7 @@ static Promise<T> translated(Promise<T> read, std::source_location where) {
           text = error.description();
         } catch (...) { // one that has got a context: its text will do
         }
-        throw Exception(Kind::FAILED, text, {}, where);
+        throw Exception(*status == 503 ? Kind::OVERLOADED : Kind::FAILED, text, {}, where); // 503: without memory
       },
       where);
 }

@@ -210,6 +210,7 @@ private:
   void appendTrailers(std::source_location where);
   void sendingEnded(Sending how) noexcept;
   static Promise<void> receiveHead(ClientExchange& self, const ExchangePlan& plan);
+  [[noreturn]] void throwFault(const std::source_location& where) const;
   void takeInformational(const ExchangePlan& plan, unsigned& count);
   void beginContent(const ExchangePlan& plan);
   void decode(std::uint64_t limit);

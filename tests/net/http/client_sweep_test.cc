@@ -150,7 +150,7 @@ Promise<std::string> decoded(World& world) {
   ClientRequest request(Method::GET, "http://a/coded");
   request.options.emplace().decoding = RequestOptions::Decoding::DECODE;
   const std::string text = co_await textOf(world.client->request(std::move(request)));
-  co_return std::to_string(text.size());
+  co_return text.substr(0, 4) + std::to_string(text.size());
 }
 
 Promise<std::string> upgraded(World& world) {
@@ -180,7 +180,7 @@ std::vector<Scenario> scenarios() {
           {"put a stream", putStream, "cba3"},
           {"follow a redirect with a body", follow, "200 moved"},
           {"get once more", retried, "200 hello"},
-          {"decode", decoded, "5004"},
+          {"decode", decoded, "200 5004"},
           {"upgrade", upgraded, "hello"},
           {"get by a proxy", get, "200 hello", true},
           {"get by a tunnel", byTunnel, "200 hello", true}};
@@ -240,6 +240,8 @@ TEST_CASE("when an allocation of a call, or of its server, fails, that is report
       Promise<void> call = scenario.call(world).asResult().then([&](Result<std::string> result) { outcome.emplace(std::move(result)); }).eagerlyEvaluate(nullptr);
       world.run(test.loop, 10'000, [&] { return outcome.has_value(); });
       if (!outcome) throw Exception(Exception::Kind::FAILED, "it waits for ever");
+      // A server that runs out of memory within a head puts its 503 behind the half of it. Nobody takes that for an answer.
+      if (!*outcome && contains(outcome->error().description(), "503 Service Unavailable")) return;
       const std::string text = std::move(*outcome).value();
       // What the server has no memory for is answered with 500 or 503.
       if (text != scenario.outcome && !contains(text, "50")) throw Exception(Exception::Kind::FAILED, text);

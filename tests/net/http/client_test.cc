@@ -990,6 +990,7 @@ TEST_CASE_FIXTURE(ClientTest, "a proxy gets requests in the absolute form, and m
     for (const auto& [reply, error] : std::vector<std::pair<std::string, std::string>>{
              {"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n", "FAILED: HTTP: the proxy refuses a connection to [::1]:22: 407 Proxy Authentication Required"},
              {"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "FAILED: HTTP: the proxy refuses a connection to [::1]:22: 302 Found"},
+             {"HTTP/1.1 502 No\r\n\r\n", "OVERLOADED: HTTP: the proxy refuses a connection to [::1]:22: 502 Bad Gateway"},
              {"HTTP/1.1 200", "DISCONNECTED: HTTP: the connection ended within the head"},
              {"SSH-2.0\r\n", "FAILED: HTTP: the response \"SSH-2.0"},
              {"", "OVERLOADED: timed out after 30s"}}) {
