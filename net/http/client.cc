@@ -367,9 +367,9 @@ Promise<std::unique_ptr<ClientExchange>> ClientCore::exchangeRepeatedly(ClientRe
   for (unsigned attempt = 1;; ++attempt) {
     Result<std::unique_ptr<ClientExchange>> result = co_await exchange(request, mode, end, where).asResult();
     if (result && !isTurnedAway((*result)->status())) co_return *std::move(result);
-    Duration pause = backoff.next(random());
-    if (result) pause = std::max(pause, retryAfterOf((*result)->kept().fields()).value_or(Duration::zero()));
-    const bool isLast = attempt == retry.attempts || !mayRepeat(request) || pause > retry.longestPause ||
+    const Duration told = (result ? retryAfterOf((*result)->kept().fields()) : std::nullopt).value_or(Duration::zero());
+    const Duration pause = std::max(backoff.next(random()), told);
+    const bool isLast = attempt == retry.attempts || !mayRepeat(request) || told > retry.longestPause ||
                         pause >= troth::detail::timeBetween(timer_.now(), end);
     if (!result && (isLast || !isWorthRetrying(result.error()))) {
       if (attempt == 1) result.error().rethrow();

@@ -41,7 +41,7 @@ struct RequestRetry {
   unsigned attempts = 1;
   /// The pauses in between. They are longer where the server says so (Retry-After; RFC 9110, section 10.2.3) …
   BackoffOptions backoff = {};
-  /// … but no longer than this: where it wants more, its response is the result.
+  /// … but no longer than this for its sake: where it wants more, its response is the result.
   Duration longestPause = std::chrono::seconds(30);
   /// IDEMPOTENT: only a request that may be carried out twice by its method (RFC 9110, section 9.2.2). ANY: each, such
   /// as a POST with an Idempotency-Key.

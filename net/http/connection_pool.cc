@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Who gets the next connection. An origin is in `next_` while somebody waits there whom only the total limit keeps
 // waiting; with it, serve() needs to look at nobody who cannot be served. Who waits may go at any time, so an origin
-// may be found there for nothing.
+// may be found there for nothing. As long as somebody waits there, there is neither room nor an idle connection: what
+// makes room calls serve(). So nobody who comes later gets in front of him, and closing an idle one serves nobody.
 #include <troth/net/http/connection_pool_detail.h>
 
 #include <troth/runtime/exception.h>
@@ -77,7 +78,7 @@ Promise<ConnectionPool::Lease> ConnectionPool::acquire(std::string_view name, st
   if (closed_) return Exception(Exception::Kind::DISCONNECTED, "HTTP: the client was destroyed", {}, where);
   OriginUse origin = use(name);
   if (Lease idle = leaseIdle(*origin)) return idle;
-  if (origin->count < limits_.perOrigin && next_.empty() && hasRoom()) return newLease(*origin);
+  if (origin->count < limits_.perOrigin && hasRoom()) return newLease(*origin);
   struct Hold {
     troth::detail::Ref<ConnectionPool> pool;
     OriginUse origin;
@@ -148,18 +149,14 @@ void ConnectionPool::Idle::watch() {
 }
 
 std::unique_ptr<AsyncIoStream> ConnectionPool::Idle::takeStream() noexcept {
-  if (isArmed() || hasUnread(*stream_)) return nullptr;
+  if (hasUnread(*stream_)) return nullptr;
   read_ = troth::detail::OwnNode();
   return isArmed() ? nullptr : std::move(stream_);
 }
 
 void ConnectionPool::Idle::fire() noexcept {
   doneFiring();
-  ConnectionPool& pool = pool_;
-  const OriginUse origin(*origin_);
-  pool.close(*this);
-  pool.enqueue(*origin);
-  pool.serve();
+  pool_.close(*this);
 }
 
 // Nothing if none is idle.
@@ -277,7 +274,6 @@ void ConnectionPool::onAlarm(TimePoint now) noexcept {
   } catch (...) {
     while (idleCount_ != 0) close(firstToEnd()); // nobody would do it later
   }
-  serve();
 }
 
 // Without a timer there is nobody who would close them.

@@ -516,6 +516,44 @@ TEST_CASE_FIXTURE(ClientTest, "requests beyond a limit of connections wait, and 
   }
 }
 
+TEST_CASE_FIXTURE(ClientTest, "several who wait for the limit of all are served one by one, each origin in turn, whoever has gone meanwhile") {
+  settings.connectionsPerOrigin = 2;
+  settings.connections = 2;
+  const std::string close = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+  Responses first = client().get("http://a/first"), second = client().get("http://a/second");
+  Peer one = accept(), two = accept();
+  std::vector<Responses> waiting;
+  for (const char* url : {"http://10.0.0.1/gone", "http://b/x", "http://b/y", "http://a/z"}) waiting.push_back(client().get(url));
+  CHECK(nobodyConnects());
+  waiting[0] = NEVER_DONE; // the only one of its origin
+  std::string order;
+  const auto next = [&](Peer& peer, Responses& promise) {
+    CHECK(exchange(peer, std::move(promise), close).empty());
+    Peer accepted = accept();
+    const std::string sent = accepted.heard();
+    order += sent.substr(0, sent.find(" HTTP/")) + ", ";
+    CHECK(nobodyConnects());
+    return accepted;
+  };
+  Peer three = next(one, first);
+  Peer four = next(two, second);
+  Peer five = next(three, waiting[1]);
+  CHECK(order == "GET /x, GET /z, GET /y, ");
+  CHECK(exchange(four, std::move(waiting[3]), close).empty());
+  CHECK(exchange(five, std::move(waiting[2]), close).empty());
+  CHECK(client().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(ClientTest, "a connection is kept though somebody has waited for one, if he has given up") {
+  settings.connections = 1;
+  Responses first = client().get("http://a/"), second = client().get("http://a/"), third = client().get("http://b/");
+  Peer peer = accept();
+  second = NEVER_DONE;
+  third = NEVER_DONE;
+  CHECK(exchange(peer, std::move(first), OK) == "ok");
+  CHECK(client().idleConnections() == 1);
+}
+
 TEST_CASE_FIXTURE(ClientTest, "what comes behind a response is nobody's answer, also if somebody waits for its connection") {
   settings.connectionsPerOrigin = 1;
   Responses first = client().get("http://a/first"), second = client().get("http://a/second");
