@@ -133,7 +133,7 @@ void ClientExchange::abandon(const Exception& reason) noexcept {
 void ClientExchange::giveBack() noexcept {
   if (!lease_) return;
   stopAlarm(); // it was for the server
-  const bool isClean = isReusable_ && sending_ == Sending::COMPLETE && !failure_ && wire_->isOpen();
+  const bool isClean = isReusable_ && sending_ == Sending::COMPLETE && wire_->isOpen();
   // Bytes behind the response would be taken for the next one's answer.
   if (isClean && wire_->rest().empty()) {
     wire_->give(Chunk()); // the response may be kept for long, but not a buffer with it
@@ -145,7 +145,7 @@ void ClientExchange::giveBack() noexcept {
 
 // What of the content has not been read, if it has come already.
 bool ClientExchange::skipRest() noexcept {
-  if (!hasHead_ || incoming_.isBusy() || incoming_.isBroken()) return false;
+  if (incoming_.isBusy() || incoming_.isBroken()) return false;
   const std::optional<std::uint64_t> left = incoming_.tryGetLength();
   incoming_.finish();
   if (framing_ == Framing::CHUNKED) return skipChunks();
@@ -319,6 +319,7 @@ void ClientExchange::appendTrailers(std::source_location where) {
 void ClientExchange::sendingEnded(Sending how) noexcept {
   sending_ = how;
   if (!hasHead_) setEnd(headEnd_, responseTimeout_);
+  if (reading_.isWaiting_) setEnd(reading_.end_, idleTimeout_); // now it is the server's turn
 }
 
 // Never from inside of what is sent.
@@ -536,13 +537,17 @@ Promise<Chunk> ClientExchange::Decoded::tryReadChunk(std::size_t maxBytes, std::
 // -------------------------------------------------------------------------------------------- time
 
 void ClientExchange::Watch::beginWait() noexcept {
+  isWaiting_ = true;
   ClientExchange& exchange = exchange_;
   // While the request is sent the server may wait for its rest.
   if (exchange.failure_ || (this == &exchange.reading_ && exchange.sending_ == Sending::UNDER_WAY)) return;
   exchange.setEnd(end_, exchange.idleTimeout_);
 }
 
-void ClientExchange::Watch::endWait(std::uint64_t) noexcept { end_ = TimePoint::max(); }
+void ClientExchange::Watch::endWait(std::uint64_t) noexcept {
+  isWaiting_ = false;
+  end_ = TimePoint::max();
+}
 
 void ClientExchange::setEnd(TimePoint& end, Duration delay) noexcept {
   if (delay == Duration::max() || failure_) return;

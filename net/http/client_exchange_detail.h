@@ -161,6 +161,7 @@ private:
     friend class ClientExchange;
     ClientExchange& exchange_;
     TimePoint end_ = TimePoint::max();
+    bool isWaiting_ = false;
   };
 
   enum class Sending : std::uint8_t { UNDER_WAY, COMPLETE, FAILED };

@@ -4,6 +4,7 @@
 #include "server_replies.h"
 
 #include <troth/io/pipe.h>
+#include <troth/net/http/connection_pool_detail.h>
 #include <troth/net/http/content_coding.h>
 
 using namespace troth;
@@ -175,6 +176,206 @@ TEST_CASE_FIXTURE(ClientTest, "a connection that is given back unused has the ti
   CHECK(client().idleConnections() == 1);
   timer.advanceBy(std::chrono::milliseconds(1));
   CHECK(peer.heard() == "(end)");
+}
+
+TEST_CASE_FIXTURE(ClientTest, "a response that is dropped leaves its connection to the next one only if all of it has come, and nothing else") {
+  const std::string length = "Content-Length: 5\r\n\r\n", chunked = "Transfer-Encoding: chunked\r\n\r\n";
+  const std::vector<std::pair<std::string, std::size_t>> cases = {
+      {length + "hello", 1},           {length + "hell", 0},          {length + "hello!", 0},
+      {chunked + "1\r\nx\r\n0\r\n\r\n", 1}, {chunked + "1\r\nx\r\n0\r\n", 0}, {chunked + "1\r\nx\r\n0\r\n\r\nx", 0},
+      {chunked + "1\r\nx\r\ng\r\n", 0}, {chunked + "g", 0},         {chunked + "0\r\nA: b\r\n\r\n", 1},
+      {"\r\nhello", 0}};
+  for (const auto& [reply, kept] : cases)
+    for (const bool readsFirst : {false, true}) {
+      made.reset();
+      Responses promise = client().get("http://a/");
+      Peer peer = accept();
+      peer.heard();
+      peer.say("HTTP/1.1 200 OK\r\n" + reply);
+      {
+        ClientResponse response = take(promise);
+        Promise<Chunk> read = response.body().tryReadChunk(1);
+        if (readsFirst && read.poll(scope) && !contains(reply, "\r\n\r\ng")) (void)std::move(read).wait(scope);
+      }
+      CHECK_MESSAGE(client().idleConnections() == kept, reply << (readsFirst ? ", begun" : ""));
+      CHECK(client().connections() == kept);
+    }
+}
+
+TEST_CASE_FIXTURE(ClientTest, "what has been read to its end stays so when the time for it is up") {
+  ClientRequest request(Method::GET, "http://a/");
+  request.options.emplace().timeout = std::chrono::seconds(5);
+  Responses promise = client().request(std::move(request));
+  Peer peer = accept();
+  peer.heard();
+  peer.say(OK);
+  ClientResponse response = take(promise);
+  CHECK(text(response) == "ok");
+  timer.advanceBy(std::chrono::seconds(6));
+  scope.poll();
+  CHECK(text(response).empty());
+  CHECK(response.status() == 200);
+}
+
+TEST_CASE_FIXTURE(ClientTest, "a request on a connection that was used before is not sent again for being late") {
+  settings.defaults.responseTimeout = std::chrono::seconds(1);
+  Responses first = client().get("http://a/");
+  Peer peer = accept();
+  CHECK(exchange(peer, std::move(first), OK) == "ok");
+  Responses second = client().get("http://a/");
+  CHECK(peer.heard() == "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  CHECK(!second.poll(scope));
+  timer.advanceBy(std::chrono::seconds(1));
+  CHECK(failureOf(std::move(second), scope).kind() == Kind::OVERLOADED);
+  CHECK(nobodyConnects());
+}
+
+TEST_CASE_FIXTURE(ClientTest, "the time for the answer counts while it is waited for, and not while a body is on its way") {
+  using namespace std::chrono_literals;
+  settings.defaults.responseTimeout = 5s;
+  settings.defaults.idleTimeout = Duration::max();
+  OneWayPipe pipe = newOneWayPipe();
+  ClientRequest request(Method::PUT, "http://a/");
+  request.options = settings.defaults;
+  SUBCASE("after 100 Continue") {
+    request.options->expect = RequestOptions::Expect::CONTINUE;
+    request.setBody(std::move(pipe.input));
+    Responses promise = client().request(std::move(request));
+    Peer peer = accept();
+    peer.heard();
+    peer.say("HTTP/1.1 100 Continue\r\n\r\n");
+    CHECK(!promise.poll(scope));
+    timer.advanceBy(10s);
+    CHECK(!promise.poll(scope));
+    pipe.output.reset();
+    CHECK(peer.heard() == "0\r\n\r\n");
+    timer.advanceBy(4s);
+    CHECK(exchange(peer, std::move(promise), OK) == "ok");
+  }
+  SUBCASE("an answer that has come before the end of the body") {
+    request.setBody(std::move(pipe.input));
+    Responses promise = client().request(std::move(request));
+    Peer peer = accept();
+    peer.heard();
+    peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    ClientResponse response = take(promise);
+    pipe.output.reset();
+    CHECK(peer.heard() == "0\r\n\r\n");
+    timer.advanceBy(1h);
+    Promise<std::string> read = response.readText(10);
+    CHECK(!read.poll(scope));
+    peer.say("ok");
+    CHECK(std::move(read).wait(scope) == "ok");
+    CHECK(client().idleConnections() == 1);
+  }
+  SUBCASE("content that may not come before the server has the rest of the body") {
+    request.options->idleTimeout = 7s;
+    request.setBody(std::move(pipe.input));
+    Responses promise = client().request(std::move(request));
+    Peer peer = accept();
+    peer.heard();
+    peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    ClientResponse response = take(promise);
+    Promise<std::string> read = response.readText(10);
+    CHECK(!read.poll(scope));
+    timer.advanceBy(1h);
+    CHECK(!read.poll(scope));
+    pipe.output.reset();
+    CHECK(peer.heard() == "0\r\n\r\n");
+    timer.advanceBy(7s - 1ns);
+    CHECK(!read.poll(scope));
+    timer.advanceBy(1ns);
+    CHECK(contains(failureOf(std::move(read), scope).description(), "content came for too long"));
+  }
+  SUBCASE("who answers with success without having asked for the body gets it") {
+    request.options->expect = RequestOptions::Expect::CONTINUE;
+    request.setBody("body");
+    Responses promise = client().request(std::move(request));
+    Peer peer = accept();
+    CHECK(!contains(peer.heard(), "body"));
+    peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    ClientResponse response = take(promise);
+    CHECK(peer.heard() == "body");
+    peer.say("ok");
+    CHECK(text(response) == "ok");
+    CHECK(client().idleConnections() == 1);
+  }
+}
+
+namespace {
+
+// Answers as soon as the last byte is there, before the one who has sent it can know that it was read.
+Promise<void> answerAtOnce(AsyncIoStream& stream, std::string end, std::string answer) {
+  std::string heard;
+  while (!heard.ends_with(end)) {
+    const Chunk chunk = co_await stream.tryReadChunk();
+    heard += chunk.text();
+  }
+  co_await stream.write(answer);
+}
+
+} // namespace
+
+TEST_CASE_FIXTURE(ClientTest, "a server that is quick to answer does not lose its connection") {
+  OneWayPipe pipe = newOneWayPipe();
+  ClientRequest request(Method::PUT, "http://a/");
+  request.setBody(std::move(pipe.input));
+  Responses promise = client().request(std::move(request));
+  Peer peer = accept();
+  Promise<void> answering = answerAtOnce(peer.stream(), "0\r\n\r\n", "HTTP/1.1 204 \r\n\r\n").eagerlyEvaluate(nullptr);
+  pipe.output->write("abc").wait(scope);
+  pipe.output.reset();
+  CHECK(take(promise).status() == 204);
+  CHECK(client().idleConnections() == 1);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a pool hands on what is given back, with its time, until it is closed") {
+  using http::detail::ConnectionPool;
+  using std::chrono::seconds;
+  const std::source_location here = std::source_location::current();
+  ManualTimer timer;
+  const troth::detail::Ref<ConnectionPool> pool(*new ConnectionPool(timer, {1, 1, seconds(10)}));
+  TwoWayPipe pipe = newTwoWayPipe();
+  ConnectionPool::Lease first = pool->acquire("a", here).wait(scope);
+  CHECK(first.takeStream() == nullptr);
+  {
+    Promise<ConnectionPool::Lease> second = pool->acquire("a", here);
+    CHECK(!second.poll(scope));
+    first.giveBack(std::move(pipe.ends[0]), seconds(3));
+    const ConnectionPool::Lease unused = std::move(second).wait(scope);
+    CHECK(pool->idle() == 0);
+  }
+  timer.advanceBy(seconds(3) - std::chrono::nanoseconds(1));
+  scope.poll();
+  CHECK(pool->idle() == 1);
+  timer.advanceBy(std::chrono::nanoseconds(1));
+  scope.poll();
+  CHECK(pool->size() == 0);
+
+  first = pool->acquire("a", here).wait(scope);
+  Promise<ConnectionPool::Lease> second = pool->acquire("b", here);
+  CHECK(!second.poll(scope));
+  pool->close();
+  CHECK(failureOf(std::move(second), scope).kind() == Kind::DISCONNECTED);
+  first.giveBack(std::move(pipe.ends[1]), seconds(3));
+  CHECK(pool->size() == 0);
+  CHECK(failureOf(pool->acquire("a", here), scope).kind() == Kind::DISCONNECTED);
+}
+
+TEST_CASE_FIXTURE(ClientTest, "of idle connections the one that was used last is used first, and none is kept for no time") {
+  Responses first = client().get("http://a/"), second = client().get("http://a/");
+  Peer one = accept(), two = accept();
+  CHECK(exchange(one, std::move(first), OK) == "ok");
+  CHECK(exchange(two, std::move(second), OK) == "ok");
+  Responses third = client().get("http://a/");
+  CHECK(one.heard().empty());
+  CHECK(exchange(two, std::move(third), OK) == "ok");
+  settings.keepIdle = Duration::zero();
+  made.reset();
+  Responses fourth = client().get("http://a/");
+  Peer three = accept();
+  CHECK(exchange(three, std::move(fourth), OK) == "ok");
+  CHECK(client().connections() == 0);
 }
 
 TEST_CASE_FIXTURE(ClientTest, "trailers go behind a body in chunks, and TE says that they are welcome") {

@@ -5,6 +5,7 @@
 #include <troth/io/pipe.h>
 #include <troth/net/http/content_coding.h>
 #include <troth/runtime/join.h>
+#include <troth/runtime/pool_detail.h>
 
 using namespace troth;
 using namespace troth::http;
@@ -537,11 +538,24 @@ TEST_CASE_FIXTURE(ClientTest, "several who wait for the limit of all are served 
   };
   Peer three = next(one, first);
   Peer four = next(two, second);
-  Peer five = next(three, waiting[1]);
+  Peer five = next(four, waiting[3]);
   CHECK(order == "GET /x, GET /z, GET /y, ");
-  CHECK(exchange(four, std::move(waiting[3]), close).empty());
+  CHECK(exchange(three, std::move(waiting[1]), close).empty());
   CHECK(exchange(five, std::move(waiting[2]), close).empty());
   CHECK(client().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(ClientTest, "an origin that has no connection any more costs nothing") {
+  network.addHost("c", {"10.0.0.1"});
+  const auto ask = [&](const std::string& host) {
+    Responses promise = client().get("http://" + host);
+    Peer peer = accept();
+    exchange(peer, std::move(promise), "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+  };
+  ask("10.0.0.1");
+  const std::int64_t before = troth::detail::liveBlocks();
+  for (const char* host : {"a", "b", "c"}) ask(host);
+  CHECK(troth::detail::liveBlocks() == before);
 }
 
 TEST_CASE_FIXTURE(ClientTest, "a connection is kept though somebody has waited for one, if he has given up") {
@@ -1076,6 +1090,7 @@ TEST_CASE_FIXTURE(ClientTest, "a server that is asked to goes on in another prot
     Upgraded upgraded = std::move(promise).wait(scope);
     CHECK(upgraded.response.status() == 101);
     CHECK(upgraded.response.headers().get(HeaderId::UPGRADE) == "chat");
+    CHECK(client().connections() == 0); // it counts no more
     REQUIRE(upgraded.stream != nullptr);
     CHECK(text(upgraded.response).empty());
     made.reset();
