@@ -399,7 +399,6 @@ Promise<std::unique_ptr<ClientExchange>> ClientCore::exchange(ClientRequest& req
   const RequestOptions& options = optionsOf(request);
   ByteBuffer origin;
   appendOrigin(origin, isByProxy(request.url) ? *settings_.proxy : request.url);
-  if (isByProxy(request.url)) origin.append(" proxy");
   ConnectionPool::Lease lease = co_await pool_->acquire(origin.text(), where);
   bool expectsContinue = request.body_ != nullptr && options.expect == RequestOptions::Expect::CONTINUE;
   for (;;) {

@@ -424,6 +424,17 @@ TEST_CASE_FIXTURE(ClientTest, "trailers go behind a body in chunks, and TE says 
     request.headers.set(HeaderId::TRAILER, "X-Sum");
     CHECK(contains(thrownBy([&] { (void)client().request(std::move(request)); }).description(), "setTrailers"));
   }
+  SUBCASE("they go with the body when a redirect takes that away") {
+    ClientRequest request = put([] { return HeaderMap({{"X-Sum", "0"}}); });
+    request.headers.set(HeaderId::TRAILER, "X-Sum");
+    request.options.emplace().redirects = 1;
+    Responses promise = client().request(std::move(request));
+    Peer peer = accept();
+    CHECK(peer.heard().ends_with("\r\n\r\n0\r\nX-Sum: 0\r\n\r\n"));
+    peer.say("HTTP/1.1 303 See\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n");
+    CHECK(peer.heard() == "GET /b HTTP/1.1\r\nHost: a\r\n\r\n");
+    CHECK(exchange(peer, std::move(promise), OK) == "ok");
+  }
   SUBCASE("TE stands in Connection, too") {
     ClientRequest request(Method::GET, "http://a/");
     request.headers.set(HeaderId::TE, "trailers").set(HeaderId::CONNECTION, "close");

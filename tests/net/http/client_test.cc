@@ -139,6 +139,35 @@ TEST_CASE_FIXTURE(ClientTest, "a request with a body that is at hand is one writ
   CHECK(writes == 3); // what the stream has goes with the head
 }
 
+TEST_CASE_FIXTURE(ClientTest, "a connection is for one origin: scheme, host and port, however they are written") {
+  settings.secure = [](StreamPtr plain, const Url&) -> Promise<StreamPtr> { return plain; };
+  const auto other = listen("10.0.0.1:443");
+  std::vector<Peer> peers;
+  const auto ask = [&](const char* url, ConnectionReceiver& receiver, std::size_t connections) {
+    Responses promise = client().get(url);
+    Promise<StreamPtr> accepted = receiver.accept();
+    if (accepted.poll(scope)) peers.emplace_back(std::move(accepted).wait(scope), scope);
+    CHECK_MESSAGE(peers.size() == connections, url);
+    for (Peer& peer : peers)
+      if (!peer.heard().empty()) peer.say(OK);
+    ClientResponse response = take(promise);
+    CHECK(text(response) == "ok");
+  };
+  ask("http://a/", *port, 1);
+  ask("http://a:443/", *other, 2);
+  ask("https://a/", *other, 3);
+  ask("http://10.0.0.1/", *port, 4);
+  for (const char* same : {"HTTP://A:80/", "http://%61/", "http://a:443/", "https://A:443/", "http://10.0.0.1:80/", "http://u:p@a/"})
+    ask(same, *port, 4);
+  CHECK(client().idleConnections() == 4);
+  Responses held = client().get("http://a/");
+  peers[0].heard();
+  peers[0].say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
+  const ClientResponse response = take(held);
+  made.reset(); // what is idle goes with the client, whoever holds a response of it
+  for (Peer& peer : peers) CHECK(peer.heard() == "(end)");
+}
+
 TEST_CASE_FIXTURE(ClientTest, "a stream of known length is sent as it comes, and must have that length") {
   for (const bool isShort : {false, true}) {
     OneWayPipe pipe = newOneWayPipe();
@@ -818,6 +847,11 @@ TEST_CASE_FIXTURE(ClientTest, "every wait for the server has its time") {
     expectLate(client().get("http://a/"), 3, "connecting to a");
     CHECK(client().connections() == 0);
   }
+  SUBCASE("connecting, also for longer than connecting takes by itself") {
+    settings.connectTimeout = std::chrono::seconds(300);
+    network.setSilent("10.0.0.1");
+    expectLate(client().get("http://a/"), 300, "connecting to a");
+  }
   SUBCASE("looking the name up") {
     network.setLookupDelay(std::chrono::seconds(9));
     expectLate(client().get("http://a/"), 3, "connecting to a");
@@ -1138,6 +1172,10 @@ TEST_CASE_FIXTURE(ClientTest, "a coded content is decoded where that is wanted")
   CHECK(contains(thrownBy([&] { get("Content-Encoding: gzip\r\n", "no gzip"); }).description(), "gzip"));
   CHECK(thrownBy([&] { get("Content-Encoding: gzip\r\n", once.substr(0, once.size() - 1)); }).kind() == Kind::FAILED);
   CHECK(contains(thrownBy([&] { get("Content-Encoding: gzip\r\n", coded(ContentCoding::GZIP, std::string(2000, 'x'))); }).description(), "1000"));
+  ClientRequest chosen(Method::GET, "http://a/");
+  chosen.headers.set(HeaderId::ACCEPT_ENCODING, "identity");
+  Responses plain = client().request(std::move(chosen));
+  CHECK(accept().heard() == "GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: identity\r\n\r\n");
   ClientRequest part(Method::GET, "http://a/");
   part.headers.set(HeaderId::RANGE, "bytes=0-1");
   Responses promise = client().request(std::move(part));
