@@ -116,7 +116,8 @@ bool isAsked(Method method) noexcept {
   return method == Method::POST || method == Method::PUT || method == Method::PATCH;
 }
 
-// RFC 9110, section 15, says of each that it may pass. (500 may, too, but as a rule the request has met a bug.)
+// RFC 9110, section 15, and RFC 6585, section 4, say of each that it may pass. (500 may, too, but as a rule the request
+// has met a bug.)
 bool isTurnedAway(int status) noexcept {
   return status == 408 || status == 429 || status == 502 || status == 503 || status == 504;
 }
