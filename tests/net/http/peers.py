@@ -288,7 +288,8 @@ def nginx():
         expect(client(f"{url}/large") == large, "a file comes otherwise")
         expect(client("--compressed", "--include", f"{url}/text").endswith(b"\n" + text), "a coded file comes otherwise")
         expect(client("--follow", f"{url}/moved") == text, "a redirect leads elsewhere")
-        expect(b"200" in client("--head", "--include", f"{url}/text").split(b"\n")[0], "HEAD")
+        head = client("--head", f"{url}/text")
+        expect(head.startswith(b"HTTP/1.1 200 OK\r\n") and head.endswith(b"\r\n\r\n"), f"HEAD: {head!r}")
         process.terminate()
         process.wait(10)
 
@@ -316,6 +317,61 @@ def node_server():
     expect(client("--data-file", "-", server.url, data=body) == body, "an upload in chunks comes back otherwise")
     server.process.terminate()
     server.process.wait(10)
+
+
+@contextlib.contextmanager
+def said(*replies):
+    """A server that answers each connection with the next of the replies, and closes it; gives its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        for reply in replies:
+            stream, _ = listener.accept()
+            with stream:
+                stream.recv(65536)
+                stream.sendall(reply)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    thread.join(10)
+    listener.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@case("peers.client_retry")
+def client_retry():
+    """The client tries again after nothing, and after 503 no sooner than the server says."""
+    with said(b"", b"HTTP/1.1 503 No\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n", OK) as url:
+        begin = time.monotonic()
+        expect(client("--retry", "2", url) == b"ok", "another answer")
+        expect(1 <= time.monotonic() - begin < 5, "not when it should")
+
+
+@case("peers.client_errors")
+def client_errors():
+    """What the client says when there is no answer, or none in time."""
+    def error(*arguments):
+        if not options.client:
+            raise Skip("the example http_client is not built")
+        done = subprocess.run([options.client, *arguments], capture_output=True, text=True, timeout=30, check=False)
+        expect(done.returncode == 1 and not done.stdout, f"{done}")
+        return done.stderr
+
+    with said(b"") as url:
+        expect(error(url) == "http_client: HTTP: the server closed the connection instead of answering\n", "nothing")
+    with said(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n") as url:
+        expect("breaks the rules" in error(url), "nonsense")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        for seconds in ("0.0001", "1e-12", "0.25"):
+            said_so = error("--timeout", seconds, url)
+            expect("timed out" in said_so and " 0" not in said_so, said_so)
+    for bad in ("0", "-1", "1s", "nan", "1e99", ""):
+        expect("is no number of seconds" in error("--timeout", bad, url), bad)
+    expect("is no number from" in error("--retry", "-1", url), "--retry")
 
 
 # ------------------------------------------------------------------------------------------- clients that mean no good

@@ -79,6 +79,38 @@ TEST_CASE_FIXTURE(Served, "a request becomes a WebSocket, whose first frame may 
   CHECK(ask(masked(http::detail::WebSocketOpcode::CLOSE, "\x03\xe8")) == "\x88\x02\x03\xe8");
 }
 
+TEST_CASE_FIXTURE(LoopTest, "who has spoken is not asked whether it is there, and whatever it says is an answer to a ping") {
+  using namespace std::chrono_literals;
+  ManualTimer timer;
+  WebSocketOptions options;
+  options.timer = &timer;
+  options.pingInterval = 30s;
+  options.pingTimeout = 10s;
+  TwoWayPipe pipe = newTwoWayPipe();
+  WebSocket socket(std::move(pipe.ends[0]), WebSocket::Role::SERVER, {}, options);
+  AsyncIoStream& peer = *pipe.ends[1];
+  const std::string text = masked(http::detail::WebSocketOpcode::TEXT, "here");
+  Promise<WebSocketMessage> receiving = socket.receive();
+  const auto speak = [&] {
+    CHECK(!receiving.poll(scope));
+    peer.write(text).wait(scope);
+    CHECK(std::move(receiving).wait(scope).text() == "here");
+    receiving = socket.receive();
+  };
+  Promise<Chunk> asked = peer.tryReadChunk();
+  timer.advanceBy(29s);
+  speak();
+  timer.advanceBy(1s);
+  CHECK(!asked.poll(scope)); // it has spoken
+  timer.advanceBy(30s);
+  REQUIRE(asked.poll(scope));
+  CHECK(std::move(asked).wait(scope).text().substr(0, 2) == "\x89\x08");
+  timer.advanceBy(9s);
+  speak();
+  timer.advanceBy(1s);
+  CHECK(!receiving.poll(scope)); // no pong, but a sign of life
+}
+
 TEST_CASE_FIXTURE(Served, "a request that must not become one is answered, and the connection goes on with HTTP") {
   auto without = [](std::string_view line) {
     std::string head(HEAD);
