@@ -63,6 +63,9 @@ TEST_CASE_FIXTURE(LoopTest, "texts, forms and parts are read within limits, and 
   CHECK(chunked("5\r\n01234\r\n5\r\n56789\r\n").body == "0123456789");
   CHECK(chunked("5\r\n01234\r\n6\r\n56789a\r\n").status == 413);
   CHECK(serving.send("POST", "/text", "Content-Encoding: gzip\r\n", "x").status == 415);
+  CHECK(serving.send("POST", "/text", "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n", "x").status == 415);
+  CHECK(serving.send("POST", "/text", "Content-Encoding: identity, gzip\r\n", "x").status == 415);
+  CHECK(serving.send("POST", "/text", "Content-Encoding: identity\r\nContent-Encoding: , Identity\r\n", "x").status == 200);
   CHECK(serving.send("POST", "/text", "Content-Encoding: Identity\r\n", "x").status == 200);
 
   constexpr std::string_view FORM = "Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n";
