@@ -25,9 +25,8 @@ struct FileSettings {
   /// Files and directories whose names begin with a dot, such as ".git" and ".htpasswd", exist for nobody, or do.
   enum class Hidden : std::uint8_t { REFUSE, SERVE };
   Hidden hidden = Hidden::REFUSE;
-  /// Whether "x.css.br" or "x.css.gz" is sent for "x.css" to clients that take it. It must not be older than "x.css";
-  /// one that may not be read counts for nothing.
-  /// Only for types that are worth it (isCompressible()).
+  /// Whether "x.css.br" or "x.css.gz" is sent for "x.css" to clients that take it. It must not be older than "x.css",
+  /// and one that may not be read counts for nothing. Only for types that are worth it (isCompressible()).
   enum class Precompressed : std::uint8_t { SEND, IGNORE };
   Precompressed precompressed = Precompressed::SEND;
   /// A request for more ranges than these gets the whole.
