@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A node addon for the tests: an HTTP server and a client of troth's in node's loop, beside node's own, in whose process
-// there is another llhttp.
+// A node addon for the tests: an HTTP server and a client of troth's in node's loop, beside node's own, in whose
+// process there is another llhttp.
 #include "../../examples/node_addon/bridge.h"
 
 #include <troth/net/http/client.h>
@@ -80,9 +80,8 @@ napi_value argument(napi_env env, napi_callback_info info) {
 }
 
 napi_value serve(napi_env env, napi_callback_info info) {
-  return fromCpp(env, [&] {
-    return toJs(env, Addon::of(env).serve(std::make_shared<JsValue>(env, argument(env, info))));
-  });
+  return fromCpp(env,
+                 [&] { return toJs(env, Addon::of(env).serve(std::make_shared<JsValue>(env, argument(env, info)))); });
 }
 
 napi_value fetch(napi_env env, napi_callback_info info) {
