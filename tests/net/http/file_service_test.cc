@@ -239,7 +239,8 @@ TEST_CASE_FIXTURE(FilesTest, "ranges are sent by themselves or together, and nev
   CHECK(range("bytes=2-4", "If-Range: " + one.field("Last-Modified") + "\r\n").status == 206);
   CHECK(serving->send("HEAD", "/a.bin", "Range: bytes=2-4\r\n").status == 200);
   put("a.bin", "0123456789", seconds(0));
-  CHECK(range("bytes=2-4", "If-Range: " + get("/a.bin").field("ETag") + "\r\n").status == 200); // weak
+  CHECK(range("bytes=2-4", "If-Range: " + get("/a.bin").field("ETag") + "\r\n").status == 200); // weak, …
+  CHECK(range("bytes=2-4", "If-Range: " + get("/a.bin").field("Last-Modified") + "\r\n").status == 200); // … as its date
 }
 
 TEST_CASE_FIXTURE(FilesTest, "large files, and ranges of them, are streamed") {
@@ -284,7 +285,16 @@ TEST_CASE_FIXTURE(FilesTest, "a compressed sibling is sent to those who take it"
   CHECK(get("/a.css", "Accept-Encoding: gzip\r\nIf-None-Match: " + gzip.field("ETag") + "\r\n").status == 304);
   CHECK(get("/b.js", "Accept-Encoding: gzip, br\r\n").body == "plain");
   CHECK(get("/c.png", "Accept-Encoding: gzip\r\n").body == "plain");
+  // The second choice is better than none, and one of the same time as new as the file.
+  std::filesystem::last_write_time(disk.inside("b.js.gz"), std::filesystem::last_write_time(disk.inside("b.js")));
+  CHECK(get("/b.js", "Accept-Encoding: gzip, br\r\n").body == "old");
+  put("b.js", "new"); // of the same size, too
+  std::filesystem::last_write_time(disk.inside("b.js.gz"), std::filesystem::last_write_time(disk.inside("b.js")));
+  CHECK(get("/b.js", "Accept-Encoding: gzip\r\n").field("ETag") != get("/b.js").field("ETag"));
   CHECK(get("/a.css.gz", "Accept-Encoding: gzip\r\n").body == "gzipped");
+  const std::string longest = std::string(251, 'x') + ".css"; // whose sibling would have no name
+  put(longest, "plain");
+  CHECK(get("/" + longest, "Accept-Encoding: gzip\r\n").body == "plain");
   serve({.precompressed = FileSettings::Precompressed::IGNORE});
   CHECK(get("/a.css", "Accept-Encoding: gzip\r\n").body == "plain plain plain");
   CHECK(get("/a.css", "Accept-Encoding: gzip\r\n").field("Vary") == "");
@@ -400,6 +410,19 @@ TEST_CASE_FIXTURE(FilesTest, "a file that is changed while it is sent") {
     CHECK((std::string(sent) + rest() == contents));
     CHECK(get("/large.bin").status == 404);
   }
+}
+
+TEST_CASE_FIXTURE(FilesTest, "a small file that becomes shorter before it was read is the server's fault") {
+  put("small.bin", "0123456789");
+  serve({.contentType = [&](std::string_view) { // which is asked for in between
+           std::filesystem::resize_file(disk.inside("small.bin"), 5);
+           return std::string_view("image/x-mine");
+         }});
+  const Reply reply = get("/small.bin");
+  CHECK(reply.status == 500);
+  CHECK(!contains(reply.body, "01234"));
+  CHECK(contains(serving->failures, "became shorter"));
+  serving->failures.clear();
 }
 
 TEST_CASE_FIXTURE(FilesTest, "a handler sends one file") {

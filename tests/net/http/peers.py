@@ -83,8 +83,8 @@ def served(*command):
         server.stop()
 
 
-def probe(seconds=60.0):
-    return served(options.probe, int(seconds * 1000))
+def probe(seconds=60.0, *directory):
+    return served(options.probe, int(seconds * 1000), *directory)
 
 
 @contextlib.contextmanager
@@ -322,31 +322,39 @@ def node_server():
 
 @case("peers.patience")
 def patience():
-    """Who says nothing, drips, stops in a body, does not read or stays idle is ended in time."""
-    with probe(SHORT) as server:
-        def ends(what, client, begin, least=0.0):
-            received, was_reset = read_all(client)
-            took = time.monotonic() - begin
-            expect(least <= took < SHORT + 3, f"{what}: ended after {took:.2f} s")
-            return received, was_reset
+    """Who says nothing, drips, stops in a body, does not read (a text, or a file) or stays idle is ended in time."""
+    with tempfile.TemporaryDirectory() as root, open(os.path.join(root, "large"), "wb") as file:
+        file.truncate(8_000_000)
+        with probe(SHORT, root) as server:
+            try_patience(server)
 
-        begin = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            silent, dripping, stalled, idle, deaf = (stack.enter_context(server.connect()) for _ in range(5))
-            stalled.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
-            idle.sendall(GET)
-            deaf.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
-            dripping.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
-            while time.monotonic() < begin + SHORT * 0.9:
-                dripping.sendall(b"A: b\r\n")
-                time.sleep(SHORT / 10)
-            expect(ends("silent", silent, begin, SHORT * 0.9) == (b"", False), "silent")
-            expect(b" 408 Request Timeout\r\n" in ends("dripping", dripping, begin, SHORT * 0.9)[0], "dripping")
-            expect(b" 408 Request Timeout\r\n" in ends("stalled", stalled, begin, SHORT * 0.9)[0], "stalled")
-            expect(ends("idle", idle, begin, SHORT * 0.9)[0].endswith(b"\r\n\r\nGET / 0\n"), "idle")
-            time.sleep(max(0.0, begin + 3 * SHORT - time.monotonic()))
-            received, was_reset = ends("deaf", deaf, begin)
-            expect(was_reset and len(received) < 8_000_000, f"deaf: {len(received)} bytes")
+
+def try_patience(server):
+    def ends(what, client, begin, least=0.0):
+        received, was_reset = read_all(client)
+        took = time.monotonic() - begin
+        expect(least <= took < SHORT + 3, f"{what}: ended after {took:.2f} s")
+        return received, was_reset
+
+    begin = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        silent, dripping, stalled, idle, deaf, deaf_to_file = (stack.enter_context(server.connect()) for _ in range(6))
+        stalled.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        idle.sendall(GET)
+        deaf.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        deaf_to_file.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n")
+        dripping.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        while time.monotonic() < begin + SHORT * 0.9:
+            dripping.sendall(b"A: b\r\n")
+            time.sleep(SHORT / 10)
+        expect(ends("silent", silent, begin, SHORT * 0.9) == (b"", False), "silent")
+        expect(b" 408 Request Timeout\r\n" in ends("dripping", dripping, begin, SHORT * 0.9)[0], "dripping")
+        expect(b" 408 Request Timeout\r\n" in ends("stalled", stalled, begin, SHORT * 0.9)[0], "stalled")
+        expect(ends("idle", idle, begin, SHORT * 0.9)[0].endswith(b"\r\n\r\nGET / 0\n"), "idle")
+        time.sleep(max(0.0, begin + 3 * SHORT - time.monotonic()))
+        for name, client in (("deaf", deaf), ("deaf to a file", deaf_to_file)):
+            received, was_reset = ends(name, client, begin)
+            expect(was_reset and len(received) < 8_000_000, f"{name}: {len(received)} bytes")
 
 
 @case("peers.slow_crowd")
