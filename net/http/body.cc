@@ -144,15 +144,12 @@ struct MessageBody::State {
                                         std::span<std::byte> buffer, std::size_t minBytes, std::source_location where);
 };
 
-void MessageBody::begin(Wire& wire, MessageParser& parser, Framing framing, std::uint64_t length, std::uint64_t limit,
-                        BodyOwner& owner) {
-  finish();
-  if (framing == Framing::NONE) return;
+void MessageBody::beginContent(Wire& wire, MessageParser& parser, Framing framing, std::uint64_t length,
+                               std::uint64_t limit, BodyOwner& owner) {
   state_ = std::allocate_shared<State>(PoolAllocator<State>(), wire, parser, framing, length, limit, owner);
 }
 
-void MessageBody::finish() noexcept {
-  if (state_ == nullptr) return;
+void MessageBody::finishContent() noexcept {
   state_->parser = nullptr;
   state_->owner = nullptr;
   if (!state_->ended) state_->broken = true;
@@ -160,7 +157,7 @@ void MessageBody::finish() noexcept {
   state_.reset();
 }
 
-bool MessageBody::hasEnded() const noexcept { return state_ == nullptr || state_->ended; }
+bool MessageBody::hasContentEnded() const noexcept { return state_->ended; }
 bool MessageBody::isBroken() const noexcept { return state_ != nullptr && state_->broken; }
 bool MessageBody::isBusy() const noexcept { return state_ != nullptr && state_->reading.isBusy(); }
 bool MessageBody::wasAskedFor() const noexcept { return state_ != nullptr && state_->askedFor; }

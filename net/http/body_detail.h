@@ -47,12 +47,17 @@ public:
 
   /// `parser` has a complete head. With Framing::NONE nothing is allocated.
   void begin(Wire& wire, MessageParser& parser, Framing framing, std::uint64_t length, std::uint64_t limit,
-             BodyOwner& owner);
+             BodyOwner& owner) {
+    finish();
+    if (framing != Framing::NONE) beginContent(wire, parser, framing, length, limit, owner);
+  }
   /// Rejects what is pending, and lets go of wire, parser and owner.
-  void finish() noexcept;
+  void finish() noexcept {
+    if (state_ != nullptr) finishContent();
+  }
 
   /// Whether all of it has been read.
-  bool hasEnded() const noexcept;
+  bool hasEnded() const noexcept { return state_ == nullptr || hasContentEnded(); }
   /// Whether it was found to be malformed, or ended too early: nothing that follows on the wire can be told apart.
   bool isBroken() const noexcept;
   /// Whether a read is pending, or done and not taken: the stream below may be in its hands.
@@ -74,6 +79,11 @@ public:
 private:
   struct State;
   std::shared_ptr<State> state_; // null: no content
+
+  void beginContent(Wire& wire, MessageParser& parser, Framing framing, std::uint64_t length, std::uint64_t limit,
+                    BodyOwner& owner);
+  void finishContent() noexcept;
+  bool hasContentEnded() const noexcept;
 };
 
 } // namespace detail
