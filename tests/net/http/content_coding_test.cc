@@ -193,6 +193,8 @@ TEST_CASE_FIXTURE(LoopTest, "an error at any byte of the stream below comes out"
 TEST_CASE_FIXTURE(LoopTest, "an error stays") {
   const std::unique_ptr<AsyncInputStream> stream = newDecodingStream(ContentCoding::GZIP, streamOf("xyz"));
   for (int i = 0; i < 2; ++i) CHECK(statusOf([&] { stream->tryReadChunk().wait(scope); }) == 400);
+  const std::unique_ptr<AsyncInputStream> cut = newDecodingStream(ContentCoding::GZIP, streamOf(encoded(ContentCoding::GZIP, sample(100)).substr(0, 12)));
+  for (int i = 0; i < 2; ++i) CHECK(statusOf([&] { cut->readAllText(1000).wait(scope); }) == 400);
   auto broken = std::make_unique<ScriptedStream>();
   broken->giveRead(encoded(ContentCoding::GZIP, sample(100))).failReadAt(50);
   CHECK((failureOf(newDecodingStream(ContentCoding::GZIP, std::move(broken))->readAllText(1000), scope).kind() == Exception::Kind::DISCONNECTED));
@@ -215,6 +217,7 @@ TEST_CASE_FIXTURE(LoopTest, "a few bytes do not become very many") {
     CHECK(statusOf([&] { decode(coding, asBytes(bytes), small); }) == 413);
     CHECK(statusOf([&] { newDecodingStream(coding, streamOf(bytes), small)->readAllText(zeroes.size()).wait(scope); }) == 413);
     CHECK(statusOf([&] { decode(coding, asBytes(bytes), ratio); }) == (coding == ContentCoding::IDENTITY ? 0 : 413));
+    CHECK(statusOf([&] { decode(coding, asBytes(bytes), {.maxRatio = 0}); }) == (coding == ContentCoding::IDENTITY ? 0 : 413)); // as 1
     CHECK(statusOf([&] { decode(coding, asBytes(bytes), {.maxBytes = zeroes.size(), .maxRatio = 1'000'000'000}); }) == 0);
     CHECK(statusOf([&] { decode(coding, asBytes(encoded(coding, zeroes.substr(0, 1 << 20))), ratio); }) == 0); // small enough not to matter
   }
