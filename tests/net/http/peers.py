@@ -357,6 +357,39 @@ def try_patience(server):
             expect(was_reset and len(received) < 8_000_000, f"{name}: {len(received)} bytes")
 
 
+@case("peers.changing_file")
+def changing_file():
+    """A file that is replaced while it is sent comes as it was; one that becomes shorter breaks the connection."""
+    size = 30_000_000  # more than the sockets' buffers hold
+    with tempfile.TemporaryDirectory() as root:
+        path = os.path.join(root, "large")
+
+        def make(at, byte):
+            with open(at, "wb") as file:
+                file.write(byte * size)
+
+        def begin():
+            client = server.connect()
+            client.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            received = client.recv(4096)
+            return client, received[received.index(b"\r\n\r\n") + 4:]
+
+        make(path, b"a")
+        with probe(60, root) as server:
+            client, received = begin()
+            make(path + "2", b"b")
+            os.rename(path + "2", path)
+            with client:
+                received += read_all(client)[0]
+            expect(received == b"a" * size, f"{len(received)} bytes of the old one")
+            client, received = begin()
+            os.truncate(path, 20_000_000)
+            with client:
+                rest, was_reset = read_all(client)
+            expect(was_reset and len(received + rest) < size, f"{len(received + rest)} bytes, reset: {was_reset}")
+            expect("became shorter" in server.stop()[1], "the server says nothing of it")
+
+
 @case("peers.slow_crowd")
 def slow_crowd():
     """200 slow clients, in heads, bodies and responses, do not keep a normal one waiting."""
