@@ -210,9 +210,9 @@ void Exchange::ClientWatch::look() {
       });
     }
   }
-  // A handler that reads its body notices for itself, and nobody else reads it then.
+  // A handler that waits for its body notices for itself, and nobody else reads it then.
   const bool mayRead = x.isHandling_ && !read_ && !hasEnded_ && !x.isWaiting_ && x.wire_->isOpen() &&
-                       x.wire_->rest().size() < READ_AHEAD && (x.body_.hasEnded() || !x.body_.wasAskedFor());
+                       x.wire_->rest().size() < READ_AHEAD;
   if (!mayRead) return;
   Promise<Chunk> more = x.wire_->stream(std::source_location::current()).tryReadChunk(READ_AHEAD);
   read_ = PromiseAccess::take(more, {});
@@ -513,15 +513,14 @@ Promise<bool> Exchange::skipBody() {
   co_await wire_->flush(std::source_location::current());
   const std::uint64_t most = body_.received() + core_.settings().skippedBytes;
   try {
-    while (!body_.hasEnded()) {
-      if (body_.received() > most) co_return false;
+    while (!body_.hasEnded() && body_.received() <= most) {
       const Chunk chunk = co_await body_.tryReadChunk();
       if (chunk.empty()) break;
     }
   } catch (const HttpError&) {
     co_return false; // malformed, or too long
   }
-  co_return body_.hasEnded();
+  co_return body_.hasEnded() && body_.received() <= most;
 }
 
 void Exchange::endRequest() noexcept {
@@ -763,7 +762,7 @@ std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_locatio
 
 const AsyncIoStream& Exchange::connection(std::source_location where) const { return wire_->stream(where); }
 
-Promise<void> Exchange::beforeFirstRead() {
+Promise<void> Exchange::beforeRead() {
   if (!expectsContinue_ || state_ != ResponseState::NONE) return READY_NOW;
   appendContinue();
   return wire_->flush(std::source_location::current());

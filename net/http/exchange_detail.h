@@ -239,7 +239,7 @@ private:
   const AsyncIoStream& connection(std::source_location where) const override;
 
   // BodyOwner.
-  Promise<void> beforeFirstRead() override;
+  Promise<void> beforeRead() override;
   void bodyEnded() noexcept override;
 };
 

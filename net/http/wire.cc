@@ -54,6 +54,15 @@ Chunk Wire::takeRest() {
   return rest;
 }
 
+Chunk Wire::takePiece(std::string_view piece) {
+  const bool isHeld = holds_ && held_.empty();
+  if (!isHeld && piece.data() == chunk_.text().data() && piece.size() == chunk_.size() && rest_.empty()) {
+    rest_ = {};
+    return std::move(chunk_);
+  }
+  return Chunk::copyOf(asBytes(piece));
+}
+
 // Held by the one write that is under way. Bytes of a write that was cancelled are not sent again, nor is anything
 // else behind them.
 class Wire::Writing {
