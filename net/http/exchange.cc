@@ -309,7 +309,7 @@ Promise<Next> Exchange::flushThen(Promise<void> flushed, Next next) {
 Promise<Next> Exchange::readHead() {
   co_await wire_->flush(std::source_location::current());
   if (!connection_->reading.isLinked()) core_.setTimeout(connection_->reading, Timeout::HEAD);
-  Chunk more = co_await wire_->stream(std::source_location::current()).tryReadChunk();
+  Chunk more = co_await wire_->stream(std::source_location::current()).tryReadChunk(HEAD_READ);
   if (more.empty()) co_return Next::CLOSE;
   wire_->give(std::move(more));
   co_return Next::RUN;
@@ -590,16 +590,31 @@ void Exchange::appendStatusLine(int status) {
   out.append("\r\n");
 }
 
+// What a handler says of the connection it says to the server, which tells the client; other options stay.
+void Exchange::takeConnectionOptions() {
+  std::string others;
+  const std::string all = response_.headers_.fields().combined(HeaderId::CONNECTION);
+  std::string_view list = all;
+  while (const std::optional<std::string_view> option = nextElement(list)) {
+    if (equalsIgnoringCase(*option, "close")) keepAlive_ = false;
+    if (equalsIgnoringCase(*option, "close") || equalsIgnoringCase(*option, "keep-alive")) continue;
+    if (!others.empty()) others += ", ";
+    others += *option;
+  }
+  response_.headers_.remove(HeaderId::CONNECTION);
+  if (!others.empty()) response_.headers_.add(HeaderId::CONNECTION, others);
+}
+
 // `length` is that of the content as GET would have it; without one it is not known. `content` goes behind the head,
 // in the same buffer.
 void Exchange::appendHead(int status, std::optional<std::uint64_t> length, std::string_view content,
                           const char* function, const std::source_location& where) {
-  const HeaderFields fields = response_.headers_;
   for (const HeaderId id : {HeaderId::CONTENT_LENGTH, HeaderId::TRANSFER_ENCODING, HeaderId::TRAILER})
-    if (fields.has(id)) [[unlikely]]
+    if (response_.headers_.has(id)) [[unlikely]]
       throwMisuse(fmt::format("{}: {} is the server's to set", function, headerName(id)), where);
-  const bool saysClose = fields.has(HeaderId::CONNECTION) && fields.hasToken(HeaderId::CONNECTION, "close");
-  if (saysClose || core_.isDraining()) keepAlive_ = false;
+  if (response_.headers_.has(HeaderId::CONNECTION)) [[unlikely]]
+    takeConnectionOptions();
+  if (core_.isDraining()) keepAlive_ = false;
   const bool mayHaveContent = status != 204 && status != 304;
   hasNoContent_ = request_.method_ == Method::HEAD || !mayHaveContent;
   isChunked_ = !length && request_.minorVersion_ == 1 && mayHaveContent;
@@ -609,7 +624,7 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, std::
   ByteBuffer& out = wire_->output();
   const std::string_view named = response_.headers_.text();
   const OkAndDate& okAndDate = core_.okAndDate();
-  const bool addsDate = !fields.has(HeaderId::DATE);
+  const bool addsDate = !response_.headers_.has(HeaderId::DATE);
   if (status != 200 || !addsDate) [[unlikely]]
     appendStatusLine(status);
   // All that follows in one piece, for which there is room at once.
@@ -631,7 +646,7 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, std::
     at = put(at, "\r\n");
   }
   if (!keepAlive_) {
-    if (!saysClose) at = put(at, "Connection: close\r\n");
+    at = put(at, "Connection: close\r\n");
   } else if (request_.minorVersion_ == 0) {
     at = put(at, "Connection: keep-alive\r\n");
   }
@@ -692,7 +707,14 @@ AsyncOutputStream& Exchange::beginResponse(int status, std::optional<std::uint64
                                            std::source_location where) {
   requireUnsent("Response::start", where);
   requireStatus(status, 200, 599, "Response::start", where);
-  if (expectsContinue_ && status < 300) appendContinue(); // the content is wanted, and later it would be too late
+  if (expectsContinue_) {
+    // Wanted, the content is asked for now: later it would be too late. The client of an error keeps it, and what comes
+    // next on the connection might be either (RFC 9110, section 10.1.1).
+    if (status < 300)
+      appendContinue();
+    else
+      keepAlive_ = false;
+  }
   appendHead(status, length, {}, "Response::start", where);
   state_ = ResponseState::STREAMING;
   hasLength_ = length.has_value() && !hasNoContent_;
@@ -826,23 +848,31 @@ Promise<void> Exchange::writePieces(std::span<const std::span<const std::byte>> 
     appendNumber(out, size, 16);
     out.append("\r\n");
   }
-  if (size > COPIED) return writeLarge(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), where);
-  for (const std::span<const std::byte> piece : pieces) out.append(textOf(piece));
-  if (isChunked_) out.append("\r\n");
-  Promise<void> flushed = wire_->flush(where);
-  if (isReady(flushed)) return flushed;
-  return finishWrite(Ref<Exchange>(*this), std::move(flushed));
+  const std::span<const std::byte> end = asBytes(isChunked_ ? "\r\n" : "");
+  if (size > COPIED && pieces.size() > 1)
+    return writeMany(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), end, where);
+  Promise<void> written = READY_NOW;
+  if (size > COPIED) {
+    written = wire_->write(pieces.front(), end, where);
+  } else {
+    for (const std::span<const std::byte> piece : pieces) out.append(textOf(piece));
+    out.append(textOf(end));
+    written = wire_->flush(where);
+  }
+  if (isReady(written)) [[likely]]
+    return written;
+  return finishWrite(Ref<Exchange>(*this), std::move(written));
 }
 
-Promise<void> Exchange::finishWrite(Ref<Exchange> self, Promise<void> flushed) {
+Promise<void> Exchange::finishWrite(Ref<Exchange> self, Promise<void> written) {
   WritingContent writing(*self);
-  co_await std::move(flushed);
+  co_await std::move(written);
   writing.done();
 }
 
-Promise<void> Exchange::writeLarge(Ref<Exchange> self, troth::detail::PieceList pieces, std::source_location where) {
+Promise<void> Exchange::writeMany(Ref<Exchange> self, troth::detail::PieceList pieces, std::span<const std::byte> end,
+                                  std::source_location where) {
   WritingContent writing(*self);
-  const std::span<const std::byte> end = asBytes(self->isChunked_ ? "\r\n" : "");
   for (std::size_t i = 0; i < pieces.size(); ++i)
     co_await self->wire_->write(pieces[i], i + 1 == pieces.size() ? end : std::span<const std::byte>(), where);
   writing.done();

@@ -50,6 +50,10 @@ class Exchange final : public troth::detail::Counted,
                        public ResponseSink,
                        private BodyOwner {
 public:
+  /// How many bytes are read at a time where a head is expected: what follows it is content, which is better read into
+  /// a buffer of its own.
+  static constexpr std::size_t HEAD_READ = 16 * 1024;
+
   explicit Exchange(ServerCore& core);
   ~Exchange();
 
@@ -217,15 +221,16 @@ private:
   [[noreturn, gnu::cold]] void throwSent(const char* function, const std::source_location& where) const;
   void appendStatusLine(int status);
   void appendContinue();
+  void takeConnectionOptions();
   void appendHead(int status, std::optional<std::uint64_t> length, std::string_view content, const char* function,
                   const std::source_location& where);
   void sendError(int status, std::string_view reason);
   Promise<void> sendLarge(std::span<const std::byte> body, std::source_location where);
   void countContent(std::uint64_t size, const std::source_location& where);
-  static Promise<void> finishWrite(troth::detail::Ref<Exchange> self, Promise<void> flushed);
+  static Promise<void> finishWrite(troth::detail::Ref<Exchange> self, Promise<void> written);
   Promise<void> writePieces(std::span<const std::span<const std::byte>> pieces, std::source_location where);
-  static Promise<void> writeLarge(troth::detail::Ref<Exchange> self, troth::detail::PieceList pieces,
-                                  std::source_location where);
+  static Promise<void> writeMany(troth::detail::Ref<Exchange> self, troth::detail::PieceList pieces,
+                                 std::span<const std::byte> end, std::source_location where);
   static Promise<std::uint64_t> pumpContent(troth::detail::Ref<Exchange> self, AsyncInputStream& input,
                                             std::uint64_t amount, std::source_location where);
 

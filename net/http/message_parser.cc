@@ -423,7 +423,7 @@ std::size_t MessageParser::endOfRequestLine(std::string_view text) noexcept {
   targetAt_ = methodAt_ + methodLength_ + 1;
   const char* const limit = text.data() + text.size();
   if (text.size() < targetAt_ + TAIL) return 0;
-  const char* const end = scanBehind(text.data() + targetAt_, limit, endsTarget);
+  const char* const end = scan(text.data() + targetAt_, limit, endsTarget);
   targetLength_ = static_cast<std::uint32_t>(end - text.data()) - targetAt_;
   const bool matches = limit - end >= std::ptrdiff_t(TAIL) && loadWord(end) == loadWord(" HTTP/1.") &&
                        isDigit(end[8]) && end[9] == '\r' && end[10] == '\n';
@@ -437,9 +437,9 @@ std::size_t MessageParser::endOfStatusLine() noexcept {
   std::size_t at = 0;
   while (at < parsed_ && (text_[at] == '\r' || text_[at] == '\n')) ++at; // as llhttp has
   at += STATUS_END;
-  if (at < parsed_ && text_[at] == ' ') ++at;
-  if (at >= parsed_) return 0;
-  const char* const end = endOfFieldValue(text_ + at, limit);
+  if (at >= parsed_ || !isDigit(text_[at - 3]) || !isDigit(text_[at - 2]) || !isDigit(text_[at - 1])) return 0;
+  if (text_[at] == ' ') ++at;
+  const char* const end = scanValue(text_ + at, limit);
   targetAt_ = static_cast<std::uint32_t>(at);
   targetLength_ = static_cast<std::uint32_t>(end - text_) - targetAt_;
   return limit - end >= 2 && end[0] == '\r' && end[1] == '\n' ? at + targetLength_ + 2 : 0;
@@ -458,14 +458,11 @@ FieldLine splitField(const char* at, const char* end) noexcept {
   FieldLine line;
   line.next = nullptr;
   line.name = at;
-  line.colon = scanBehind(at, end, [](Word word) { return marksBelow(word, 0x21) | marksOf(word, ':'); });
+  line.colon = scanBehind(at, end, NameEndMarks());
   if (line.colon == end || *line.colon != ':' || line.colon == at) return line;
   line.value = line.colon + 1;
   while (line.value < end && isBlank(*line.value)) ++line.value;
-  for (at = line.value;; ++at) {
-    at = scanBehind(at, end, [](Word word) { return marksBelow(word, 0x20) | marksOf(word, 0x7f); });
-    if (at == end || *at != '\t') break;
-  }
+  at = scanValue(line.value, end);
   if (end - at < 2 || at[0] != '\r' || at[1] != '\n') return line;
   line.next = at + 2;
   while (at > line.value && isBlank(at[-1])) --at;

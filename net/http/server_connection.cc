@@ -42,7 +42,7 @@ void ServerConnection::describe(troth::detail::Trace& trace) const noexcept {
 void ServerConnection::start() { read(Timeout::HEAD); }
 
 void ServerConnection::read(Timeout timeout) {
-  Promise<Chunk> bytes = stream_->tryReadChunk();
+  Promise<Chunk> bytes = stream_->tryReadChunk(Exchange::HEAD_READ);
   waiting_ = PromiseAccess::take(bytes, {});
   core_.setTimeout(reading, timeout);
   if (waiting_.listen(this)) armDepthFirst();

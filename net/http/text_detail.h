@@ -61,13 +61,13 @@ constexpr bool isValueCharacter(char c) noexcept {
 /// 0x80 (RFC 9110, section 5.5).
 inline const char* endOfFieldValue(const char* at, const char* end) noexcept {
   for (;; ++at) {
-    at = scan(at, end, [](Word word) { return marksBelow(word, 0x20) | marksOf(word, 0x7f); });
+    at = scan(at, end, ControlMarks());
     if (at == end || *at != '\t') return at;
   }
 }
 
 inline bool isFieldValue(std::string_view text) noexcept {
-  const auto marks = [](Word word) { return marksBelow(word, 0x20) | marksOf(word, 0x7f); };
+  constexpr ControlMarks marks;
   const char* const end = text.data() + text.size();
   Word found = 0;
   if (text.size() >= 8) [[likely]] {

@@ -35,7 +35,7 @@ TEST_CASE("each common field is found by its name in any case, and others are no
 }
 
 TEST_CASE("texts of any length are looked at to the last byte, and no further") {
-  for (std::size_t size = 0; size < 20; ++size) {
+  for (std::size_t size = 0; size < 35; size += size < 18 ? 1 : 4) {
     for (std::size_t at = 0; at < size; ++at) {
       for (int c = 0; c < 256; ++c) {
         const auto byte = static_cast<char>(c);
@@ -54,7 +54,8 @@ TEST_CASE("texts of any length are looked at to the last byte, and no further") 
         const char* const end = view.data() + size;
         const auto isDel = [](http::detail::Word word) { return http::detail::marksOf(word, '\x7f') | http::detail::marksFrom0x7f(word); };
         CHECK(http::detail::scan(view.data(), end, isDel) == (c >= 0x7f ? view.data() + at : end));
-        if (size >= 8) CHECK(http::detail::scanBehind(view.data() + at / 2, end, isDel) == (c >= 0x7f ? view.data() + at : end));
+        if (size >= 8) CHECK(http::detail::scanValue(view.data(), end) == (http::detail::isValueCharacter(byte) ? end : view.data() + at));
+        if (size >= 8) CHECK(http::detail::scanBehind(view.data() + at / 2, end, http::detail::NameEndMarks()) == view.data() + at / 2 + (at / 2 == at && c > ' ' && c != ':'));
       }
     }
   }

@@ -679,6 +679,28 @@ TEST_CASE_FIXTURE(HttpTest, "content that nobody reads is skipped, up to a limit
   CHECK(client->ended);
 }
 
+TEST_CASE_FIXTURE(HttpTest, "what a handler says of the connection is the server's to say") {
+  handler = [](Request&, Response& response) -> Promise<void> {
+    response.headers().set(HeaderId::CONNECTION, "keep-alive, X-Hop");
+    response.headers().add(HeaderId::CONNECTION, "Y-Hop");
+    co_await response.send(200, "hello");
+  };
+  CHECK(talk(GET) == "HTTP/1.1 200 OK\r\nConnection: X-Hop, Y-Hop\r\nContent-Length: 5\r\n\r\nhello");
+  CHECK(talk("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") ==
+        "HTTP/1.1 200 OK\r\nConnection: X-Hop, Y-Hop\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+  handler = [](Request&, Response& response) -> Promise<void> {
+    response.headers().set(HeaderId::CONNECTION, "keep-alive, Close");
+    co_await response.send(200, "hello");
+  };
+  CHECK(talk(GET + GET) == "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+}
+
+TEST_CASE_FIXTURE(HttpTest, "after an error that is streamed to a client that waits to send nothing is taken for a request") {
+  handler = [](Request&, Response& response) -> Promise<void> { co_await response.start(403, 2).write(asBytes("no")); };
+  CHECK(talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 27\r\nExpect: 100-continue\r\n\r\n" + GET) ==
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+}
+
 TEST_CASE_FIXTURE(HttpTest, "small chunks that came together are read together, and an error behind them comes after them") {
   std::vector<std::string> pieces;
   handler = [&](Request& request, Response& response) -> Promise<void> {
