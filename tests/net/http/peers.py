@@ -83,8 +83,8 @@ def served(*command):
         server.stop()
 
 
-def probe(seconds=60.0):
-    return served(options.probe, int(seconds * 1000))
+def probe(seconds=60.0, *directory):
+    return served(options.probe, int(seconds * 1000), *directory)
 
 
 @contextlib.contextmanager
@@ -378,31 +378,72 @@ def client_errors():
 
 @case("peers.patience")
 def patience():
-    """Who says nothing, drips, stops in a body, does not read or stays idle is ended in time."""
-    with probe(SHORT) as server:
-        def ends(what, client, begin, least=0.0):
-            received, was_reset = read_all(client)
-            took = time.monotonic() - begin
-            expect(least <= took < SHORT + 3, f"{what}: ended after {took:.2f} s")
-            return received, was_reset
+    """Who says nothing, drips, stops in a body, does not read (a text, or a file) or stays idle is ended in time."""
+    with tempfile.TemporaryDirectory() as root, open(os.path.join(root, "large"), "wb") as file:
+        file.truncate(8_000_000)
+        with probe(SHORT, root) as server:
+            try_patience(server)
 
-        begin = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            silent, dripping, stalled, idle, deaf = (stack.enter_context(server.connect()) for _ in range(5))
-            stalled.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
-            idle.sendall(GET)
-            deaf.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
-            dripping.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
-            while time.monotonic() < begin + SHORT * 0.9:
-                dripping.sendall(b"A: b\r\n")
-                time.sleep(SHORT / 10)
-            expect(ends("silent", silent, begin, SHORT * 0.9) == (b"", False), "silent")
-            expect(b" 408 Request Timeout\r\n" in ends("dripping", dripping, begin, SHORT * 0.9)[0], "dripping")
-            expect(b" 408 Request Timeout\r\n" in ends("stalled", stalled, begin, SHORT * 0.9)[0], "stalled")
-            expect(ends("idle", idle, begin, SHORT * 0.9)[0].endswith(b"\r\n\r\nGET / 0\n"), "idle")
-            time.sleep(max(0.0, begin + 3 * SHORT - time.monotonic()))
-            received, was_reset = ends("deaf", deaf, begin)
-            expect(was_reset and len(received) < 8_000_000, f"deaf: {len(received)} bytes")
+
+def try_patience(server):
+    def ends(what, client, begin, least=0.0):
+        received, was_reset = read_all(client)
+        took = time.monotonic() - begin
+        expect(least <= took < SHORT + 3, f"{what}: ended after {took:.2f} s")
+        return received, was_reset
+
+    begin = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        silent, dripping, stalled, idle, deaf, deaf_to_file = (stack.enter_context(server.connect()) for _ in range(6))
+        stalled.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        idle.sendall(GET)
+        deaf.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        deaf_to_file.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n")
+        dripping.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        while time.monotonic() < begin + SHORT * 0.9:
+            dripping.sendall(b"A: b\r\n")
+            time.sleep(SHORT / 10)
+        expect(ends("silent", silent, begin, SHORT * 0.9) == (b"", False), "silent")
+        expect(b" 408 Request Timeout\r\n" in ends("dripping", dripping, begin, SHORT * 0.9)[0], "dripping")
+        expect(b" 408 Request Timeout\r\n" in ends("stalled", stalled, begin, SHORT * 0.9)[0], "stalled")
+        expect(ends("idle", idle, begin, SHORT * 0.9)[0].endswith(b"\r\n\r\nGET / 0\n"), "idle")
+        time.sleep(max(0.0, begin + 3 * SHORT - time.monotonic()))
+        for name, client in (("deaf", deaf), ("deaf to a file", deaf_to_file)):
+            received, was_reset = ends(name, client, begin)
+            expect(was_reset and len(received) < 8_000_000, f"{name}: {len(received)} bytes")
+
+
+@case("peers.changing_file")
+def changing_file():
+    """A file that is replaced while it is sent comes as it was; one that becomes shorter breaks the connection."""
+    size = 30_000_000  # more than the sockets' buffers hold
+    with tempfile.TemporaryDirectory() as root:
+        path = os.path.join(root, "large")
+
+        def make(at, byte):
+            with open(at, "wb") as file:
+                file.write(byte * size)
+
+        def begin():
+            client = server.connect()
+            client.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            received = client.recv(4096)
+            return client, received[received.index(b"\r\n\r\n") + 4:]
+
+        make(path, b"a")
+        with probe(60, root) as server:
+            client, received = begin()
+            make(path + "2", b"b")
+            os.rename(path + "2", path)
+            with client:
+                received += read_all(client)[0]
+            expect(received == b"a" * size, f"{len(received)} bytes of the old one")
+            client, received = begin()
+            os.truncate(path, 20_000_000)
+            with client:
+                rest, was_reset = read_all(client)
+            expect(was_reset and len(received + rest) < size, f"{len(received + rest)} bytes, reset: {was_reset}")
+            expect("became shorter" in server.stop()[1], "the server says nothing of it")
 
 
 @case("peers.slow_crowd")
