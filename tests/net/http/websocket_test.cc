@@ -5,10 +5,13 @@
 #include <troth/io/pipe.h>
 #include <troth/io/testing.h>
 #include <troth/net/http/websocket.h>
+#include <troth/net/http/websocket_deflate_detail.h>
 #include <troth/net/http/websocket_frame_detail.h>
 #include <troth/runtime/join.h>
 #include <troth/timers/manual_timer.h>
+#include <troth/timers/random.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -231,7 +234,7 @@ TEST_CASE_FIXTURE(LoopTest, "a send that waits for its turn may be cancelled, an
   }
   const Exception e = failureOf(raw.socket.send("another"), scope);
   CHECK(e.kind() == Exception::Kind::FAILED);
-  CHECK(contains(e.description(), "destroyed while its frame was partly written"));
+  CHECK(contains(e.description(), "ended while its message was partly written"));
   CHECK(contains(failureOf(raw.socket.ping(), scope).description(), "partly written"));
   Promise<void> speaking = tell(raw, frame(WebSocketOpcode::TEXT, "still heard", MASK));
   CHECK(shown(std::move(receiving).wait(scope)) == "text still heard");
@@ -252,7 +255,8 @@ TEST_CASE_FIXTURE(LoopTest, "pings are answered in their order, and a flood of t
   CHECK(answers.empty());
 
   std::string flood;
-  for (int i = 0; i < 1'000'000; ++i) flood += frame(WebSocketOpcode::PING, "");
+  const std::string ping = frame(WebSocketOpcode::PING, "");
+  for (int i = 0; i < 1'000'000; ++i) flood += ping;
   flood += frame(WebSocketOpcode::PING, "last") + frame(WebSocketOpcode::TEXT, "after the flood");
   Promise<void> flooding = tell(raw, flood);
   CHECK(shown(std::move(receiving).wait(scope)) == "text after the flood");
@@ -486,6 +490,223 @@ TEST_CASE("an exchange may be cancelled at every step") {
   };
   CHECK(cancelSweep(body) > 10);
 }
+
+#ifdef TROTH_HAS_ZLIB
+
+WebSocketAgreement deflated(int level = 1) {
+  WebSocketAgreement agreement;
+  agreement.deflate.emplace().level = level;
+  return agreement;
+}
+
+/// Bytes that do not get fewer by compression.
+std::string noise(std::size_t size) {
+  SeededRandom random(64);
+  std::string block(std::min<std::size_t>(size, 256 * 1024), '\0'); // more than the window of the compression
+  for (std::size_t i = 0; i + 8 <= block.size(); i += 8) {
+    const std::uint64_t word = random.upTo(UINT64_MAX);
+    std::memcpy(block.data() + i, &word, sizeof word);
+  }
+  std::string all;
+  while (all.size() < size) all += block;
+  return all;
+}
+
+/// A port that counts how often the loop has looked for I/O.
+struct CountingPort final : EventPort {
+  std::size_t polls = 0;
+  bool wait() override { return false; }
+  void poll() override { ++polls; }
+  void wake() const override {}
+};
+
+/// A stream that remembers how large the largest write was.
+struct MeteredStream final : AsyncIoStream {
+  MeteredStream(std::unique_ptr<AsyncIoStream> stream, std::size_t& most) : inner(std::move(stream)), largest(most) {}
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+    return inner->tryRead(buffer, minBytes, where);
+  }
+  Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override { return write({&bytes, 1}, where); }
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
+    std::size_t size = 0;
+    for (std::span<const std::byte> piece : pieces) size += piece.size();
+    largest = std::max(largest, size);
+    return inner->write(pieces, where);
+  }
+  void shutdownWrite(std::source_location where) override { inner->shutdownWrite(where); }
+  void abortRead(std::source_location where) override { inner->abortRead(where); }
+  std::unique_ptr<AsyncIoStream> inner;
+  std::size_t& largest;
+};
+
+TEST_CASE("the loop looks for I/O all the while that a large message is compressed or decompressed, and never is it held twice") {
+  constexpr std::size_t SIZE = 16 * 1024 * 1024;
+  for (bool zeros : {false, true}) {
+    CAPTURE(zeros);
+    const std::string sent = zeros ? std::string(SIZE, '\0') : noise(SIZE); // zeros come in one chunk of input
+    CountingPort port;
+    EventLoop loop(port);
+    WaitScope scope(loop);
+    std::size_t largest = 0;
+    TwoWayPipe pipe = newTwoWayPipe();
+    const WebSocketAgreement agreement = deflated(zeros ? 6 : 1);
+    WebSocket server(std::make_unique<MeteredStream>(std::move(pipe.ends[0]), largest), Role::SERVER, agreement);
+    WebSocket client(std::make_unique<MeteredStream>(std::move(pipe.ends[1]), largest), Role::CLIENT, agreement);
+    Promise<void> sending = (zeros ? client : server).send(asBytes(sent));
+    CHECK(!sending.poll(scope)); // nobody reads yet
+    if (zeros) CHECK(port.polls >= SIZE / (32 * 1024) - 1); // for a single frame
+    const std::size_t before = port.polls;
+    const WebSocketMessage received = (zeros ? server : client).receive().wait(scope);
+    CHECK((received.text() == sent));
+    CHECK(port.polls - before >= SIZE / (64 * 1024));
+    CHECK(sending.poll(scope));
+    CHECK(largest >= 1024);
+    CHECK(largest <= 128 * 1024);
+  }
+}
+
+struct SeenFrame {
+  unsigned first; // its first byte
+  std::string payload;
+};
+
+/// A server's frames in `bytes`, which may end in the middle of one.
+std::vector<SeenFrame> framesIn(std::string_view bytes) {
+  std::vector<SeenFrame> all;
+  http::detail::WebSocketHeaderParser parser(http::detail::WebSocketMasking::FORBIDDEN,
+                                             http::detail::WebSocketHeaderParser::Compression::NEGOTIATED);
+  while (!bytes.empty()) {
+    const auto first = static_cast<unsigned char>(bytes.front());
+    std::span<const std::byte> rest = asBytes(bytes);
+    if (!parser.parse(rest)) break;
+    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(parser.header().length, rest.size()));
+    all.push_back({first, std::string(bytes.substr(bytes.size() - rest.size(), size))});
+    bytes = bytes.substr(bytes.size() - rest.size() + size);
+  }
+  return all;
+}
+
+TEST_CASE_FIXTURE(LoopTest, "between the frames of a compressed message pings are answered; a close waits for its end") {
+  TwoWayPipe pipe = newTwoWayPipe();
+  WebSocket socket(std::move(pipe.ends[0]), Role::SERVER, deflated());
+  Raw raw{std::move(socket), std::move(pipe.ends[1])};
+  const std::string payload = noise(200'000) + std::string(2'000'000, 'x'); // frames, and then steps without one
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  Promise<void> sending = raw.socket.send(asBytes(payload));
+  std::string all = readSome(*raw.peer, scope);
+  tell(raw, frame(WebSocketOpcode::PING, "1", MASK)).wait(scope);
+  for (int i = 0; i < 10; ++i) all += readSome(*raw.peer, scope);
+  Promise<void> closing = raw.socket.close();
+  tell(raw, frame(WebSocketOpcode::PING, "2", MASK)).wait(scope);
+  CHECK(failureOf(raw.socket.ping(), scope).kind() == Exception::Kind::DISCONNECTED);
+  all += heard(raw, scope);
+  std::move(sending).wait(scope);
+
+  std::string order;
+  std::string compressed;
+  for (const SeenFrame& seen : framesIn(all)) {
+    order += seen.first == 0x42 ? 'B' : seen.first == 0x00 ? 'c' : seen.first == 0x80 ? 'F' : seen.first == 0x88 ? 'X' : 'P';
+    if (order.back() == 'B' || order.back() == 'c' || order.back() == 'F') compressed += seen.payload;
+    if (order.back() == 'P') CHECK(seen.first == 0x8a);
+  }
+  CHECK_MESSAGE((order.starts_with("B") && order.ends_with("FX")), order);
+  CHECK(order.find('P') < order.find('F')); // and only the one before close()
+  CHECK(std::count(order.begin(), order.end(), 'P') == 1);
+  CHECK(std::count(order.begin(), order.end(), 'c') >= 4);
+  CHECK(std::count(order.begin(), order.end(), 'c') <= 8);
+  http::detail::WebSocketInflater inflater({});
+  http::detail::PoolString again;
+  std::span<const std::byte> rest = asBytes(compressed);
+  do REQUIRE(inflater.inflate(rest, SIZE_MAX, nullptr, again) == http::detail::WebSocketFault::NONE);
+  while (inflater.hasMore() || !rest.empty());
+  REQUIRE(inflater.finish(SIZE_MAX, nullptr, again) == http::detail::WebSocketFault::NONE);
+  CHECK((std::string_view(again) == payload));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "pings are answered while a message is compressed of which no frame has come yet") {
+  TwoWayPipe pipe = newTwoWayPipe();
+  Raw raw{WebSocket(std::move(pipe.ends[0]), Role::SERVER, deflated()), std::move(pipe.ends[1])};
+  const std::string zeros(2'000'000, '\0');
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  Promise<void> telling = tell(raw, frame(WebSocketOpcode::PING, "?", MASK));
+  Promise<void> sending = raw.socket.send(asBytes(zeros));
+  const std::vector<SeenFrame> frames = framesIn(heard(raw, scope));
+  REQUIRE(frames.size() == 2);
+  CHECK((frames[0].first == 0x8a && frames[0].payload == "?"));
+  CHECK(frames[1].first == 0xc2); // small enough for one
+  std::move(sending).wait(scope);
+}
+
+TEST_CASE("a compressed send that is cancelled was never begun, or says so later; what the peer gets is never wrong") {
+  const std::string large = std::string(200'000, 'a') + noise(200'000); // the first frame takes some steps
+  bool wasClean = false, wasLost = false;
+  for (std::size_t turns = 0;; ++turns) {
+    LoopTest test;
+    Pair pair = makePair(deflated());
+    Promise<void> first = pair.server.send(std::string(500, 'b'));
+    CHECK(pair.client.receive().wait(test.scope).text().size() == 500);
+    Promise<WebSocketMessage> receiving = pair.client.receive();
+    bool isSent = false;
+    {
+      Promise<void> sending = pair.server.send(asBytes(large)).then([&] { isSent = true; }).eagerlyEvaluate(nullptr);
+      for (std::size_t i = 0; i < turns; ++i) test.loop.run(1);
+    }
+    if (isSent) break;
+    REQUIRE(turns < 1000);
+    const std::string other = std::string(200, 'b') + std::string(400, 'a');
+    Promise<void> after = pair.server.send(other);
+    const bool isOver = after.poll(test.scope);
+    if (receiving.poll(test.scope)) {
+      const WebSocketMessage received = std::move(receiving).wait(test.scope);
+      if (received.text() == large) continue; // its last byte had gone
+      wasClean = true;
+      CHECK((isOver && !wasLost));
+      CHECK(received.text() == other);
+    } else {
+      wasLost = true;
+      const Exception e = failureOf(std::move(after), test.scope);
+      CHECK(e.kind() == Exception::Kind::FAILED);
+      CHECK(contains(e.description(), "partly written"));
+      Promise<void> speaking = pair.client.send("still heard");
+      CHECK(shown(pair.server.receive().wait(test.scope)) == "text still heard");
+    }
+  }
+  CHECK((wasClean && wasLost));
+}
+
+TEST_CASE("an exchange of large compressed messages may be cancelled at every step") {
+  const std::function<Promise<void>(LoopTest&)> body = [](LoopTest&) {
+    auto talk = coCapture([]() -> Promise<void> {
+      Pair pair = makePair(deflated());
+      Promise<void> echoing = echo(pair.server);
+      const std::string payload = noise(70'000) + std::string(70'000, 'a');
+      Promise<WebSocketMessage> answer = pair.client.receive();
+      Promise<void> pinging = pair.client.ping();
+      co_await pair.client.send(asBytes(payload));
+      const WebSocketMessage message = co_await std::move(answer);
+      CHECK((message.text() == payload));
+      co_await std::move(pinging);
+      co_await pair.client.close();
+    });
+    return talk();
+  };
+  CHECK(cancelSweep(body) > 20);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a WebSocket may go while it compresses and decompresses") {
+  const std::string zeros(4'000'000, '\0');
+  for (std::size_t turns = 1; turns < 160; turns += 9) {
+    std::optional<Pair> pair = makePair(deflated());
+    Promise<WebSocketMessage> receiving = pair->client.receive();
+    Promise<void> sending = pair->server.send(asBytes(zeros));
+    for (std::size_t i = 0; i < turns; ++i) loop.run(1);
+    pair.reset();
+    CHECK(sending.poll(scope));
+    CHECK(failureOf(std::move(receiving), scope).kind() == Exception::Kind::DISCONNECTED);
+  }
+}
+
+#endif
 
 TEST_CASE_FIXTURE(LoopTest, "a ping is answered, and a later answer is as good") {
   Raw raw = makeRaw(Role::SERVER);
