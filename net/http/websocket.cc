@@ -620,13 +620,13 @@ void WebSocket::State::queueClose(Code code, std::string_view reason) {
   flush();
 }
 
-// A close frame lets the message go first that somebody is waiting to send.
+// A close frame lets the message go first that somebody is waiting to send. Behind it nothing is queued.
 bool WebSocket::State::hasControls() const noexcept {
   return !controls_.isEmpty() || (controls_.hasClose() && !isSending_);
 }
 
 void WebSocket::State::flush() noexcept {
-  if (isWriting_ || writeEnd_ || closing_ == Closing::WRITTEN || !hasControls()) return;
+  if (isWriting_ || writeEnd_ || !hasControls()) return;
   try {
     flusher_ = flushing(*this);
   } catch (...) { // no memory
@@ -637,7 +637,7 @@ void WebSocket::State::flush() noexcept {
 
 // Begins to write before it returns.
 Promise<void> WebSocket::State::flushing(State& state) {
-  while (!state.writeEnd_ && state.closing_ != Closing::WRITTEN && state.hasControls()) {
+  while (!state.writeEnd_ && state.hasControls()) {
     state.isWriting_ = true;
     const bool closes = state.controls_.hasClose() && !state.isSending_;
     state.flushed_ = state.controls_.take(closes);
@@ -734,6 +734,8 @@ Promise<void> WebSocket::State::close(State& state, Code code, std::string_view 
 Promise<void> WebSocket::State::untilClosed(Ref<State> state, std::source_location where) {
   State& s = *state;
   while (!s.readEnd_) {
+    // The peer does not know that it is to answer.
+    if (s.writeEnd_ && s.closing_ != Closing::WRITTEN) throw Exception(*s.writeEnd_);
     if (s.isReceiving_ || s.isReadingToClose_) {
       co_await s.readChanged_.sleep(where);
       continue;

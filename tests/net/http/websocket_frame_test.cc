@@ -379,9 +379,49 @@ TEST_CASE("a decompression bomb stops at the message's limit, and damaged data w
   WebSocketInflater fourth({});
   const std::string reaching = raw({0xc1, 0x05, 0xf2, 0x00, 0x11, 0x00, 0x00}); // back to what was never there
   CHECK(contains(decode(clientDecoder(&fourth), reaching), "cannot be decompressed"));
-  WebSocketDeflater fresh({});
-  WebSocketInflater sixth({});
-  CHECK(contains(decode(clientDecoder(&sixth), frame({WebSocketOpcode::TEXT, compressed(fresh, "\xce\xba\xff"), true, true})), "not UTF-8"));
+}
+
+TEST_CASE("compressed text is checked to be UTF-8 wherever its characters are cut") {
+  std::string euros = "x"; // so that no character ends where a step does
+  for (int i = 0; i < 30'000; ++i) euros += "\xe2\x82\xac";
+  auto decoded = [](const std::string& message, bool ended = true) {
+    WebSocketDeflater deflater({});
+    WebSocketInflater inflater({});
+    const std::string payload = compressed(deflater, message);
+    std::string bytes = frame({WebSocketOpcode::TEXT, payload.substr(0, payload.size() / 2), false, true});
+    bytes += more(payload.substr(payload.size() / 2), ended);
+    return decode(clientDecoder(&inflater), bytes, 100);
+  };
+  CHECK((decoded(euros) == "text " + euros + ";"));
+  CHECK(contains(decoded(euros + "\xe2\x82"), "not UTF-8"));
+  CHECK(contains(decoded(euros + "\xff" + std::string(1000, 'x'), false), "not UTF-8")); // before the message's end
+  CHECK(contains(decoded("\xce\xba\xff"), "not UTF-8"));
+}
+
+TEST_CASE("a lot that is decompressed comes in steps, and what is left of the input is taken later") {
+  WebSocketDeflater deflater({});
+  auto message = [&](std::size_t size, char letter) {
+    return frame({WebSocketOpcode::BINARY, compressed(deflater, std::string(size, letter)), true, true}, MASK);
+  };
+  WebSocketInflater inflater({});
+  WebSocketDecoder decoder(WebSocketMasking::REQUIRED, LIMITS, &inflater);
+  std::string bytes = message(40'000, 'y');
+  bytes += message(40'000, 'y');
+  bytes += message(99'000, 'z');
+  bytes += frame({WebSocketOpcode::PING, "p"}, MASK);
+  std::span<const std::byte> input = asBytes(bytes);
+  REQUIRE(decoder.next(input) == Event::MESSAGE);
+  CHECK((decoder.takeMessage() == PoolString(40'000, 'y')));
+  CHECK(decoder.next(input) == Event::PAUSE); // messages count together
+  CHECK(decoder.isInside());
+  REQUIRE(decoder.next(input) == Event::MESSAGE);
+  CHECK((decoder.takeMessage() == PoolString(40'000, 'y')));
+  CHECK(decoder.next(input) == Event::PAUSE);
+  CHECK(!input.empty());
+  REQUIRE(decoder.next(input) == Event::MESSAGE);
+  CHECK((decoder.takeMessage() == PoolString(99'000, 'z')));
+  CHECK(decoder.next(input) == Event::PING);
+  CHECK(input.empty());
 }
 
 #endif

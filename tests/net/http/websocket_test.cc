@@ -238,6 +238,7 @@ TEST_CASE_FIXTURE(LoopTest, "a send that waits for its turn may be cancelled, an
   CHECK(contains(failureOf(raw.socket.ping(), scope).description(), "partly written"));
   Promise<void> speaking = tell(raw, frame(WebSocketOpcode::TEXT, "still heard", MASK));
   CHECK(shown(std::move(receiving).wait(scope)) == "text still heard");
+  CHECK(contains(failureOf(raw.socket.close(), scope).description(), "partly written"));
   raw.socket.abort();
 }
 
@@ -267,6 +268,22 @@ TEST_CASE_FIXTURE(LoopTest, "pings are answered in their order, and a flood of t
   REQUIRE(all.size() > 18);
   CHECK(unmasked(all.substr(all.size() - 18, 10)) == frame(WebSocketOpcode::PONG, "last"));
   CHECK(unmasked(all.substr(all.size() - 8)) == closeFrame(1000));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "so many answers to pings wait while the peer does not read, and the last one is to the last ping") {
+  WebSocketOptions options;
+  options.maxQueuedPongs = 2;
+  Raw raw = makeRaw(Role::SERVER, options);
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  auto ping = [](const char* payload) { return frame(WebSocketOpcode::PING, payload, MASK); };
+  auto pong = [](const char* payload) { return frame(WebSocketOpcode::PONG, payload); };
+  for (int round = 0; round < 3; ++round) { // the first is being written, and two wait
+    for (const std::string& pings : {ping("1"), ping("22") + ping("333") + ping("4444"), ping("5")}) {
+      tell(raw, pings).wait(scope);
+      CHECK(!receiving.poll(scope));
+    }
+    CHECK(heard(raw, scope) == pong("1") + pong("22") + pong("5"));
+  }
 }
 
 TEST_CASE_FIXTURE(LoopTest, "what the peer does wrong is answered by a close frame with its code, and is the error of each receive") {
@@ -764,6 +781,52 @@ TEST_CASE_FIXTURE(LoopTest, "nothing is read that nobody asked for") {
   CHECK(shown(raw.socket.receive().wait(scope)) == "text one");
   Promise<void> second = tell(raw, frame(WebSocketOpcode::TEXT, "two", MASK));
   CHECK(!second.poll(scope));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a WebSocket may go in what a receive, a send, or a close lets run") {
+  for (bool byReceive : {false, true}) {
+    std::optional<Raw> raw = makeRaw(Role::SERVER);
+    std::string what;
+    Promise<void> receiving = raw->socket.receive().ignoreResult();
+    Promise<void> sending = raw->socket.send("hello");
+    Promise<void> pinging = raw->socket.ping();
+    auto destroying = [&](Promise<void> promise) {
+      return std::move(promise).then([&] { raw.reset(); }).eagerlyEvaluate(nullptr);
+    };
+    if (byReceive) {
+      Promise<void> writing = tell(*raw, frame(WebSocketOpcode::TEXT, "x", MASK));
+      receiving = destroying(std::move(receiving));
+      std::move(receiving).wait(scope);
+      CHECK(failureOf(std::move(sending), scope).kind() == Exception::Kind::DISCONNECTED);
+      (void)writing.poll(scope);
+    } else {
+      sending = destroying(std::move(sending));
+      CHECK(!sending.poll(scope));
+      CHECK(readSome(*raw->peer, scope) == frame(WebSocketOpcode::TEXT, "hello"));
+      std::move(sending).wait(scope);
+      CHECK(failureOf(std::move(receiving), scope).kind() == Exception::Kind::DISCONNECTED);
+    }
+    CHECK(!raw);
+    CHECK(failureOf(std::move(pinging), scope).kind() == Exception::Kind::DISCONNECTED);
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a WebSocket may be moved while operations are pending, and assigned to one that has some") {
+  Raw first = makeRaw(Role::SERVER), second = makeRaw(Role::SERVER);
+  Promise<WebSocketMessage> receiving = first.socket.receive();
+  Promise<WebSocketMessage> rejected = second.socket.receive();
+  Promise<void> rejectedSend = second.socket.send("x");
+  second.socket = std::move(first.socket);
+  CHECK(contains(failureOf(std::move(rejected), scope).description(), "destroyed"));
+  CHECK(failureOf(std::move(rejectedSend), scope).kind() == Exception::Kind::DISCONNECTED);
+  Promise<void> sending = second.socket.send("moved");
+  CHECK(readSome(*first.peer, scope) == frame(WebSocketOpcode::TEXT, "moved"));
+  std::move(sending).wait(scope);
+  tell(first, frame(WebSocketOpcode::TEXT, "still there", MASK)).wait(scope);
+  CHECK(shown(std::move(receiving).wait(scope)) == "text still there");
+  WebSocket& same = second.socket;
+  second.socket = std::move(same);
+  CHECK(second.socket.subprotocol().empty());
 }
 
 TEST_CASE_FIXTURE(LoopTest, "misuse is named") {
