@@ -182,9 +182,9 @@ public:
   ///
   /// Completes:    when both close frames have gone their way. If no receive() is pending, it reads until then, and
   ///               throws away the messages that come. After a fault of the peer: when that has ended the connection.
-  /// Errors:       DISCONNECTED if the connection ends before; FAILED if the peer breaks the protocol, or after a send()
-  ///               that was cancelled in the middle; OVERLOADED when WebSocketOptions::closeTimeout is over, and then it
-  ///               is as after abort().
+  /// Errors:       DISCONNECTED if the connection ends before; FAILED if the peer breaks the protocol, or after a
+  ///               send() that was cancelled in the middle; OVERLOADED when WebSocketOptions::closeTimeout is over, and
+  ///               then it is as after abort().
   /// Cancellation: deferred: the close frame is sent all the same; only the waiting ends.
   /// Lifetime:     `reason` is copied.
   /// Overlap:      any number, and with everything else.

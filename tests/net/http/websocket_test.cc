@@ -93,6 +93,14 @@ std::string heard(Raw& raw, WaitScope& scope) {
   }
 }
 
+Promise<void> readInto(AsyncInputStream& stream, std::string& all) {
+  for (;;) {
+    const Chunk chunk = co_await stream.tryReadChunk();
+    if (chunk.empty()) co_return;
+    all += chunk.text();
+  }
+}
+
 std::string readSome(AsyncIoStream& stream, WaitScope& scope) {
   Promise<Chunk> reading = stream.tryReadChunk();
   REQUIRE(reading.poll(scope));
@@ -651,6 +659,24 @@ TEST_CASE_FIXTURE(LoopTest, "pings are answered while a message is compressed of
   REQUIRE(frames.size() == 2);
   CHECK((frames[0].first == 0x8a && frames[0].payload == "?"));
   CHECK(frames[1].first == 0xc2); // small enough for one
+  std::move(sending).wait(scope);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a ping that came while a frame was written is answered before the next one is compressed") {
+  TwoWayPipe pipe = newTwoWayPipe();
+  Raw raw{WebSocket(std::move(pipe.ends[0]), Role::SERVER, deflated()), std::move(pipe.ends[1])};
+  const std::string payload = noise(64 * 1024) + std::string(4'000'000, 'x');
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  Promise<void> sending = raw.socket.send(asBytes(payload));
+  CHECK(!sending.poll(scope)); // nobody reads the first frame
+  tell(raw, frame(WebSocketOpcode::PING, "?", MASK)).wait(scope);
+  CHECK(!receiving.poll(scope));
+  std::string all;
+  Promise<void> reading = readInto(*raw.peer, all).eagerlyEvaluate(nullptr);
+  for (int turns = 0; turns < 30; ++turns) loop.run(1); // a quarter of the steps
+  const std::vector<SeenFrame> frames = framesIn(all);
+  CHECK(frames.front().first == 0x42);
+  CHECK((frames.back().first == 0x8a && frames.back().payload == "?"));
   std::move(sending).wait(scope);
 }
 
