@@ -287,6 +287,7 @@ std::size_t EventLoop::timedTurns(const bool& done) noexcept {
     }
   }
   running_ = false;
+  eventsInBatch_ = turns;
   firing_ = nullptr;
   if (following_ != nullptr) std::exchange(following_, nullptr)->armDepthFirst();
   depthAfter_ = &start_; // what is armed from outside of turns runs next, too

@@ -93,6 +93,9 @@ public:
   /// Whether an event is queued.
   bool isRunnable() const noexcept;
 
+  /// How many events the loop has run since it asked its port for something last. For ports.
+  std::size_t eventsInBatch() const noexcept { return eventsInBatch_; }
+
   /// Of a port that has looked at the outside world and found nothing: runs what waits for that moment
   /// (yieldUntilWouldSleep) next. Returns whether there was any.
   bool wakeSleepers() noexcept;
@@ -158,6 +161,7 @@ private:
   std::source_location evaluatingAt_;          // the wait() whose promise is being evaluated
   unsigned inlineBudget_ = 0;                  // awaits of ready promises that this turn may still complete in place
   std::size_t turnsPerBatch_ = 0;              // after so many turns it looks for I/O; 0 once a turn has asked for that
+  std::size_t eventsInBatch_ = 0;              // that have run, once it is over
   bool runnable_ = true;                       // what the port was told last; true without a port
   bool running_ = false;                       // user code is on the stack: no wait() may nest in it
   bool entered_ = false;

@@ -407,10 +407,7 @@ public:
   explicit Writing(State& state) noexcept : state_(state) { state.isWriting_ = true; }
   Writing(const Writing&) = delete;
   Writing& operator=(const Writing&) = delete;
-  ~Writing() {
-    state_.isWriting_ = false;
-    state_.writeChanged_.wake();
-  }
+  ~Writing() { state_.isWriting_ = false; }
 
 private:
   State& state_;
@@ -465,7 +462,6 @@ Promise<Chunk> WebSocket::State::readChunk(std::source_location where) {
 }
 
 void WebSocket::State::took(Chunk chunk, const std::source_location& where) {
-  if (readEnd_) return; // it was ended meanwhile
   if (chunk.empty()) {
     endReading(disconnected(decoder_.isInside() ? "the connection ended in the middle of a message"
                                                 : "the connection ended without a close frame",
@@ -645,8 +641,11 @@ Promise<void> WebSocket::State::flushing(State& state) {
     Promise<Result<void>> write = state.write({&frames, 1}, std::source_location::current());
     const Result<void> result = co_await std::move(write);
     state.isWriting_ = false;
-    if (!result) state.endWriting(result.error().withContext("WebSocket"));
-    if (closes) state.closing_ = Closing::WRITTEN;
+    if (!result) {
+      state.endWriting(result.error().withContext("WebSocket"));
+    } else if (closes) {
+      state.closing_ = Closing::WRITTEN;
+    }
   }
   state.shutdownIfClosed();
   state.writeChanged_.wake();

@@ -64,7 +64,6 @@ WebSocketFault WebSocketDecoder::beginData() noexcept {
     compressed_ = header.compressed;
     type_ = header.opcode;
     fragments_ = 1;
-    utf8_.reset();
   }
   if (!compressed_ && header.length > limits_.messageSize - message_.size()) return WebSocketFault::MESSAGE_TOO_BIG;
   return WebSocketFault::NONE;

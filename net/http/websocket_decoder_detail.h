@@ -75,7 +75,7 @@ private:
   bool compressed_ = false;
   WebSocketOpcode type_ = WebSocketOpcode::TEXT;
   std::size_t fragments_ = 0;
-  Utf8Validator utf8_;
+  Utf8Validator utf8_; // complete between messages
   PoolString message_;
   std::size_t inflated_ = 0; // bytes, since the last PAUSE
 

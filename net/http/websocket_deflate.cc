@@ -294,12 +294,9 @@ WebSocketFault WebSocketInflater::inflate(std::span<const std::byte>& input, std
   const std::span<std::byte> buffer = scratch();
   setInput(*stream_, input);
   setOutput(*stream_, buffer);
-  int result = Z_OK;
-  do {
-    result = ::inflate(stream_.get(), Z_NO_FLUSH);
-    // A block that says it is the last one (RFC 7692, section 7.2.3.4). Who makes such blocks begins anew after them.
-    if (result == Z_STREAM_END) ::inflateReset(stream_.get());
-  } while (result == Z_STREAM_END && stream_->avail_in > 0 && stream_->avail_out > 0);
+  const int result = ::inflate(stream_.get(), Z_NO_FLUSH);
+  // A block that says it is the last one (RFC 7692, section 7.2.3.4). Who makes such blocks begins anew after them.
+  if (result == Z_STREAM_END) ::inflateReset(stream_.get());
   if (result == Z_MEM_ERROR) throw std::bad_alloc();
   const std::span<const std::byte> output = buffer.first(buffer.size() - stream_->avail_out);
   if (output.size() > limit - message.size()) return WebSocketFault::MESSAGE_TOO_BIG;
@@ -316,7 +313,7 @@ WebSocketFault WebSocketInflater::finish(std::size_t limit, Utf8Validator* utf8,
   WebSocketFault fault = WebSocketFault::NONE;
   std::span<const std::byte> tail = TAIL;
   do fault = inflate(tail, limit, utf8, message);
-  while (fault == WebSocketFault::NONE && hasMore_);
+  while (fault == WebSocketFault::NONE && (hasMore_ || !tail.empty()));
   if (fault == WebSocketFault::NONE && forgets_) ::inflateReset(stream_.get());
   return fault;
 }

@@ -62,9 +62,9 @@ public:
       : windowBits_(terms.peerWindowBits), forgets_(terms.peerNoContextTakeover) {}
 
   /// Takes bytes off the front of `input`, which is a part of a message, and appends at most 64 KiB of what comes of
-  /// them to `message`. There may be more when `input` is empty: call it until hasMore() says no. Stops with
-  /// MESSAGE_TOO_BIG before the message would have more than `limit` bytes, and with NOT_UTF8 if `utf8`, which may be
-  /// null, says so. Throws std::bad_alloc.
+  /// them to `message`. Call it until `input` is empty and hasMore() says no. Stops with MESSAGE_TOO_BIG before the
+  /// message would have more than `limit` bytes, and with NOT_UTF8 if `utf8`, which may be null, says so. Throws
+  /// std::bad_alloc.
   WebSocketFault inflate(std::span<const std::byte>& input, std::size_t limit, Utf8Validator* utf8,
                          PoolString& message);
   bool hasMore() const noexcept { return hasMore_; }

@@ -302,8 +302,13 @@ TEST_CASE("any fragments, with control frames between and bytes in any pieces, a
 
 #ifdef TROTH_HAS_ZLIB
 
+/// The payload of the compressed message; one that is long is compressed in three parts.
 std::string compressed(WebSocketDeflater& deflater, std::string_view message) {
   PoolString payload;
+  if (const std::size_t third = message.size() / 3; third > 20) {
+    for (int i = 0; i < 2; ++i, message.remove_prefix(third))
+      deflater.deflate(asBytes(message.substr(0, third)), WebSocketDeflater::Part::NOT_LAST, payload);
+  }
   deflater.deflate(asBytes(message), WebSocketDeflater::Part::LAST, payload);
   return std::string(payload);
 }
@@ -361,6 +366,18 @@ TEST_CASE("random messages survive each window and each way to keep contexts, in
   }
 }
 
+TEST_CASE("for a window of 256 bytes only what repeats the last byte is compressed: zlib cannot make smaller windows") {
+  SeededRandom random(8);
+  std::string block, repeated;
+  for (int i = 0; i < 200; ++i) block.push_back(static_cast<char>(random.upTo(255)));
+  for (int i = 0; i < 10; ++i) repeated += block;
+  WebSocketDeflater narrow({.ownWindowBits = 8});
+  CHECK(compressed(narrow, repeated).size() > 1900);
+  CHECK(compressed(narrow, std::string(2000, 'r')).size() < 100);
+  WebSocketDeflater next({.ownWindowBits = 9});
+  CHECK(compressed(next, repeated).size() < 500);
+}
+
 TEST_CASE("a decompression bomb stops at the message's limit, and damaged data with an error") {
   WebSocketDeflater deflater({});
   const std::string bomb = compressed(deflater, std::string(1'000'000, '\0'));
@@ -396,6 +413,9 @@ TEST_CASE("compressed text is checked to be UTF-8 wherever its characters are cu
   CHECK(contains(decoded(euros + "\xe2\x82"), "not UTF-8"));
   CHECK(contains(decoded(euros + "\xff" + std::string(1000, 'x'), false), "not UTF-8")); // before the message's end
   CHECK(contains(decoded("\xce\xba\xff"), "not UTF-8"));
+  // A stored block for whose 4 bytes the end of the message comes, 00 00 ff ff, which a sender leaves out.
+  WebSocketInflater inflater({});
+  CHECK(contains(decode(clientDecoder(&inflater), raw({0xc1, 0x05, 0x00, 0x04, 0x00, 0xfb, 0xff})), "not UTF-8"));
 }
 
 TEST_CASE("a lot that is decompressed comes in steps, and what is left of the input is taken later") {

@@ -253,6 +253,7 @@ TEST_CASE("a client takes what it offered and no more") {
   const auto terms = check({}, "permessage-deflate; server_no_context_takeover; client_max_window_bits=8; server_max_window_bits=9");
   CHECK(terms->peerNoContextTakeover);
   CHECK(!terms->ownNoContextTakeover);
+  CHECK(check({}, "permessage-deflate; client_no_context_takeover")->ownNoContextTakeover);
   CHECK(terms->ownWindowBits == 8);
   CHECK(terms->peerWindowBits == 9);
   WebSocketDeflateOptions wishes;

@@ -233,6 +233,8 @@ TEST_CASE_FIXTURE(LoopTest, "a send that waits for its turn may be cancelled, an
     CHECK(!waiting.poll(scope));
   }
   CHECK(readSome(*raw.peer, scope) == frame(WebSocketOpcode::PONG, "x"));
+  Promise<void> asking = raw.socket.ping();
+  CHECK(readSome(*raw.peer, scope).size() == 10);
   {
     Promise<void> sending = raw.socket.send("a message");
     CHECK(!sending.poll(scope));
@@ -240,6 +242,7 @@ TEST_CASE_FIXTURE(LoopTest, "a send that waits for its turn may be cancelled, an
     CHECK(raw.peer->tryRead({&first, 1}).wait(scope) == 1);
     CHECK(!sending.poll(scope));
   }
+  CHECK(contains(failureOf(std::move(asking), scope).description(), "partly written"));
   const Exception e = failureOf(raw.socket.send("another"), scope);
   CHECK(e.kind() == Exception::Kind::FAILED);
   CHECK(contains(e.description(), "ended while its message was partly written"));
@@ -351,12 +354,15 @@ TEST_CASE_FIXTURE(LoopTest, "a connection that ends without a close frame is ABN
 }
 
 TEST_CASE_FIXTURE(LoopTest, "close sends a frame, throws away what comes before the peer's, and nothing is sent after it") {
-  Raw raw = makeRaw(Role::SERVER);
+  WebSocketOptions options;
+  options.maxMessageSize = 10;
+  Raw raw = makeRaw(Role::SERVER, options);
   Promise<void> closing = raw.socket.close(Code::GOING_AWAY, "bye");
   CHECK(!closing.poll(scope));
   CHECK(readSome(*raw.peer, scope) == closeFrame(1001, "bye"));
+  CHECK(!raw.peer->tryReadChunk().poll(scope)); // not the end: the peer has not spoken
   CHECK(failureOf(raw.socket.send("late"), scope).kind() == Exception::Kind::DISCONNECTED);
-  tell(raw, frame(WebSocketOpcode::TEXT, "late too", MASK) + frame(WebSocketOpcode::PING, "?", MASK)).wait(scope);
+  for (int i = 0; i < 2; ++i) tell(raw, frame(WebSocketOpcode::TEXT, "late too", MASK) + frame(WebSocketOpcode::PING, "?", MASK)).wait(scope);
   Promise<WebSocketMessage> receiving = raw.socket.receive(); // while close() reads
   CHECK(!receiving.poll(scope));
   CHECK(!closing.poll(scope));
@@ -366,6 +372,23 @@ TEST_CASE_FIXTURE(LoopTest, "close sends a frame, throws away what comes before 
   CHECK(readSome(*raw.peer, scope).empty()); // the server ends the connection, without a pong
   raw.socket.close().wait(scope);            // it is done
   CHECK(failureOf(raw.socket.receive(), scope).code() == Code::GOING_AWAY);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a close is done when its own frame has gone, and fails if it cannot go") {
+  for (bool goes : {true, false}) {
+    Raw raw = makeRaw(Role::SERVER);
+    Promise<void> telling = tell(raw, closeFrame(1000, "", MASK));
+    CHECK(shown(raw.socket.receive().wait(scope)) == "close 1000 ");
+    Promise<void> closing = raw.socket.close();
+    CHECK(!closing.poll(scope)); // nobody reads
+    if (goes) {
+      CHECK(readSome(*raw.peer, scope) == closeFrame(1000));
+      std::move(closing).wait(scope);
+    } else {
+      raw.peer.reset();
+      CHECK(failureOf(std::move(closing), scope).kind() == Exception::Kind::DISCONNECTED);
+    }
+  }
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a receive goes on with reading when the close that did so is cancelled") {
@@ -379,6 +402,17 @@ TEST_CASE_FIXTURE(LoopTest, "a receive goes on with reading when the close that 
   CHECK(shown(std::move(receiving).wait(scope)) == "text still here");
   CHECK(shown(raw.socket.receive().wait(scope)) == "close 1000 ");
   CHECK(unmasked(heard(raw, scope)) == closeFrame(1000));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a close reads itself once the receive is gone that did so") {
+  Raw raw = makeRaw();
+  std::optional<Promise<WebSocketMessage>> receiving = raw.socket.receive();
+  Promise<void> closing = raw.socket.close();
+  CHECK(!closing.poll(scope));
+  receiving.reset();
+  CHECK(unmasked(readSome(*raw.peer, scope)) == closeFrame(1000));
+  tell(raw, frame(WebSocketOpcode::TEXT, "nobody wants it") + closeFrame(1000)).wait(scope);
+  std::move(closing).wait(scope);
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a close that finds a receive pending lets it have the peer's frame") {
@@ -425,6 +459,9 @@ TEST_CASE_FIXTURE(LoopTest, "a pong that answers no ping is no sign that one was
   Promise<void> ping = raw.socket.ping();
   CHECK(!ping.poll(scope));
   CHECK(!receiving.poll(scope));
+  const std::string asked = unmasked(readSome(*raw.peer, scope)).substr(2);
+  tell(raw, frame(WebSocketOpcode::PONG, asked + "x")).wait(scope);
+  tell(raw, frame(WebSocketOpcode::PONG, asked.substr(1))).wait(scope);
   tell(raw, frame(WebSocketOpcode::PONG, std::string(8, '\x7f'))).wait(scope);
   CHECK(!receiving.poll(scope));
   CHECK(!ping.poll(scope));
@@ -486,6 +523,14 @@ TEST_CASE_FIXTURE(LoopTest, "destroying a WebSocket, or aborting it, rejects wha
     CHECK(e.kind() == Exception::Kind::DISCONNECTED);
     CHECK(contains(e.description(), abort ? "abort()" : "destroyed"));
   }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "abort() aborts the stream, which is more than letting it go") {
+  ScriptedStream stream;
+  WebSocket socket(newShortIoStream(stream, SIZE_MAX), Role::CLIENT);
+  stream.expectAbort();
+  socket.abort();
+  stream.checkFinished();
 }
 
 Promise<void> shortConversation(WebSocketAgreement agreement) {
@@ -662,7 +707,7 @@ TEST_CASE_FIXTURE(LoopTest, "pings are answered while a message is compressed of
   std::move(sending).wait(scope);
 }
 
-TEST_CASE_FIXTURE(LoopTest, "a ping that came while a frame was written is answered before the next one is compressed") {
+TEST_CASE_FIXTURE(LoopTest, "a ping that came while a frame was written is answered before the next one is compressed; a close waits") {
   TwoWayPipe pipe = newTwoWayPipe();
   Raw raw{WebSocket(std::move(pipe.ends[0]), Role::SERVER, deflated()), std::move(pipe.ends[1])};
   const std::string payload = noise(64 * 1024) + std::string(4'000'000, 'x');
@@ -671,6 +716,7 @@ TEST_CASE_FIXTURE(LoopTest, "a ping that came while a frame was written is answe
   CHECK(!sending.poll(scope)); // nobody reads the first frame
   tell(raw, frame(WebSocketOpcode::PING, "?", MASK)).wait(scope);
   CHECK(!receiving.poll(scope));
+  Promise<void> closing = raw.socket.close();
   std::string all;
   Promise<void> reading = readInto(*raw.peer, all).eagerlyEvaluate(nullptr);
   for (int turns = 0; turns < 30; ++turns) loop.run(1); // a quarter of the steps
@@ -678,6 +724,11 @@ TEST_CASE_FIXTURE(LoopTest, "a ping that came while a frame was written is answe
   CHECK(frames.front().first == 0x42);
   CHECK((frames.back().first == 0x8a && frames.back().payload == "?"));
   std::move(sending).wait(scope);
+  CHECK(!closing.poll(scope));
+  const std::vector<SeenFrame> more = framesIn(all);
+  REQUIRE(more.size() > frames.size() + 1);
+  CHECK(more[more.size() - 2].first == 0x80);
+  CHECK(more.back().first == 0x88);
 }
 
 TEST_CASE("a compressed send that is cancelled was never begun, or says so later; what the peer gets is never wrong") {
@@ -761,7 +812,8 @@ TEST_CASE_FIXTURE(LoopTest, "a ping is answered, and a later answer is as good")
   CHECK(!first.poll(scope));
   const std::string two = readSome(*raw.peer, scope);
   CHECK(one.size() == 10);
-  tell(raw, frame(WebSocketOpcode::PONG, "unasked!", MASK) + frame(WebSocketOpcode::PONG, two.substr(2), MASK)).wait(scope);
+  const std::string pongs = frame(WebSocketOpcode::PONG, "unasked!", MASK) + frame(WebSocketOpcode::PONG, two.substr(2), MASK);
+  tell(raw, pongs + frame(WebSocketOpcode::PONG, one.substr(2), MASK)).wait(scope); // the older one too late
   std::move(first).wait(scope);
   std::move(second).wait(scope);
   CHECK(!receiving.poll(scope));
@@ -782,7 +834,7 @@ TEST_CASE_FIXTURE(LoopTest, "a silent peer gets a ping and is given up in time, 
     CHECK(shown(std::move(receiving).wait(scope)) == "text here");
   }
   timer.advanceBy(10s); // nothing: it has spoken
-  scope.poll();
+  CHECK(heard(raw, scope).empty());
   timer.advanceBy(30s);
   CHECK(readSome(*raw.peer, scope).substr(0, 2) == "\x89\x08");
   timer.advanceBy(10s); // nobody listens
@@ -798,6 +850,54 @@ TEST_CASE_FIXTURE(LoopTest, "a silent peer gets a ping and is given up in time, 
   CHECK(e.kind() == Exception::Kind::DISCONNECTED);
   CHECK(contains(e.description(), "has not answered a ping within 10000 ms"));
   CHECK(contains(failureOf(raw.socket.send("x"), scope).description(), "ping"));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a WebSocket that is gone wants nothing of its timer, though promises of it are left") {
+  ManualTimer timer;
+  WebSocketOptions options;
+  options.timer = &timer;
+  options.pingInterval = 30s;
+  std::optional<Raw> raw = makeRaw(Role::SERVER, options);
+  Promise<WebSocketMessage> receiving = raw->socket.receive();
+  CHECK(!receiving.poll(scope));
+  CHECK(timer.nextEvent());
+  raw.reset();
+  CHECK(!timer.nextEvent());
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a peer that has said anything since the ping is not given up, nor one whose message waits to be taken") {
+  ManualTimer timer;
+  WebSocketOptions options;
+  options.timer = &timer;
+  options.pingInterval = 30s;
+  options.pingTimeout = 10s;
+  Raw raw = makeRaw(Role::SERVER, options);
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  const auto untilPing = [&] {
+    timer.advanceBy(30s);
+    CHECK(heard(raw, scope).substr(0, 2) == "\x89\x08");
+  };
+  untilPing();
+  tell(raw, frame(WebSocketOpcode::PONG, "any", MASK)).wait(scope);
+  timer.advanceBy(10s);
+  CHECK(!receiving.poll(scope));
+  untilPing();
+  timer.advanceBy(10s);
+  Promise<void> atLast = tell(raw, frame(WebSocketOpcode::PONG, "at the same moment", MASK));
+  CHECK(!receiving.poll(scope));
+  untilPing();
+  tell(raw, frame(WebSocketOpcode::TEXT, "taken late", MASK)).wait(scope);
+  CHECK(receiving.poll(scope));
+  timer.advanceBy(10s);
+  CHECK(heard(raw, scope).empty());
+  untilPing();
+  timer.advanceBy(10s);
+  CHECK(shown(std::move(receiving).wait(scope)) == "text taken late");
+  receiving = raw.socket.receive();
+  Promise<void> closing = raw.socket.close();
+  CHECK(heard(raw, scope) == closeFrame(1000));
+  timer.advanceBy(60s);
+  CHECK(heard(raw, scope).empty()); // no pings behind a close frame
 }
 
 TEST_CASE_FIXTURE(LoopTest, "nothing is read that nobody asked for") {
@@ -861,6 +961,9 @@ TEST_CASE_FIXTURE(LoopTest, "misuse is named") {
   WebSocketOptions options;
   options.pingInterval = 1s;
   CHECK(contains(text([&] { makeRaw(Role::SERVER, options); }), "needs a timer"));
+  options = {};
+  options.maxQueuedPongs = 0;
+  CHECK(contains(text([&] { makeRaw(Role::SERVER, options); }), "a queue for 0 pongs"));
   Raw raw = makeRaw();
   Promise<WebSocketMessage> receiving = raw.socket.receive();
   CHECK(contains(text([&] { (void)raw.socket.receive(); }), "another one is pending"));
@@ -869,6 +972,7 @@ TEST_CASE_FIXTURE(LoopTest, "misuse is named") {
   CHECK(contains(text([&] { (void)raw.socket.send("\xff"); }), "not UTF-8"));
   CHECK(contains(text([&] { (void)raw.socket.close(Code::ABNORMAL); }), "1006 is no code to send"));
   CHECK(contains(text([&] { (void)raw.socket.close(Code::NORMAL, std::string(124, 'x')); }), "at most 123 bytes"));
+  CHECK(contains(text([&] { (void)raw.socket.close(Code::NORMAL, "\xff"); }), "is not UTF-8"));
   WebSocket moved = std::move(raw.socket);
   CHECK(contains(text([&] { (void)raw.socket.send("x"); }), "moved from"));
   CHECK(moved.subprotocol().empty());
