@@ -372,7 +372,7 @@ TEST_CASE("for a window of 256 bytes only what repeats the last byte is compress
   for (int i = 0; i < 200; ++i) block.push_back(static_cast<char>(random.upTo(255)));
   for (int i = 0; i < 10; ++i) repeated += block;
   WebSocketDeflater narrow({.ownWindowBits = 8});
-  CHECK(compressed(narrow, repeated).size() > 1900);
+  CHECK(compressed(narrow, repeated).size() > 1000);
   CHECK(compressed(narrow, std::string(2000, 'r')).size() < 100);
   WebSocketDeflater next({.ownWindowBits = 9});
   CHECK(compressed(next, repeated).size() < 500);

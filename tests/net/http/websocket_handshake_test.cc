@@ -200,6 +200,7 @@ TEST_CASE("a server accepts the first offer that it can, and declines what RFC 7
   CHECK(negotiate("permessage-deflate; server_max_window_bits=\"10\"; client_max_window_bits=9").response ==
         "permessage-deflate; server_max_window_bits=10; client_max_window_bits=9");
   CHECK(negotiate("permessage-deflate; server_max_window_bits=8").terms->ownWindowBits == 8);
+  CHECK(negotiate("permessage-deflate; server_max_window_bits=15").response == "permessage-deflate; server_max_window_bits=15");
   CHECK(negotiate("permessage-deflate; server_max_window_bits=7, permessage-deflate; server_no_context_takeover").response ==
         "permessage-deflate; server_no_context_takeover");
   for (std::string_view declined :
