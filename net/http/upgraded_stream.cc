@@ -54,7 +54,6 @@ class UpgradedStream final : public AsyncIoStream {
 public:
   explicit UpgradedStream(std::shared_ptr<UpgradedState> state) noexcept : state_(std::move(state)) {}
   ~UpgradedStream() override {
-    state_->headWriting = NEVER_DONE;
     state_->inner.reset();
     state_->reading.disconnect();
     state_->writing.disconnect();

@@ -150,7 +150,28 @@ TEST_CASE_FIXTURE(LoopTest, "the head of an upgraded connection goes out whoever
   silent.script.checkFinished();
 }
 
+/// A stream that takes each write but the first.
+struct FirstFails final : AsyncIoStream {
+  explicit FirstFails(std::size_t& count) : writes(count) {}
+  Promise<std::size_t> tryRead(std::span<std::byte>, std::size_t, std::source_location) override { return NEVER_DONE; }
+  Promise<void> write(std::span<const std::byte>, std::source_location) override {
+    if (++writes > 1) return READY_NOW;
+    return evalLater([] { throw Exception(Exception::Kind::OVERLOADED, "no memory for the head"); });
+  }
+  Promise<void> write(std::span<const std::span<const std::byte>>, std::source_location where) override {
+    return write(std::span<const std::byte>(), where);
+  }
+  void shutdownWrite(std::source_location) override {}
+  void abortRead(std::source_location) override {}
+  std::size_t& writes;
+};
+
 TEST_CASE_FIXTURE(LoopTest, "when the head cannot be written, each write behind it says why") {
+  std::size_t writes = 0;
+  auto headless = http::detail::newUpgradedStream(std::make_unique<FirstFails>(writes), Chunk(), "the head", std::source_location::current());
+  for (int i = 0; i < 3; ++i) CHECK(contains(failureOf(headless->write("first"), scope).description(), "no memory for the head"));
+  CHECK(writes == 1);
+
   ScriptedStream script;
   script.shortWrites(3).failWriteAt(4, Exception(Exception::Kind::DISCONNECTED, "the peer went")).expectWrite("the head");
   auto stream = http::detail::newUpgradedStream(newShortIoStream(script, SIZE_MAX), Chunk(), "the head", std::source_location::current());
