@@ -892,12 +892,17 @@ TEST_CASE_FIXTURE(LoopTest, "a peer that has said anything since the ping is not
   CHECK(heard(raw, scope).empty());
   untilPing();
   timer.advanceBy(10s);
+  CHECK(heard(raw, scope).empty());
   CHECK(shown(std::move(receiving).wait(scope)) == "text taken late");
-  receiving = raw.socket.receive();
-  Promise<void> closing = raw.socket.close();
-  CHECK(heard(raw, scope) == closeFrame(1000));
-  timer.advanceBy(60s);
-  CHECK(heard(raw, scope).empty()); // no pings behind a close frame
+  Promise<void> sending = raw.socket.send("still open");
+  CHECK(heard(raw, scope) == frame(WebSocketOpcode::TEXT, "still open"));
+
+  options.closeTimeout = 100s;
+  Raw closed = makeRaw(Role::SERVER, options);
+  Promise<void> closing = closed.socket.close();
+  CHECK(heard(closed, scope) == closeFrame(1000));
+  timer.advanceBy(30s);
+  CHECK(heard(closed, scope).empty()); // no ping behind a close frame
 }
 
 TEST_CASE_FIXTURE(LoopTest, "nothing is read that nobody asked for") {
