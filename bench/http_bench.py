@@ -51,6 +51,22 @@ WARM_UP = 1  # seconds; it has to make a JIT compiler ready, too
 TOTAL_LIMIT = 60 * 60
 
 
+BROWSER_FIELDS = (
+    "Host: 127.0.0.1\r\n",
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n",
+    "Accept-Language: en-GB,en;q=0.5\r\n",
+    "Accept-Encoding: gzip, deflate, br\r\n",
+    "Referer: http://127.0.0.1/\r\n",
+    "Connection: keep-alive\r\n",
+    "Upgrade-Insecure-Requests: 1\r\n",
+    "Sec-Fetch-Dest: document\r\n",
+    "Sec-Fetch-Mode: navigate\r\n",
+    "Sec-Fetch-Site: same-origin\r\n",
+    "Cookie: session=",  # behind which a number stands
+)
+
+
 @dataclass(frozen=True)
 class Case:
     """One kind of load."""
@@ -59,14 +75,19 @@ class Case:
     connections: int
     depth: int = 1  # of pipelining
     upload: int = 0  # bytes that are posted
+    browser: bool = False  # heads are as a browser sends them, and no two are alike
     seconds: int = 1
     counted: tuple = ()  # exchanges on all connections, for what is counted: in the short run, and in the long one
 
     def wrk_arguments(self):
         arguments = ["--pipeline", self.depth] if self.depth > 1 else []
+        arguments += ["--fields", "".join(BROWSER_FIELDS)] if self.browser else []
         return arguments + (["--post", self.upload] if self.upload else [])
 
-    def request(self):
+    def request(self, number=0):
+        """What a connection sends at a time."""
+        if self.browser:
+            return f"GET {self.path} HTTP/1.1\r\n{''.join(BROWSER_FIELDS)}{number:09}\r\n\r\n".encode()
         if self.upload:
             head = f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {self.upload}\r\n\r\n"
             return head.encode() + b"x" * self.upload
@@ -75,6 +96,7 @@ class Case:
 
 CASES = [
     Case("13 bytes, 64 connections", "/", 64, counted=(50, 250)),
+    Case("13 bytes, 64 connections, a browser's heads, each another", "/", 64, browser=True, counted=(50, 250)),
     Case("13 bytes, 1 connection", "/", 1),
     Case("13 bytes, 1000 connections", "/", 1000, seconds=2),
     Case("13 bytes, 64 connections, pipelined 16 deep", "/", 64, depth=16, counted=(5, 25)),
@@ -315,12 +337,11 @@ def connections_to(port, count):
 
 def exchange(server, case, times):
     """So many requests (or batches) of a case on each of its connections: all send, then all answers are read."""
-    request = case.request()
     with connections_to(server.port, case.connections) as connections:
         answer = answer_of(connections[0], replace(case, depth=1).request())
-        for _ in range(times):
-            for connection in connections:
-                connection.send(request)
+        for i in range(times):
+            for j, connection in enumerate(connections):
+                connection.send(case.request(i * case.connections + j))
             for connection in connections:
                 body_of(connection.receive(len(answer) * case.depth))
     return times * case.connections * case.depth

@@ -18,11 +18,11 @@ namespace detail {
 /// What happens to a body, for its connection. It outlives the body, or is told away by MessageBody::finish().
 class BodyOwner {
 public:
-  /// The first read, if nothing of the body has come yet: the peer may wait for a "100 Continue".
+  /// A read has to wait: the peer may wait for a "100 Continue".
   ///
   /// Completes: when that has gone.
-  virtual Promise<void> beforeFirstRead() = 0;
-  /// Its last byte, with its trailers, has been taken off the wire.
+  virtual Promise<void> beforeRead() = 0;
+  /// Its last byte, with its trailers, has been taken off the wire; it may still wait to be read.
   virtual void bodyEnded() noexcept = 0;
 
 protected:
@@ -47,19 +47,24 @@ public:
 
   /// `parser` has a complete head. With Framing::NONE nothing is allocated.
   void begin(Wire& wire, MessageParser& parser, Framing framing, std::uint64_t length, std::uint64_t limit,
-             BodyOwner& owner);
+             BodyOwner& owner) {
+    finish();
+    if (framing != Framing::NONE) beginContent(wire, parser, framing, length, limit, owner);
+  }
   /// Rejects what is pending, and lets go of wire, parser and owner.
-  void finish() noexcept;
+  void finish() noexcept {
+    if (state_ != nullptr) finishContent();
+  }
 
-  /// Whether all of it has been read.
-  bool hasEnded() const noexcept;
+  /// Whether all of it has come.
+  bool hasEnded() const noexcept { return state_ == nullptr || hasContentEnded(); }
   /// Whether it was found to be malformed, or ended too early: nothing that follows on the wire can be told apart.
   bool isBroken() const noexcept;
   /// Whether a read is pending, or done and not taken: the stream below may be in its hands.
   bool isBusy() const noexcept;
-  /// Whether anything of it has been asked for.
-  bool wasAskedFor() const noexcept;
-  /// How many bytes of content have been read.
+  /// With Framing::LENGTH: how many bytes have not come, or wait on the wire.
+  std::uint64_t toCome() const noexcept;
+  /// How many bytes of content have come.
   std::uint64_t received() const noexcept;
   /// To be called before somebody else gives the wire a chunk: what was decoded, and stands in the one before, is
   /// copied.
@@ -74,6 +79,11 @@ public:
 private:
   struct State;
   std::shared_ptr<State> state_; // null: no content
+
+  void beginContent(Wire& wire, MessageParser& parser, Framing framing, std::uint64_t length, std::uint64_t limit,
+                    BodyOwner& owner);
+  void finishContent() noexcept;
+  bool hasContentEnded() const noexcept;
 };
 
 } // namespace detail

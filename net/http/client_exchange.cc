@@ -119,11 +119,13 @@ void ClientExchange::giveBack() noexcept {
 // What of the content has not been read, if it has come already.
 bool ClientExchange::skipRest() noexcept {
   if (!hasHead_ || incoming_.isBusy() || incoming_.isBroken()) return false;
-  const std::optional<std::uint64_t> left = incoming_.tryGetLength();
+  const bool hasCome = incoming_.hasEnded();
+  const std::uint64_t left = incoming_.toCome();
   incoming_.finish();
+  if (hasCome) return true;
   if (framing_ == Framing::CHUNKED) return skipChunks();
-  if (!left || *left > wire_->rest().size()) return false;
-  wire_->consume(static_cast<std::size_t>(*left));
+  if (framing_ != Framing::LENGTH || left > wire_->rest().size()) return false;
+  wire_->consume(static_cast<std::size_t>(left));
   return true;
 }
 

@@ -200,7 +200,7 @@ private:
   bool skipRest() noexcept;
   bool skipChunks() noexcept;
 
-  Promise<void> beforeFirstRead() override { return READY_NOW; }
+  Promise<void> beforeRead() override { return READY_NOW; }
   void bodyEnded() noexcept override;
 
   void setEnd(TimePoint& end, Duration delay) noexcept;

@@ -15,6 +15,7 @@
 #include <array>
 #include <charconv>
 #include <chrono>
+#include <cstring>
 #include <utility>
 
 namespace troth {
@@ -40,16 +41,33 @@ constexpr std::size_t READ_AHEAD = 16 * 1024;
 
 // The failure of a promise that is ready; nothing if it has none. It is consumed.
 std::optional<Exception> takeFailure(Promise<void>& ready) {
-  OwnNode node = PromiseAccess::take(ready, {});
+  const OwnNode node = PromiseAccess::take(ready, {});
   ResultBase& result = troth::detail::resolve(*node);
   if (!result.exception) return std::nullopt;
   return Exception(std::move(result.exception));
 }
 
+constexpr std::size_t LONGEST_NUMBER = 20;
+
 void appendNumber(ByteBuffer& text, std::uint64_t number, int base = 10) {
-  constexpr std::size_t MOST = 20;
-  char* const room = text.room(MOST);
-  text.added(static_cast<std::size_t>(std::to_chars(room, room + MOST, number, base).ptr - room));
+  char* const room = text.room(LONGEST_NUMBER);
+  text.added(static_cast<std::size_t>(std::to_chars(room, room + LONGEST_NUMBER, number, base).ptr - room));
+}
+
+char* put(char* at, std::string_view text) noexcept {
+  if (!text.empty()) std::memcpy(at, text.data(), text.size());
+  return at + text.size();
+}
+// Of a length that is known: a few instructions.
+template <std::size_t SIZE>
+char* put(char* at, const char (&text)[SIZE]) noexcept {
+  std::memcpy(at, text, SIZE - 1);
+  return at + SIZE - 1;
+}
+
+Next waitFor(OwnNode& waiting, Promise<Next> promise) {
+  waiting = PromiseAccess::take(promise, {});
+  return Next::PROMISE;
 }
 
 void appendField(ByteBuffer& text, const HeaderField& field) {
@@ -192,9 +210,9 @@ void Exchange::ClientWatch::look() {
       });
     }
   }
-  // A handler that reads its body notices for itself, and nobody else reads it then.
+  // A handler that waits for its body notices for itself, and nobody else reads it then.
   const bool mayRead = x.isHandling_ && !read_ && !hasEnded_ && !x.isWaiting_ && x.wire_->isOpen() &&
-                       x.wire_->rest().size() < READ_AHEAD && (x.body_.hasEnded() || !x.body_.wasAskedFor());
+                       x.wire_->rest().size() < READ_AHEAD;
   if (!mayRead) return;
   Promise<Chunk> more = x.wire_->stream(std::source_location::current()).tryReadChunk(READ_AHEAD);
   read_ = PromiseAccess::take(more, {});
@@ -253,118 +271,137 @@ void Exchange::reset() noexcept {
   if (wire_->isOpen()) wire_->stream({}).abortWrite();
 }
 
-Promise<AfterExchange> Exchange::run() {
-  for (;;) {
-    const Head head = parseHead();
-    if (head == Head::NOTHING || head == Head::PARTIAL) {
-      if (Promise<void> flushed = wire_->flush(std::source_location::current()); !isReady(flushed))
-        co_await std::move(flushed);
-      else if (std::optional<Exception> failure = takeFailure(flushed))
-        throw *failure;
-      if (head == Head::NOTHING) co_return AfterExchange::IDLE;
-      if (!connection_->reading.isLinked()) core_.setTimeout(connection_->reading, Timeout::HEAD);
-      Chunk more = co_await wire_->stream(std::source_location::current()).tryReadChunk();
-      if (more.empty()) co_return AfterExchange::CLOSE;
-      wire_->give(std::move(more));
-      continue;
-    }
+Next Exchange::run(OwnNode& waiting) {
+  if (wire_->output().size() >= MOST_OUTPUT) [[unlikely]]
+    return waitFor(waiting, flushThen(wire_->flush(std::source_location::current()), Next::RUN));
+  switch (parseHead()) {
+  case Head::NOTHING:
+    return nothingLeft(waiting);
+  case Head::PARTIAL:
+    return waitFor(waiting, readHead());
+  case Head::FAULT:
     connection_->reading.unlink();
-    if (head == Head::FAULT) {
-      co_await refuse(parser_.fault().status, parser_.fault().reason, false);
-      co_return AfterExchange::CLOSE;
-    }
-    if (const int status = beginRequest(); status != 0) {
-      co_await refuse(status, {}, true);
-      co_return AfterExchange::CLOSE;
-    }
-
-    std::optional<Exception> failure;
-    {
-      Promise<void> handled = callHandler();
-      if (isReady(handled)) {
-        failure = takeFailure(handled);
-      } else {
-        clientWatch_.start();
-        try {
-          co_await std::move(handled);
-        } catch (...) {
-          failure = Exception::fromCurrent();
-        }
-        clientWatch_.stop();
-      }
-    }
-    finishHandler(failure);
-    if (state_ == ResponseState::UPGRADED) {
-      endRequest();
-      co_return AfterExchange::GONE;
-    }
-    if (isReset_ || wire_->isCutOff()) {
-      reset();
-      endRequest();
-      co_return AfterExchange::CLOSE;
-    }
-    if (!body_.hasEnded() && keepAlive_) keepAlive_ = co_await skipBody();
-    const bool isClean = body_.hasEnded() && wire_->rest().empty();
-    endRequest();
-    if (!keepAlive_) {
-      co_await wire_->flush(std::source_location::current());
-      if (!isClean) co_await linger();
-      co_return AfterExchange::CLOSE;
-    }
-    if (wire_->output().size() >= MOST_OUTPUT) co_await wire_->flush(std::source_location::current());
+    return waitFor(waiting, refuse(parser_.fault().status, parser_.fault().reason, false));
+  case Head::COMPLETE:
+    break;
   }
+  connection_->reading.unlink();
+  if (const int status = beginRequest(); status != 0) [[unlikely]]
+    return waitFor(waiting, refuse(status, {}, true));
+  Promise<void> handler = callHandler();
+  waiting = PromiseAccess::take(handler, {});
+  return Next::HANDLER;
 }
 
-Promise<AfterExchange> Exchange::answerLate() {
+// The replies to all that came together go together.
+Next Exchange::nothingLeft(OwnNode& waiting) {
+  Promise<void> flushed = wire_->flush(std::source_location::current());
+  if (!isReady(flushed)) return waitFor(waiting, flushThen(std::move(flushed), Next::IDLE));
+  if (const std::optional<Exception> failure = takeFailure(flushed)) throw *failure;
+  return Next::IDLE;
+}
+
+Promise<Next> Exchange::flushThen(Promise<void> flushed, Next next) {
+  co_await std::move(flushed);
+  co_return next;
+}
+
+Promise<Next> Exchange::readHead() {
+  co_await wire_->flush(std::source_location::current());
+  if (!connection_->reading.isLinked()) core_.setTimeout(connection_->reading, Timeout::HEAD);
+  Chunk more = co_await wire_->stream(std::source_location::current()).tryReadChunk(HEAD_READ);
+  if (more.empty()) co_return Next::CLOSE;
+  wire_->give(std::move(more));
+  co_return Next::RUN;
+}
+
+Next Exchange::handled(const Exception* failure, OwnNode& waiting) {
+  clientWatch_.stop();
+  if (failure != nullptr || state_ != ResponseState::SENT || isSending_ || !body_.hasEnded()) [[unlikely]]
+    finishHandler(failure);
+  if (state_ == ResponseState::UPGRADED) {
+    endRequest();
+    return Next::GONE;
+  }
+  if (isReset_ || wire_->isCutOff()) {
+    reset();
+    endRequest();
+    return Next::CLOSE;
+  }
+  if (keepAlive_ && !body_.hasEnded()) return waitFor(waiting, skipBodyThenEnd());
+  const bool isClean = hasReadAll();
+  endRequest();
+  return keepAlive_ ? Next::RUN : waitFor(waiting, closeAfter(isClean));
+}
+
+Promise<Next> Exchange::skipBodyThenEnd() {
+  keepAlive_ = co_await skipBody();
+  const bool isClean = hasReadAll();
+  endRequest();
+  if (keepAlive_) co_return Next::RUN;
+  co_return co_await closeAfter(isClean);
+}
+
+Promise<Next> Exchange::closeAfter(bool isClean) {
+  co_await wire_->flush(std::source_location::current());
+  if (!isClean) co_await linger();
+  co_return Next::CLOSE;
+}
+
+Promise<Next> Exchange::answerLate() {
   clientWatch_.stop();
   if (state_ != ResponseState::NONE) {
     const bool isOut = state_ == ResponseState::SENT && !isSending_ && !wire_->isWriting() && wire_->output().empty();
     if (!isOut) reset();
     endRequest();
-    co_return AfterExchange::CLOSE;
+    return Next::CLOSE;
   }
   body_.finish();
   const bool wasHandling = std::exchange(isHandling_, false);
   if (wasHandling) core_.requestEnds();
-  co_await refuse(408, {}, wasHandling);
-  co_return AfterExchange::CLOSE;
+  return refuse(408, {}, wasHandling);
 }
 
-// A head that is there as a whole is read where it is; otherwise its pieces are put together.
+// A head that is there as a whole is read where it is.
 Exchange::Head Exchange::parseHead() {
-  using Outcome = MessageParser::Outcome;
+  if (!head_.empty()) [[unlikely]]
+    return parseMore();
   const std::string_view rest = wire_->rest();
-  if (rest.empty() && head_.empty()) return Head::NOTHING;
+  if (rest.empty()) return Head::NOTHING;
   inRequest_ = true;
-  Outcome outcome;
-  if (head_.empty()) {
-    outcome = parser_.parseHead(rest);
-    if (outcome == Outcome::COMPLETE) {
-      wire_->hold();
-      wire_->consume(parser_.headLength());
-    } else if (outcome == Outcome::NEEDS_MORE) {
-      wire_->consume(rest.size());
-      head_ = rest;
-    }
-  } else {
-    head_.append(rest);
-    outcome = parser_.parseHead(head_);
-    wire_->consume(outcome == Outcome::COMPLETE ? rest.size() - (head_.size() - parser_.headLength()) : rest.size());
-  }
-  // One empty line after a request is a habit of old clients (RFC 9112, section 2.2), and no beginning.
-  if (outcome == Outcome::NEEDS_MORE && head_ == "\r\n") {
-    parser_.reset();
-    head_.clear();
-    return Head::NOTHING;
-  }
-  switch (outcome) {
-  case Outcome::COMPLETE:
+  const MessageParser::Outcome outcome = parser_.parseHead(rest);
+  if (outcome == MessageParser::Outcome::COMPLETE) [[likely]] {
+    wire_->hold();
+    wire_->consume(parser_.headLength());
     return Head::COMPLETE;
-  case Outcome::FAULT:
-    return Head::FAULT;
-  default:
-    return Head::PARTIAL;
   }
+  if (outcome == MessageParser::Outcome::FAULT) return Head::FAULT;
+  wire_->consume(rest.size());
+  head_ = rest;
+  return isEmptyLine() ? Head::NOTHING : Head::PARTIAL;
+}
+
+// The pieces of another one are put together.
+Exchange::Head Exchange::parseMore() {
+  const std::size_t before = head_.size();
+  const std::string_view rest = wire_->rest();
+  head_.append(rest);
+  const MessageParser::Outcome outcome = parser_.parseHead(head_);
+  if (outcome == MessageParser::Outcome::COMPLETE) {
+    wire_->consume(parser_.headLength() - before);
+    return Head::COMPLETE;
+  }
+  wire_->consume(rest.size());
+  if (outcome == MessageParser::Outcome::FAULT) return Head::FAULT;
+  return isEmptyLine() ? Head::NOTHING : Head::PARTIAL;
+}
+
+// One empty line after a request is a habit of old clients (RFC 9112, section 2.2), and no beginning.
+bool Exchange::isEmptyLine() noexcept {
+  if (head_ != "\r\n") return false;
+  parser_.reset();
+  head_.clear();
+  return true;
 }
 
 // Returns the status to refuse the request with; 0 if it is handled.
@@ -380,13 +417,13 @@ int Exchange::beginRequest() {
   response_.status_ = 0;
   state_ = ResponseState::NONE;
   sent_ = left_ = 0;
-  began_ = core_.timer().now();
+  if (core_.settings().accessLog != nullptr) began_ = core_.timer().now();
   // What a client sends behind a CONNECT is the tunnel's, whatever becomes of it, and no request (RFC 9110, section
   // 9.3.6).
   keepAlive_ = parser_.keepsAlive() && ++connection_->served() < settings.requestsPerConnection &&
                request_.method_ != Method::CONNECT;
   hasNoContent_ = false;
-  trailers_ = HeaderFields();
+  if (!trailers_.empty()) trailers_ = HeaderFields();
   const Framing framing = request_.method_ == Method::CONNECT ? Framing::NONE : parser_.framing();
   expectsContinue_ = false;
   if (request_.headers_.has(HeaderId::EXPECT)) [[unlikely]] {
@@ -412,9 +449,9 @@ Promise<void> Exchange::callHandler() noexcept {
 }
 
 // The handler has ended: its response is completed, or made.
-void Exchange::finishHandler(const std::optional<Exception>& failure) {
+void Exchange::finishHandler(const Exception* failure) {
   if (body_.isBroken()) keepAlive_ = false;
-  if (failure) return answerFailure(*failure);
+  if (failure != nullptr) return answerFailure(*failure);
   switch (state_) {
   case ResponseState::NONE:
     core_.report(
@@ -476,20 +513,19 @@ Promise<bool> Exchange::skipBody() {
   co_await wire_->flush(std::source_location::current());
   const std::uint64_t most = body_.received() + core_.settings().skippedBytes;
   try {
-    while (!body_.hasEnded()) {
-      if (body_.received() > most) co_return false;
+    while (!body_.hasEnded() && body_.received() <= most) {
       const Chunk chunk = co_await body_.tryReadChunk();
       if (chunk.empty()) break;
     }
   } catch (const HttpError&) {
     co_return false; // malformed, or too long
   }
-  co_return body_.hasEnded();
+  co_return body_.hasEnded() && body_.received() <= most;
 }
 
 void Exchange::endRequest() noexcept {
   if (std::exchange(isHandling_, false)) {
-    log(true);
+    if (core_.settings().accessLog != nullptr) log(true);
     core_.requestEnds();
   }
   inRequest_ = false;
@@ -509,7 +545,7 @@ void Exchange::log(bool isRequest) noexcept {
 }
 
 // Answers what is no request, or none that is handled, and closes the connection.
-Promise<void> Exchange::refuse(int status, std::string_view reason, bool isRequest) {
+Promise<Next> Exchange::refuse(int status, std::string_view reason, bool isRequest) {
   keepAlive_ = false;
   began_ = core_.timer().now();
   state_ = ResponseState::NONE;
@@ -520,8 +556,7 @@ Promise<void> Exchange::refuse(int status, std::string_view reason, bool isReque
   }
   sendError(status, reason);
   log(isRequest);
-  co_await wire_->flush(std::source_location::current());
-  co_await linger();
+  return closeAfter(false);
 }
 
 // Closing with bytes of the client unread would reset the connection, and the response might never reach it. So the
@@ -538,13 +573,12 @@ Promise<void> Exchange::linger() {
 
 // ------------------------------------------------------------------------------------------- responses
 
-void Exchange::requireUnsent(const char* function, const std::source_location& where) const {
+void Exchange::throwSent(const char* function, const std::source_location& where) const {
   if (connection_ == nullptr || !wire_->isOpen())
     throw Exception(Exception::Kind::DISCONNECTED, fmt::format("{}: the client has gone", function), {}, where);
-  if (state_ != ResponseState::NONE)
-    throwMisuse(
-        fmt::format("{}: the response to {} {} was begun before", function, request_.methodText(), request_.target()),
-        where);
+  throwMisuse(
+      fmt::format("{}: the response to {} {} was begun before", function, request_.methodText(), request_.target()),
+      where);
 }
 
 void Exchange::appendStatusLine(int status) {
@@ -556,40 +590,69 @@ void Exchange::appendStatusLine(int status) {
   out.append("\r\n");
 }
 
-// `length` is that of the content as GET would have it; without one it is not known.
-void Exchange::appendHead(int status, std::optional<std::uint64_t> length, const char* function,
-                          const std::source_location& where) {
-  const HeaderFields fields = response_.headers_;
+// What a handler says of the connection it says to the server, which tells the client; other options stay.
+void Exchange::takeConnectionOptions() {
+  std::string others;
+  const std::string all = response_.headers_.fields().combined(HeaderId::CONNECTION);
+  std::string_view list = all;
+  while (const std::optional<std::string_view> option = nextElement(list)) {
+    if (equalsIgnoringCase(*option, "close")) keepAlive_ = false;
+    if (equalsIgnoringCase(*option, "close") || equalsIgnoringCase(*option, "keep-alive")) continue;
+    if (!others.empty()) others += ", ";
+    others += *option;
+  }
+  response_.headers_.remove(HeaderId::CONNECTION);
+  if (!others.empty()) response_.headers_.add(HeaderId::CONNECTION, others);
+}
+
+// `length` is that of the content as GET would have it; without one it is not known. `content` goes behind the head,
+// in the same buffer.
+void Exchange::appendHead(int status, std::optional<std::uint64_t> length, std::string_view content,
+                          const char* function, const std::source_location& where) {
   for (const HeaderId id : {HeaderId::CONTENT_LENGTH, HeaderId::TRANSFER_ENCODING, HeaderId::TRAILER})
-    if (fields.has(id)) [[unlikely]]
+    if (response_.headers_.has(id)) [[unlikely]]
       throwMisuse(fmt::format("{}: {} is the server's to set", function, headerName(id)), where);
-  const bool saysClose = fields.has(HeaderId::CONNECTION) && fields.hasToken(HeaderId::CONNECTION, "close");
-  if (saysClose || core_.isDraining()) keepAlive_ = false;
-  hasNoContent_ = request_.method() == Method::HEAD || status == 204 || status == 304;
-  isChunked_ = !length && request_.minorVersion() == 1 && status != 204 && status != 304;
+  if (response_.headers_.has(HeaderId::CONNECTION)) [[unlikely]]
+    takeConnectionOptions();
+  if (core_.isDraining()) keepAlive_ = false;
+  const bool mayHaveContent = status != 204 && status != 304;
+  hasNoContent_ = request_.method_ == Method::HEAD || !mayHaveContent;
+  isChunked_ = !length && request_.minorVersion_ == 1 && mayHaveContent;
   if (!length && !isChunked_ && !hasNoContent_) keepAlive_ = false; // the content ends with the connection
+  if (hasNoContent_) content = {};
 
   ByteBuffer& out = wire_->output();
-  if (status == 200 && !fields.has(HeaderId::DATE)) [[likely]] {
-    out.append(core_.okAndDate());
-  } else {
+  const std::string_view named = response_.headers_.text();
+  const OkAndDate& okAndDate = core_.okAndDate();
+  const bool addsDate = !response_.headers_.has(HeaderId::DATE);
+  if (status != 200 || !addsDate) [[unlikely]]
     appendStatusLine(status);
-    if (!fields.has(HeaderId::DATE)) out.append(core_.date());
+  // All that follows in one piece, for which there is room at once.
+  constexpr std::size_t OTHERS = 160;
+  char* const room = out.room(okAndDate.size() + named.size() + content.size() + OTHERS);
+  char* at = room;
+  if (status == 200 && addsDate) [[likely]] {
+    std::memcpy(at, okAndDate.data(), okAndDate.size());
+    at += okAndDate.size();
+  } else if (addsDate) {
+    at = put(at, core_.date());
   }
-  out.append(response_.headers_.text());
+  at = put(at, named);
   if (isChunked_) {
-    out.append("Transfer-Encoding: chunked\r\n");
-  } else if (length && status != 204 && status != 304) {
-    out.append("Content-Length: ");
-    appendNumber(out, *length);
-    out.append("\r\n");
+    at = put(at, "Transfer-Encoding: chunked\r\n");
+  } else if (length && mayHaveContent) {
+    at = put(at, "Content-Length: ");
+    at = std::to_chars(at, at + LONGEST_NUMBER, *length).ptr;
+    at = put(at, "\r\n");
   }
   if (!keepAlive_) {
-    if (!saysClose) out.append("Connection: close\r\n");
-  } else if (request_.minorVersion() == 0) {
-    out.append("Connection: keep-alive\r\n");
+    at = put(at, "Connection: close\r\n");
+  } else if (request_.minorVersion_ == 0) {
+    at = put(at, "Connection: keep-alive\r\n");
   }
-  out.append("\r\n");
+  at = put(at, "\r\n");
+  at = put(at, content);
+  out.added(static_cast<std::size_t>(at - room));
   response_.status_ = status;
   clientWatch_.lookLater(); // which sends it if nobody else does
 }
@@ -610,11 +673,11 @@ Promise<void> Exchange::sendResponse(int status, std::span<const std::byte> body
   if (!body_.hasEnded() &&
       (expectsContinue_ || body_.isBroken() || body_.tryGetLength().value_or(0) > core_.settings().skippedBytes))
     keepAlive_ = false;
-  appendHead(status, body.size(), "Response::send", where);
+  const bool isCopied = body.size() <= COPIED;
+  appendHead(status, body.size(), isCopied ? textOf(body) : std::string_view(), "Response::send", where);
   state_ = ResponseState::SENT;
-  if (hasNoContent_ || body.empty()) return READY_NOW;
-  if (body.size() > COPIED) return sendLarge(body, where);
-  wire_->output().append(textOf(body));
+  if (hasNoContent_) return READY_NOW;
+  if (!isCopied) return sendLarge(body, where);
   sent_ = body.size();
   return READY_NOW;
 }
@@ -635,19 +698,24 @@ void Exchange::sendError(int status, std::string_view reason) {
   text += '\n';
   response_.headers_.clear();
   response_.headers_.set(HeaderId::CONTENT_TYPE, "text/plain");
-  appendHead(status, text.size(), "Response::send", {});
+  appendHead(status, text.size(), text, "Response::send", {});
   state_ = ResponseState::SENT;
-  if (hasNoContent_) return;
-  wire_->output().append(text);
-  sent_ = text.size();
+  if (!hasNoContent_) sent_ = text.size();
 }
 
 AsyncOutputStream& Exchange::beginResponse(int status, std::optional<std::uint64_t> length,
                                            std::source_location where) {
   requireUnsent("Response::start", where);
   requireStatus(status, 200, 599, "Response::start", where);
-  if (expectsContinue_ && status < 300) appendContinue(); // the content is wanted, and later it would be too late
-  appendHead(status, length, "Response::start", where);
+  if (expectsContinue_) {
+    // Wanted, the content is asked for now: later it would be too late. The client of an error keeps it, and what comes
+    // next on the connection might be either (RFC 9110, section 10.1.1).
+    if (status < 300)
+      appendContinue();
+    else
+      keepAlive_ = false;
+  }
+  appendHead(status, length, {}, "Response::start", where);
   state_ = ResponseState::STREAMING;
   hasLength_ = length.has_value() && !hasNoContent_;
   pumpsByBuffer_ = false;
@@ -716,7 +784,7 @@ std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_locatio
 
 const AsyncIoStream& Exchange::connection(std::source_location where) const { return wire_->stream(where); }
 
-Promise<void> Exchange::beforeFirstRead() {
+Promise<void> Exchange::beforeRead() {
   if (!expectsContinue_ || state_ != ResponseState::NONE) return READY_NOW;
   appendContinue();
   return wire_->flush(std::source_location::current());
@@ -780,23 +848,31 @@ Promise<void> Exchange::writePieces(std::span<const std::span<const std::byte>> 
     appendNumber(out, size, 16);
     out.append("\r\n");
   }
-  if (size > COPIED) return writeLarge(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), where);
-  for (const std::span<const std::byte> piece : pieces) out.append(textOf(piece));
-  if (isChunked_) out.append("\r\n");
-  Promise<void> flushed = wire_->flush(where);
-  if (isReady(flushed)) return flushed;
-  return finishWrite(Ref<Exchange>(*this), std::move(flushed));
+  const std::span<const std::byte> end = asBytes(isChunked_ ? "\r\n" : "");
+  if (size > COPIED && pieces.size() > 1)
+    return writeMany(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), end, where);
+  Promise<void> written = READY_NOW;
+  if (size > COPIED) {
+    written = wire_->write(pieces.front(), end, where);
+  } else {
+    for (const std::span<const std::byte> piece : pieces) out.append(textOf(piece));
+    out.append(textOf(end));
+    written = wire_->flush(where);
+  }
+  if (isReady(written)) [[likely]]
+    return written;
+  return finishWrite(Ref<Exchange>(*this), std::move(written));
 }
 
-Promise<void> Exchange::finishWrite(Ref<Exchange> self, Promise<void> flushed) {
+Promise<void> Exchange::finishWrite(Ref<Exchange> self, Promise<void> written) {
   WritingContent writing(*self);
-  co_await std::move(flushed);
+  co_await std::move(written);
   writing.done();
 }
 
-Promise<void> Exchange::writeLarge(Ref<Exchange> self, troth::detail::PieceList pieces, std::source_location where) {
+Promise<void> Exchange::writeMany(Ref<Exchange> self, troth::detail::PieceList pieces, std::span<const std::byte> end,
+                                  std::source_location where) {
   WritingContent writing(*self);
-  const std::span<const std::byte> end = asBytes(self->isChunked_ ? "\r\n" : "");
   for (std::size_t i = 0; i < pieces.size(); ++i)
     co_await self->wire_->write(pieces[i], i + 1 == pieces.size() ? end : std::span<const std::byte>(), where);
   writing.done();

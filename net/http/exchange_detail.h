@@ -8,6 +8,7 @@
 #include <troth/net/http/service.h>
 #include <troth/net/http/wire_detail.h>
 #include <troth/runtime/event_detail.h>
+#include <troth/runtime/node_detail.h>
 #include <troth/runtime/ref_detail.h>
 #include <troth/timers/clock.h>
 
@@ -24,8 +25,15 @@ class ServerConnection;
 class ServerCore;
 enum class Timeout : std::uint8_t;
 
-/// What becomes of a connection when its exchange is over.
-enum class AfterExchange : std::uint8_t { IDLE, CLOSE, GONE };
+/// How a connection with an exchange goes on.
+enum class Next : std::uint8_t {
+  HANDLER, // when the handler's promise is ready: by Exchange::handled()
+  PROMISE, // when a Promise<Next> is ready: as that says
+  RUN,     // at once: by Exchange::run()
+  IDLE,    // without an exchange, until bytes come
+  CLOSE,   // to its end
+  GONE,    // its stream belongs to somebody else
+};
 
 /// A connection has one from its first bytes on until there are none left; so what a request needs costs memory only
 /// while there is one. Those that are left are used again, with their buffers. Operations of its streams share its
@@ -42,16 +50,27 @@ class Exchange final : public troth::detail::Counted,
                        public ResponseSink,
                        private BodyOwner {
 public:
+  /// How many bytes are read at a time where a head is expected: what follows it is content, which is better read into
+  /// a buffer of its own.
+  static constexpr std::size_t HEAD_READ = 16 * 1024;
+
   explicit Exchange(ServerCore& core);
   ~Exchange();
 
   /// Begins, as new, for a connection that has got its `first` bytes.
   void enter(ServerConnection& connection, std::unique_ptr<AsyncIoStream> stream, Chunk first);
 
-  /// Deals with what comes until nothing is left, or the connection is to be closed. Owned by the connection.
-  Promise<AfterExchange> run();
-  /// In place of run(), whose promise has been destroyed: what the client had to send did not come in time.
-  Promise<AfterExchange> answerLate();
+  // The steps of dealing with what comes. What must be waited for after one they put into `waiting`, which is the
+  // connection's; most requests need nothing but their handlers. They throw what the connection fails with.
+
+  /// From one request to the next, until something must be waited for.
+  Next run(troth::detail::OwnNode& waiting);
+  /// The handler's promise is not ready yet.
+  void handlerWaits() noexcept { clientWatch_.start(); }
+  /// The handler's promise was ready, and is gone; `failure` is null if it was fulfilled.
+  Next handled(const Exception* failure, troth::detail::OwnNode& waiting);
+  /// What was waited for has been destroyed: what the client had to send did not come in time.
+  Promise<Next> answerLate();
 
   /// Whether a client that has had a deadline of this kind is doing what it should after all.
   bool keepsUp(Timeout kind) noexcept;
@@ -175,30 +194,43 @@ private:
 
   enum class Head : std::uint8_t { COMPLETE, NOTHING, PARTIAL, FAULT };
   Head parseHead();
+  Head parseMore();
+  bool isEmptyLine() noexcept;
   int beginRequest();
   Promise<void> callHandler() noexcept;
-  void finishHandler(const std::optional<Exception>& failure);
+  void finishHandler(const Exception* failure);
+  Next nothingLeft(troth::detail::OwnNode& waiting);
+  Promise<Next> readHead();
+  Promise<Next> skipBodyThenEnd();
+  bool hasReadAll() const noexcept { return body_.hasEnded() && wire_->rest().empty(); }
+  static Promise<Next> flushThen(Promise<void> flushed, Next next);
+  Promise<Next> closeAfter(bool isClean);
   bool clientHasGone() const;
   void answerFailure(const Exception& failure);
   Promise<bool> skipBody();
-  Promise<void> refuse(int status, std::string_view reason, bool isRequest);
+  Promise<Next> refuse(int status, std::string_view reason, bool isRequest);
   Promise<void> linger();
   void endRequest() noexcept;
   void log(bool isRequest) noexcept;
   bool clientLeaves(bool writeFailed) noexcept;
 
-  void requireUnsent(const char* function, const std::source_location& where) const;
+  void requireUnsent(const char* function, const std::source_location& where) const {
+    if (connection_ == nullptr || !wire_->isOpen() || state_ != ResponseState::NONE) [[unlikely]]
+      throwSent(function, where);
+  }
+  [[noreturn, gnu::cold]] void throwSent(const char* function, const std::source_location& where) const;
   void appendStatusLine(int status);
   void appendContinue();
-  void appendHead(int status, std::optional<std::uint64_t> length, const char* function,
+  void takeConnectionOptions();
+  void appendHead(int status, std::optional<std::uint64_t> length, std::string_view content, const char* function,
                   const std::source_location& where);
   void sendError(int status, std::string_view reason);
   Promise<void> sendLarge(std::span<const std::byte> body, std::source_location where);
   void countContent(std::uint64_t size, const std::source_location& where);
-  static Promise<void> finishWrite(troth::detail::Ref<Exchange> self, Promise<void> flushed);
+  static Promise<void> finishWrite(troth::detail::Ref<Exchange> self, Promise<void> written);
   Promise<void> writePieces(std::span<const std::span<const std::byte>> pieces, std::source_location where);
-  static Promise<void> writeLarge(troth::detail::Ref<Exchange> self, troth::detail::PieceList pieces,
-                                  std::source_location where);
+  static Promise<void> writeMany(troth::detail::Ref<Exchange> self, troth::detail::PieceList pieces,
+                                 std::span<const std::byte> end, std::source_location where);
   static Promise<std::uint64_t> pumpContent(troth::detail::Ref<Exchange> self, AsyncInputStream& input,
                                             std::uint64_t amount, std::source_location where);
 
@@ -212,7 +244,7 @@ private:
   const AsyncIoStream& connection(std::source_location where) const override;
 
   // BodyOwner.
-  Promise<void> beforeFirstRead() override;
+  Promise<void> beforeRead() override;
   void bodyEnded() noexcept override;
 };
 

@@ -16,9 +16,6 @@ namespace http {
 
 namespace {
 
-// What a map keeps that is used again.
-constexpr std::size_t KEPT_TEXT = 4096, KEPT_ENTRIES = 128;
-
 char* copyTo(char* at, std::string_view text) noexcept {
   if (!text.empty()) std::memcpy(at, text.data(), text.size());
   return at + text.size();
@@ -142,9 +139,10 @@ void HeaderMap::append(HeaderId id, std::string_view name, std::string_view valu
   const std::size_t start = text_.size(), length = name.size() + 2 + value.size() + 2;
   if (value.size() > detail::LONGEST_VALUE || length > std::numeric_limits<std::uint32_t>::max() - start)
     refuseSize(name, where);
-  if (entries_.size() == entries_.capacity()) entries_.reserve(2 * entries_.size() + 4);
+  if (entries_.size() == entries_.capacity()) [[unlikely]]
+    entries_.reserve(2 * entries_.size() + 4);
   detail::ByteBuffer old; // which `name` and `value` may be a part of
-  if (text_.capacityLeft() < length) {
+  if (text_.capacityLeft() < length) [[unlikely]] {
     detail::ByteBuffer grown;
     grown.room(start + std::max(length, start));
     grown.append(text_.text());
@@ -203,14 +201,6 @@ void HeaderMap::erase(std::size_t index) noexcept {
     }
     present_ |= detail::headerBit(static_cast<HeaderId>(entries_[i].id));
   }
-}
-
-void HeaderMap::clear() noexcept {
-  text_.clearTo(KEPT_TEXT);
-  entries_.clear();
-  if (entries_.capacity() > KEPT_ENTRIES) [[unlikely]]
-    entries_.shrink_to_fit();
-  present_ = 0;
 }
 
 } // namespace http

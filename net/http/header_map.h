@@ -176,7 +176,13 @@ public:
   std::size_t remove(HeaderId id) noexcept;
   std::size_t remove(std::string_view name);
   /// Removes all. The memory stays for the next ones, if it is not much.
-  void clear() noexcept;
+  void clear() noexcept {
+    text_.clearTo(KEPT_TEXT);
+    entries_.clear();
+    if (entries_.capacity() > KEPT_ENTRIES) [[unlikely]]
+      entries_.shrink_to_fit();
+    present_ = 0;
+  }
 
   /// The fields, valid until the map is changed or destroyed.
   HeaderFields fields() const noexcept { return {text_.data(), entries_.data(), entries_.size(), present_}; }
@@ -193,6 +199,9 @@ public:
   std::string_view text() const noexcept { return text_.text(); }
 
 private:
+  // What a map keeps that is used again.
+  static constexpr std::size_t KEPT_TEXT = 4096, KEPT_ENTRIES = 128;
+
   detail::ByteBuffer text_;
   detail::PoolVector<detail::HeaderEntry> entries_;
   std::uint64_t present_ = 0;

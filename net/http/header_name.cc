@@ -35,10 +35,17 @@ constexpr std::size_t longestName() {
 }
 constexpr std::size_t LONGEST = longestName();
 
+constexpr detail::Word beginningOf(std::string_view name) {
+  detail::Word word = 0;
+  for (std::size_t i = 0; i < name.size() && i < 8; ++i)
+    word |= static_cast<detail::Word>(static_cast<unsigned char>(detail::toLower(name[i]))) << 8 * i;
+  return word;
+}
+
 // The numbers ordered by the lengths of their names; those of length n stand from first[n] on, before first[n + 1].
 struct ByLength {
+  std::array<detail::Word, HEADER_IDS> beginnings{}; // the first eight letters of the names, in lower case
   std::array<HeaderId, HEADER_IDS> ids{};
-  std::array<char, HEADER_IDS> initials{}; // the first letters of the same
   std::array<std::uint8_t, LONGEST + 2> first{};
 };
 
@@ -49,7 +56,7 @@ constexpr ByLength orderByLength() {
     order.first[length] = at;
     for (std::size_t id = 0; id < HEADER_IDS; ++id)
       if (NAMES[id].size() == length) {
-        order.initials[at] = detail::toLower(NAMES[id].front());
+        order.beginnings[at] = beginningOf(NAMES[id]);
         order.ids[at++] = static_cast<HeaderId>(id);
       }
   }
@@ -64,13 +71,21 @@ std::string_view headerName(HeaderId id) noexcept {
   return id == HeaderId::OTHER ? std::string_view() : NAMES[static_cast<std::size_t>(id)];
 }
 
+namespace {
+// Apart, so that the loop below has the registers to itself.
+[[gnu::noinline]] bool endsAs(std::string_view name, HeaderId id) noexcept {
+  return detail::equalsIgnoringCase(name.substr(8), NAMES[static_cast<std::size_t>(id)].substr(8));
+}
+} // namespace
+
 HeaderId findHeader(std::string_view name) noexcept {
-  if (name.size() - 1 >= LONGEST) return HeaderId::OTHER;
-  const char first = detail::toLower(name.front());
-  for (std::size_t i = BY_LENGTH.first[name.size()]; i < BY_LENGTH.first[name.size() + 1]; ++i)
-    if (BY_LENGTH.initials[i] == first &&
-        detail::equalsIgnoringCase(name, NAMES[static_cast<std::size_t>(BY_LENGTH.ids[i])]))
-      return BY_LENGTH.ids[i];
+  const std::size_t size = name.size();
+  if (size - 1 >= LONGEST) return HeaderId::OTHER;
+  const detail::Word beginning =
+      detail::lowerCased(size >= 8 ? detail::loadWord(name.data()) : detail::loadPart(name.data(), size));
+  const std::size_t end = BY_LENGTH.first[size + 1];
+  for (std::size_t i = BY_LENGTH.first[size]; i < end; ++i)
+    if (BY_LENGTH.beginnings[i] == beginning && (size <= 8 || endsAs(name, BY_LENGTH.ids[i]))) return BY_LENGTH.ids[i];
   return HeaderId::OTHER;
 }
 

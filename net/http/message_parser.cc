@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// llhttp's callbacks note where things stand in the head; what it does not check is checked when the head is complete.
+// llhttp says whether a head is well-formed; when it is complete its lines are taken apart, and checked once more.
 #include <troth/net/http/message_parser_detail.h>
 
+#include <troth/net/http/byte_scan_detail.h>
 #include <troth/net/http/text_detail.h>
 #include <troth/runtime/exception.h>
 
@@ -41,14 +42,15 @@ const Execute execute = chooseExecute();
 constexpr std::size_t LONGEST_METHOD = 32;
 // Sizes of chunks, extensions and line ends: what is beyond the least that is needed.
 constexpr std::uint64_t MOST_EXCESS = 16 * 1024;
+// Fields that are kept to be known again.
+constexpr std::size_t MOST_KNOWN = 2048;
 
-// Visible ASCII but '#', with which no target goes on (RFC 9112, section 3.2).
-constexpr std::array<bool, 256> makeTargetTable() {
-  std::array<bool, 256> table{};
-  for (unsigned c = 0x21; c < 0x7f; ++c) table[c] = c != '#';
-  return table;
+constexpr std::uint64_t FRAMING_FIELDS = headerBit(HeaderId::TRANSFER_ENCODING) | headerBit(HeaderId::CONTENT_LENGTH);
+
+// With which the target does not go on: all but visible ASCII, and '#' (RFC 9112, section 3.2).
+constexpr Word endsTarget(Word word) noexcept {
+  return marksBelow(word, 0x21) | marksOf(word, '#') | marksFrom0x7f(word);
 }
-constexpr std::array<bool, 256> TARGET_CHARACTERS = makeTargetTable();
 
 // unreserved, sub-delims and '%' of RFC 3986, section 3.2.2.
 constexpr std::array<bool, 256> makeHostTable() {
@@ -102,8 +104,8 @@ bool isTunnelEnd(std::string_view text) noexcept {
 bool isTargetForm(Method method, std::string_view target) noexcept {
   if (method == Method::CONNECT) return isTunnelEnd(target);
   if (target.empty()) return false;
-  if (target == "*") return method == Method::OPTIONS;
   if (target.front() == '/') return true;
+  if (target == "*") return method == Method::OPTIONS;
   const std::size_t colon = target.find("://");
   if (colon == std::string_view::npos || colon == 0) return false;
   const std::string_view rest = target.substr(colon + 3);
@@ -156,29 +158,11 @@ struct MessageParser::Llhttp {
 
   // Of heads.
 
-  static int onTarget(llhttp_t* raw, const char* at, std::size_t length) noexcept {
-    MessageParser& parser = from(raw);
-    if (parser.targetLength_ == 0) parser.targetAt_ = parser.offsetOf(at);
-    parser.targetLength_ += static_cast<std::uint32_t>(length);
-    if (parser.targetLength_ <= parser.limits_.targetBytes || parser.kind_ == Kind::RESPONSE) return HPE_OK;
-    parser.refuse(414, "the target is too long");
-    return HPE_USER;
-  }
-  static int onName(llhttp_t* raw, const char* at, std::size_t length) noexcept {
-    return from(raw).addToName(at, length) ? HPE_OK : HPE_USER;
-  }
-  static int onValue(llhttp_t* raw, const char* at, std::size_t length) noexcept {
-    return from(raw).addToValue(at, length) ? HPE_OK : HPE_USER;
-  }
   static int onHeadEnd(llhttp_t*) noexcept { return HPE_PAUSED; }
 
   static llhttp_settings_t makeHeadSettings() noexcept {
     llhttp_settings_t settings;
     llhttp_settings_init(&settings);
-    settings.on_url = onTarget;
-    settings.on_status = onTarget;
-    settings.on_header_field = onName;
-    settings.on_header_value = onValue;
     settings.on_headers_complete = onHeadEnd;
     return settings;
   }
@@ -247,10 +231,20 @@ struct MessageParser::Llhttp {
     return settings;
   }
 
+  // llhttp as it begins a message of a kind: a copy costs less than beginning.
+  static llhttp_t makeFresh(Kind kind) noexcept {
+    llhttp_t raw;
+    llhttp_init(&raw, kind == Kind::REQUEST ? HTTP_REQUEST : HTTP_RESPONSE, &headSettings);
+    return raw;
+  }
+
   static const llhttp_settings_t headSettings, bodySettings;
+  static const llhttp_t freshRequest, freshResponse;
 };
 const llhttp_settings_t MessageParser::Llhttp::headSettings = makeHeadSettings();
 const llhttp_settings_t MessageParser::Llhttp::bodySettings = makeBodySettings();
+const llhttp_t MessageParser::Llhttp::freshRequest = makeFresh(Kind::REQUEST);
+const llhttp_t MessageParser::Llhttp::freshResponse = makeFresh(Kind::RESPONSE);
 
 MessageParser::MessageParser(Kind kind, HeadLimits limits) noexcept : limits_(limits), kind_(kind) {
   static_assert(sizeof(llhttp_t) <= LLHTTP_SIZE && alignof(llhttp_t) <= 8);
@@ -261,21 +255,29 @@ MessageParser::MessageParser(Kind kind, HeadLimits limits) noexcept : limits_(li
 MessageParser::~MessageParser() = default;
 
 void MessageParser::reset() noexcept {
-  llhttp_t& raw = Llhttp::of(*this);
-  llhttp_init(&raw, kind_ == Kind::REQUEST ? HTTP_REQUEST : HTTP_RESPONSE, &Llhttp::headSettings);
-  raw.data = this;
-  parsed_ = 0;
-  entries_.clear();
-  present_ = repeated_ = contentLength_ = 0;
+  parsed_ = fieldsAt_ = 0;
   fault_ = ParseFault();
   methodLength_ = targetLength_ = 0;
-  hasStarted_ = inValue_ = false;
-  chunks_.reset();
+  hasStarted_ = false;
+  if (chunks_ != nullptr) chunks_.reset();
 }
 
 MessageParser::Outcome MessageParser::refuse(int status, const char* reason) noexcept {
   if (fault_.status == 0) fault_ = {status, reason};
   return Outcome::FAULT;
+}
+
+// Sees to it that llhttp knows the method: it refuses those that it does not, and has the names of other protocols'
+// ones. One that is not ours goes as GET, from which it differs in nothing that concerns the syntax.
+void MessageParser::startLlhttp() noexcept {
+  llhttp_t& raw = Llhttp::of(*this);
+  raw = kind_ == Kind::REQUEST ? Llhttp::freshRequest : Llhttp::freshResponse;
+  raw.data = this;
+  if (kind_ == Kind::RESPONSE) return;
+  parsed_ = methodAt_;
+  if (method_ != Method::OTHER) return;
+  feed("GET ", 4, methodAt_);
+  parsed_ = methodAt_ + methodLength_ + 1;
 }
 
 int MessageParser::feed(const char* bytes, std::size_t length, std::size_t at) noexcept {
@@ -288,6 +290,8 @@ MessageParser::Outcome MessageParser::parseHead(std::string_view text) {
   text_ = text.data();
   if (!hasStarted_) {
     if (const Outcome outcome = start(text); !hasStarted_) return outcome;
+    if (!known_.empty() && isKnown(text)) return Outcome::COMPLETE;
+    startLlhttp();
   }
   const std::size_t most = std::min<std::size_t>(text.size(), limits_.headBytes);
   const int error = feed(text.data() + parsed_, most - parsed_, parsed_);
@@ -295,16 +299,44 @@ MessageParser::Outcome MessageParser::parseHead(std::string_view text) {
     parsed_ = static_cast<std::size_t>(llhttp_get_error_pos(&Llhttp::of(*this)) - text.data());
     return finishHead();
   }
+  if (isTargetTooLong(text.substr(0, most))) return refuse(414, "the target is too long");
   if (error != HPE_OK) return refuseAsLlhttp();
   parsed_ = most;
   return most < limits_.headBytes ? Outcome::NEEDS_MORE : refuse(431, "the head is too large");
 }
 
-// Sees to it that llhttp knows the method: it refuses those that it does not, and has the names of other protocols'
-// ones. One that is not ours goes as GET, from which it differs in nothing that concerns the syntax.
+// Whether the head is a request line with a path, and the fields that are known. Then nothing is left for llhttp to
+// find out: the method is a token, and the path consists of what a path may.
+bool MessageParser::isKnown(std::string_view text) noexcept {
+  fieldsAt_ = endOfRequestLine(text);
+  const std::size_t end = fieldsAt_ + known_.size();
+  if (fieldsAt_ == 0 || text.size() < end || end > limits_.headBytes || targetLength_ > limits_.targetBytes ||
+      text[targetAt_] != '/' || method_ == Method::CONNECT || text[fieldsAt_ - 3] != '0' + minorVersion_ ||
+      std::memcmp(text.data() + fieldsAt_, known_.data(), known_.size()) != 0)
+    return false;
+  parsed_ = end;
+  return true;
+}
+
+bool MessageParser::isTargetTooLong(std::string_view text) const noexcept {
+  if (kind_ == Kind::RESPONSE) return false;
+  const std::size_t start = std::size_t(methodAt_) + methodLength_ + 1;
+  if (text.size() - std::min(text.size(), start) <= limits_.targetBytes) return false;
+  const std::string_view target = text.substr(start, limits_.targetBytes + 1);
+  return scan(target.data(), target.data() + target.size(), endsTarget) == target.data() + target.size();
+}
+
+// Finds the method.
 MessageParser::Outcome MessageParser::start(std::string_view text) noexcept {
   if (kind_ == Kind::RESPONSE) {
     hasStarted_ = !text.empty();
+    return Outcome::NEEDS_MORE;
+  }
+  if (text.size() >= 4 && loadPart(text.data(), 4) == loadPart("GET ", 4)) [[likely]] {
+    methodAt_ = 0;
+    methodLength_ = 3;
+    method_ = Method::GET;
+    hasStarted_ = true;
     return Outcome::NEEDS_MORE;
   }
   // Empty lines before a request are ignored (RFC 9112, section 2.2).
@@ -313,10 +345,7 @@ MessageParser::Outcome MessageParser::start(std::string_view text) noexcept {
   if (at >= limits_.headBytes) return refuse(400, "there are empty lines without end");
   if (at < text.size() && text[at] == '\r' && at + 1 == text.size()) return Outcome::NEEDS_MORE;
   std::size_t end = at;
-  if (text.substr(at, 4) == "GET ") [[likely]]
-    end += 3;
-  else
-    while (end < text.size() && isTokenCharacter(text[end])) ++end;
+  while (end < text.size() && isTokenCharacter(text[end])) ++end;
   if (end - at > LONGEST_METHOD) return refuse(501, "the method is unknown");
   if (end == text.size()) return Outcome::NEEDS_MORE;
   if (end == at || text[end] != ' ') return refuse(400, "the request does not begin with a method");
@@ -324,11 +353,6 @@ MessageParser::Outcome MessageParser::start(std::string_view text) noexcept {
   methodLength_ = static_cast<std::uint32_t>(end - at);
   method_ = findMethod(text.substr(at, end - at));
   hasStarted_ = true;
-  parsed_ = at;
-  if (method_ == Method::OTHER) {
-    feed("GET ", 4, at);
-    parsed_ = end + 1;
-  }
   return Outcome::NEEDS_MORE;
 }
 
@@ -343,107 +367,146 @@ MessageParser::Outcome MessageParser::refuseAsLlhttp() noexcept {
   }
 }
 
-bool MessageParser::addToName(const char* at, std::size_t length) {
-  const std::uint32_t offset = offsetOf(at);
-  if (!entries_.empty() && !inValue_ && entries_.back().nameAt + entries_.back().nameLength == offset) {
-    entries_.back().nameLength += static_cast<std::uint32_t>(length);
-    return true;
-  }
-  if (entries_.size() >= limits_.fields) {
-    refuse(431, "there are too many header fields");
-    return false;
-  }
-  inValue_ = false;
-  return orOutOfMemory([&] {
-           entries_.push_back(
-               {offset, static_cast<std::uint32_t>(length), 0, 0, static_cast<std::uint8_t>(HeaderId::OTHER)});
-         }) == HPE_OK;
-}
-
-bool MessageParser::addToValue(const char* at, std::size_t length) noexcept {
-  HeaderEntry& entry = entries_.back();
-  const std::uint32_t offset = offsetOf(at);
-  if (!inValue_) {
-    inValue_ = true;
-    entry.valueAt = offset;
-    entry.valueLength = static_cast<std::uint32_t>(length) & 0xffffffu;
-    return true;
-  }
-  if (entry.valueAt + entry.valueLength != offset) {
-    refuse(400, "a header field goes on in the next line (RFC 9112, section 5.2)");
-    return false;
-  }
-  entry.valueLength = (entry.valueLength + static_cast<std::uint32_t>(length)) & 0xffffffu;
-  return true;
+bool MessageParser::checkVersion() noexcept {
+  const llhttp_t& raw = Llhttp::of(*this);
+  if (raw.http_major == 1 && raw.http_minor <= 1) return true;
+  refuse(505, "the version is not HTTP/1.0 or HTTP/1.1");
+  return false;
 }
 
 MessageParser::Outcome MessageParser::finishHead() {
   const llhttp_t& raw = Llhttp::of(*this);
+  entries_.clear();
+  known_.clear();
+  present_ = repeated_ = 0;
+  if (!checkVersion()) return Outcome::FAULT;
   minorVersion_ = raw.http_minor;
-  if (raw.http_major != 1 || minorVersion_ > 1) return refuse(505, "the version is not HTTP/1.0 or HTTP/1.1");
-  std::size_t at = 0;
   if (kind_ == Kind::REQUEST) {
-    at = endOfRequestLine();
-    if (at == 0) return refuse(400, "the request line is malformed (RFC 9112, section 3)");
+    fieldsAt_ = endOfRequestLine({text_, parsed_});
+    if (fieldsAt_ == 0) return refuse(400, "the request line is malformed (RFC 9112, section 3)");
+    if (targetLength_ > limits_.targetBytes) return refuse(414, "the target is too long");
   } else {
-    if (!isFieldValue(reason())) return refuse(400, "the reason holds a control character (RFC 9112, section 4)");
-    if (!entries_.empty()) at = entries_.front().nameAt;
+    fieldsAt_ = endOfStatusLine();
+    if (fieldsAt_ == 0) return refuse(400, "the status line is malformed (RFC 9112, section 4)");
   }
-  for (HeaderEntry& entry : entries_) {
-    at = endOfField(entry, at);
-    if (at == 0) return refuse(400, "a header field is malformed, or goes on in the next line (RFC 9112, section 5)");
-    const HeaderId id = findHeader({text_ + entry.nameAt, entry.nameLength});
-    entry.id = static_cast<std::uint8_t>(id);
-    repeated_ |= present_ & headerBit(id);
-    present_ |= headerBit(id);
-  }
-  if (kind_ == Kind::REQUEST || !entries_.empty()) {
-    if (at + 2 != parsed_ || text_[at] != '\r') return refuse(400, "the empty line after the head is malformed");
-  }
-  keepsAlive_ = minorVersion_ == 1
-                    ? (raw.flags & F_CONNECTION_CLOSE) == 0
-                    : (raw.flags & F_CONNECTION_KEEP_ALIVE) != 0 && (raw.flags & F_CONNECTION_CLOSE) == 0;
+  if (!addFields()) return Outcome::FAULT;
+  flags_ = static_cast<std::uint8_t>(raw.flags & (F_CONNECTION_CLOSE | F_CONNECTION_KEEP_ALIVE));
   contentLength_ = (raw.flags & F_CONTENT_LENGTH) != 0 ? raw.content_length : 0;
   status_ = raw.status_code;
-  if (!checkTransferEncoding() || (kind_ == Kind::REQUEST && !checkRequest())) return Outcome::FAULT;
-  decideFraming();
+  if ((present_ & headerBit(HeaderId::TRANSFER_ENCODING)) != 0 && !checkTransferEncoding()) return Outcome::FAULT;
+  framing_ = framingOf();
+  if (kind_ == Kind::REQUEST) {
+    if (!checkTarget() || !checkRequestFields()) return Outcome::FAULT;
+    remember();
+  }
   return Outcome::COMPLETE;
+}
+
+bool MessageParser::keepsAlive() const noexcept {
+  return minorVersion_ == 1 ? (flags_ & F_CONNECTION_CLOSE) == 0 : flags_ == F_CONNECTION_KEEP_ALIVE;
+}
+
+void MessageParser::remember() noexcept {
+  const std::string_view fields(text_ + fieldsAt_, parsed_ - fieldsAt_);
+  if ((present_ & FRAMING_FIELDS) != 0 || fields.size() > MOST_KNOWN) return;
+  try {
+    known_.append(fields);
+  } catch (const std::bad_alloc&) {
+    // The next ones are parsed, too.
+  }
 }
 
 // method SP target SP HTTP/1.x CRLF, to the letter (RFC 9112, section 3): llhttp lets more space pass. Returns where
 // the next line begins; 0 if it is not so.
-std::size_t MessageParser::endOfRequestLine() const noexcept {
-  if (targetAt_ != methodAt_ + methodLength_ + 1) return 0;
-  constexpr std::string_view TAIL = " HTTP/1.x\r\n";
-  const std::size_t at = targetAt_ + targetLength_;
-  const std::string_view tail = std::string_view(text_, parsed_).substr(at, TAIL.size());
-  const bool matches = tail.size() == TAIL.size() && tail.substr(0, 8) == TAIL.substr(0, 8) && tail.substr(9) == "\r\n";
-  return matches ? at + TAIL.size() : 0;
+std::size_t MessageParser::endOfRequestLine(std::string_view text) noexcept {
+  constexpr std::size_t TAIL = std::string_view(" HTTP/1.x\r\n").size();
+  targetAt_ = methodAt_ + methodLength_ + 1;
+  const char* const limit = text.data() + text.size();
+  if (text.size() < targetAt_ + TAIL) return 0;
+  const char* const end = scan(text.data() + targetAt_, limit, endsTarget);
+  targetLength_ = static_cast<std::uint32_t>(end - text.data()) - targetAt_;
+  const bool matches = limit - end >= std::ptrdiff_t(TAIL) && loadWord(end) == loadWord(" HTTP/1.") &&
+                       isDigit(end[8]) && end[9] == '\r' && end[10] == '\n';
+  return matches ? targetAt_ + targetLength_ + TAIL : 0;
 }
 
-// Takes the white space off the entry's value, and checks that the line begins `at`, that the colon follows the name,
-// and that there is nothing else: a value that goes on in the next line would be apart from its name or from the next.
-std::size_t MessageParser::endOfField(HeaderEntry& entry, std::size_t at) const noexcept {
-  const std::uint32_t colon = entry.nameAt + entry.nameLength;
-  if (entry.nameAt != at || entry.nameLength == 0 || text_[colon] != ':') return 0;
-  std::uint32_t start = colon + 1;
-  while (isBlank(text_[start])) ++start;
-  const std::uint32_t end = entry.valueLength != 0 ? entry.valueAt + entry.valueLength : start;
-  if (end < start) return 0;
-  std::uint32_t last = end;
-  while (last > start && isBlank(text_[last - 1])) --last;
-  if (entry.valueLength != 0 && entry.valueAt > start) return 0;
-  entry.valueAt = start;
-  entry.valueLength = (last - start) & 0xffffffu;
-  std::uint32_t next = end;
-  while (isBlank(text_[next])) ++next;
-  return text_[next] == '\r' && text_[next + 1] == '\n' ? next + 2 : 0;
+// HTTP/1.x SP status [ SP reason ] CRLF; of servers that leave the space out where there is no reason there are many.
+std::size_t MessageParser::endOfStatusLine() noexcept {
+  constexpr std::size_t STATUS_END = std::string_view("HTTP/1.x 000").size();
+  const char* const limit = text_ + parsed_;
+  std::size_t at = 0;
+  while (at < parsed_ && (text_[at] == '\r' || text_[at] == '\n')) ++at; // as llhttp has
+  at += STATUS_END;
+  if (at >= parsed_ || !isDigit(text_[at - 3]) || !isDigit(text_[at - 2]) || !isDigit(text_[at - 1])) return 0;
+  if (text_[at] == ' ') ++at;
+  const char* const end = scanValue(text_ + at, limit);
+  targetAt_ = static_cast<std::uint32_t>(at);
+  targetLength_ = static_cast<std::uint32_t>(end - text_) - targetAt_;
+  return limit - end >= 2 && end[0] == '\r' && end[1] == '\n' ? at + targetLength_ + 2 : 0;
+}
+
+namespace {
+
+// Where a field is in its line.
+struct FieldLine {
+  const char *name, *colon, *value, *valueEnd;
+  const char* next; // the line behind it; null if it is malformed
+};
+
+// name ":" OWS value OWS CRLF. A line that goes on with the one before begins with space, and has no name.
+FieldLine splitField(const char* at, const char* end) noexcept {
+  FieldLine line;
+  line.next = nullptr;
+  line.name = at;
+  line.colon = scanBehind(at, end, NameEndMarks());
+  if (line.colon == end || *line.colon != ':' || line.colon == at) return line;
+  line.value = line.colon + 1;
+  while (line.value < end && isBlank(*line.value)) ++line.value;
+  at = scanValue(line.value, end);
+  if (end - at < 2 || at[0] != '\r' || at[1] != '\n') return line;
+  line.next = at + 2;
+  while (at > line.value && isBlank(at[-1])) --at;
+  line.valueEnd = at;
+  return line;
+}
+
+} // namespace
+
+// The lines of fields, to the empty one that ends the head. Returns whether they are as they should be.
+bool MessageParser::addFields() {
+  const char* const first = text_ + fieldsAt_;
+  const char* const end = text_ + parsed_;
+  const char* at = first;
+  while (at < end && *at != '\r') {
+    const FieldLine line = splitField(at, end);
+    if (line.next == nullptr) {
+      refuse(400, "a header field is malformed, or goes on in the next line (RFC 9112, section 5)");
+      return false;
+    }
+    if (entries_.size() >= limits_.fields) {
+      refuse(431, "there are too many header fields");
+      return false;
+    }
+    if (entries_.size() == entries_.capacity() &&
+        orOutOfMemory([this] { entries_.reserve(2 * entries_.size() + 8); }) != HPE_OK)
+      return false;
+    const auto nameLength = static_cast<std::uint32_t>(line.colon - line.name);
+    const HeaderId id = findHeader({line.name, nameLength});
+    repeated_ |= present_ & headerBit(id);
+    present_ |= headerBit(id);
+    entries_.push_back(
+        {static_cast<std::uint32_t>(line.name - first), nameLength, static_cast<std::uint32_t>(line.value - first),
+         static_cast<std::uint32_t>(line.valueEnd - line.value) & 0xffffffu, static_cast<std::uint8_t>(id)});
+    at = line.next;
+  }
+  if (end - at == 2 && at[1] == '\n') return true;
+  refuse(400, "the empty line after the head is malformed");
+  return false;
 }
 
 // "chunked", once, alone, and not by a client or server of HTTP/1.0 (RFC 9112, sections 6.1 and 6.3).
 bool MessageParser::checkTransferEncoding() noexcept {
   const HeaderFields all = fields();
-  if (!all.has(HeaderId::TRANSFER_ENCODING)) return true;
   const std::string_view coding = *all.get(HeaderId::TRANSFER_ENCODING);
   if (all.has(HeaderId::CONTENT_LENGTH)) {
     refuse(400, "there are both a Content-Length and a Transfer-Encoding");
@@ -465,12 +528,16 @@ bool MessageParser::checkTransferEncoding() noexcept {
   return false;
 }
 
-bool MessageParser::checkRequest() noexcept {
+bool MessageParser::checkTarget() noexcept {
+  if (isTargetForm(method_, target())) return true;
+  refuse(400, "the target is malformed (RFC 9112, section 3.2)");
+  return false;
+}
+
+bool MessageParser::checkRequestFields() noexcept {
   const HeaderFields all = fields();
   const bool hasHost = all.has(HeaderId::HOST);
-  if (!allIn(TARGET_CHARACTERS, target()) || !isTargetForm(method_, target())) {
-    refuse(400, "the target is malformed (RFC 9112, section 3.2)");
-  } else if (isRepeated(HeaderId::HOST)) {
+  if (isRepeated(HeaderId::HOST)) {
     refuse(400, "there are several Host fields (RFC 9112, section 3.2)");
   } else if (!hasHost && minorVersion_ == 1) {
     refuse(400, "the Host field is missing (RFC 9112, section 3.2)");
@@ -484,18 +551,11 @@ bool MessageParser::checkRequest() noexcept {
   return false;
 }
 
-void MessageParser::decideFraming() noexcept {
-  const HeaderFields all = fields();
-  if (all.has(HeaderId::TRANSFER_ENCODING)) {
-    framing_ = Framing::CHUNKED;
-  } else if (all.has(HeaderId::CONTENT_LENGTH)) {
-    framing_ = contentLength_ > 0 ? Framing::LENGTH : Framing::NONE;
-  } else if (kind_ == Kind::RESPONSE && status_ >= 200 && status_ != 204 && status_ != 304) {
-    framing_ = Framing::UNTIL_CLOSE;
-  } else {
-    framing_ = Framing::NONE;
-  }
-  if (kind_ == Kind::RESPONSE && (status_ < 200 || status_ == 204 || status_ == 304)) framing_ = Framing::NONE;
+Framing MessageParser::framingOf() const noexcept {
+  if (kind_ == Kind::RESPONSE && (status_ < 200 || status_ == 204 || status_ == 304)) return Framing::NONE;
+  if ((present_ & FRAMING_FIELDS) == 0) return kind_ == Kind::RESPONSE ? Framing::UNTIL_CLOSE : Framing::NONE;
+  if ((present_ & headerBit(HeaderId::TRANSFER_ENCODING)) != 0) return Framing::CHUNKED;
+  return contentLength_ > 0 ? Framing::LENGTH : Framing::NONE;
 }
 
 MessageParser::Piece MessageParser::decodeChunked(std::string_view bytes) {

@@ -2,6 +2,7 @@
 // MessageParser: the heads of HTTP/1 messages, and bodies in chunks. The one place that knows llhttp.
 #pragma once
 
+#include <troth/net/http/byte_buffer_detail.h>
 #include <troth/net/http/header_map.h>
 #include <troth/net/http/method.h>
 
@@ -34,9 +35,13 @@ enum class Framing : std::uint8_t { NONE, LENGTH, CHUNKED, UNTIL_CLOSE };
 /// Parses one message after the other, of the connection's one direction. It holds no bytes: the caller keeps those of
 /// a head together until it is complete.
 ///
-/// llhttp does the syntax, in its strict mode. What it lets through and RFC 9112 does not is refused here: folded lines
-/// (section 5.2), a Host that is missing, repeated or malformed (3.2), a Transfer-Encoding other than one "chunked"
-/// (6.1) or with HTTP/1.0, targets of no form (3.2), versions that are not 1.0 or 1.1, and what is over a limit.
+/// llhttp does the syntax, in its strict mode. When it has let a head pass, the head is taken apart line by line, and
+/// what RFC 9112 does not allow is refused: folded lines (section 5.2), a Host that is missing, repeated or malformed
+/// (3.2), a Transfer-Encoding other than one "chunked" (6.1) or with HTTP/1.0, targets of no form (3.2), versions that
+/// are not 1.0 or 1.1, and what is over a limit.
+///
+/// Clients send the same fields again and again. Those of a request without content that are, to the last byte, those
+/// of the request before are not parsed again.
 class MessageParser {
 public:
   enum class Kind : std::uint8_t { REQUEST, RESPONSE };
@@ -65,13 +70,13 @@ public:
   std::string_view reason() const noexcept { return view(targetAt_, targetLength_); }
   /// 0 or 1: the version is HTTP/1.x.
   unsigned minorVersion() const noexcept { return minorVersion_; }
-  HeaderFields fields() const noexcept { return {text_, entries_.data(), entries_.size(), present_}; }
+  HeaderFields fields() const noexcept { return {text_ + fieldsAt_, entries_.data(), entries_.size(), present_}; }
   /// A response's is as if a GET had been asked.
   Framing framing() const noexcept { return framing_; }
   /// For Framing::LENGTH.
   std::uint64_t contentLength() const noexcept { return contentLength_; }
   /// Whether the connection outlives the message, as far as the head says.
-  bool keepsAlive() const noexcept { return keepsAlive_; }
+  bool keepsAlive() const noexcept;
 
   // --- Of a body with Framing::CHUNKED.
 
@@ -100,10 +105,12 @@ private:
   const char* feedStart_ = nullptr; // what llhttp is fed at present: its first byte, …
   std::size_t feedAt_ = 0;          // … and where in the head that is
   std::size_t parsed_ = 0;
+  std::size_t fieldsAt_ = 0; // where the first field's line begins, from where entries_ count
   PoolVector<HeaderEntry> entries_;
   std::uint64_t present_ = 0;
   std::uint64_t repeated_ = 0; // of those, the ones that came several times
   std::uint64_t contentLength_ = 0;
+  ByteBuffer known_; // the text of entries_ and the empty line behind it, if they may be met again
   ParseFault fault_;
   const HeadLimits limits_;
   std::uint32_t methodAt_ = 0, methodLength_ = 0;
@@ -113,9 +120,8 @@ private:
   Method method_ = Method::OTHER;
   Framing framing_ = Framing::NONE;
   std::uint8_t minorVersion_ = 0;
-  bool keepsAlive_ = false;
+  std::uint8_t flags_ = 0;             // what llhttp says of Connection
   bool hasStarted_ = false;            // llhttp has been fed
-  bool inValue_ = false;               // the last entry has its value, or a part of it
   std::unique_ptr<ChunkState> chunks_; // of a body in chunks, from its first byte on
 
   std::uint32_t offsetOf(const char* at) const noexcept {
@@ -128,15 +134,20 @@ private:
   Outcome refuseAsLlhttp() noexcept;
   Outcome start(std::string_view text) noexcept;
   int feed(const char* bytes, std::size_t length, std::size_t at) noexcept;
+  bool isTargetTooLong(std::string_view text) const noexcept;
+  bool isKnown(std::string_view text) noexcept;
+  void startLlhttp() noexcept;
   Outcome finishHead();
+  std::size_t endOfRequestLine(std::string_view text) noexcept;
+  std::size_t endOfStatusLine() noexcept;
+  bool addFields();
+  void remember() noexcept;
+  bool checkVersion() noexcept;
   bool isRepeated(HeaderId id) const noexcept { return (repeated_ & headerBit(id)) != 0; }
-  std::size_t endOfRequestLine() const noexcept;
-  std::size_t endOfField(HeaderEntry& entry, std::size_t at) const noexcept;
-  bool checkRequest() noexcept;
   bool checkTransferEncoding() noexcept;
-  void decideFraming() noexcept;
-  bool addToName(const char* at, std::size_t length);
-  bool addToValue(const char* at, std::size_t length) noexcept;
+  bool checkTarget() noexcept;
+  bool checkRequestFields() noexcept;
+  Framing framingOf() const noexcept;
 };
 
 } // namespace detail

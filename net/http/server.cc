@@ -16,9 +16,6 @@ namespace detail {
 
 namespace {
 
-constexpr std::string_view OK_LINE = "HTTP/1.1 200 OK\r\n";
-constexpr std::string_view DATE_NAME = "Date: ";
-
 void requireSensible(const ServerSettings& settings, std::source_location where) {
   const auto require = [&](bool holds, const char* what) {
     if (!holds) troth::detail::throwMisuse(std::string("http::Server: ") + what, where);
@@ -190,20 +187,14 @@ void ServerCore::expire(TimePoint now) {
   isExpiring_ = false;
 }
 
-std::string_view ServerCore::okAndDate() {
-  if (const TimePoint now = timer_.now(); now >= dateUntil_) [[unlikely]]
-    renewDate(now);
-  return okAndDate_;
-}
-
-std::string_view ServerCore::date() { return okAndDate().substr(OK_LINE.size()); }
-
 void ServerCore::renewDate(TimePoint now) {
   const auto wall = std::chrono::system_clock::now();
   const auto second = std::chrono::floor<std::chrono::seconds>(wall);
-  std::array<char, HTTP_DATE_SIZE> text;
-  formatHttpDate(second, text);
-  okAndDate_.assign(OK_LINE).append(DATE_NAME).append(text.data(), text.size()).append("\r\n");
+  char* at = std::copy(OK_LINE.begin(), OK_LINE.end(), okAndDate_.data());
+  at = std::copy(DATE_NAME.begin(), DATE_NAME.end(), at);
+  formatHttpDate(second, std::span<char, HTTP_DATE_SIZE>(at, HTTP_DATE_SIZE));
+  at[HTTP_DATE_SIZE] = '\r';
+  at[HTTP_DATE_SIZE + 1] = '\n';
   dateUntil_ = now + std::chrono::duration_cast<Duration>(second + std::chrono::seconds(1) - wall);
 }
 

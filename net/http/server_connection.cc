@@ -42,64 +42,87 @@ void ServerConnection::describe(troth::detail::Trace& trace) const noexcept {
 void ServerConnection::start() { read(Timeout::HEAD); }
 
 void ServerConnection::read(Timeout timeout) {
-  Promise<Chunk> bytes = stream_->tryReadChunk();
+  Promise<Chunk> bytes = stream_->tryReadChunk(Exchange::HEAD_READ);
   waiting_ = PromiseAccess::take(bytes, {});
   core_.setTimeout(reading, timeout);
   if (waiting_.listen(this)) armDepthFirst();
 }
 
 void ServerConnection::fire() noexcept {
-  if (exchange_ ? ended() : received()) return;
+  bool goesOn = false;
+  try {
+    goesOn = exchange_ ? goOn(ready()) : received();
+  } catch (...) {
+    failed(Exception::fromCurrent());
+  }
+  if (goesOn) return;
   doneFiring();
   delete this;
 }
 
-// The steps tell whether the connection goes on. An exchange that is over within its first step is dealt with at once:
-// many requests are answered without a second turn.
+// What fails here is the connection itself, which is no news.
+void ServerConnection::failed(const Exception& failure) {
+  if (failure.kind() != Exception::Kind::DISCONNECTED) core_.report(failure);
+}
 
-bool ServerConnection::received() noexcept {
+// The steps tell whether the connection goes on.
+
+bool ServerConnection::received() {
   reading.unlink();
   ResultBase& result = troth::detail::resolve(*waiting_);
   Chunk chunk;
   if (!result.exception) chunk = std::move(*static_cast<troth::detail::Result<Chunk>&>(result).value);
   waiting_ = OwnNode();
   if (chunk.empty()) return false; // the client has gone, and owes us nothing
-  try {
-    exchange_ = core_.takeExchange();
-    exchange_->enter(*this, std::move(stream_), std::move(chunk));
-    return work(exchange_->run());
-  } catch (...) {
-    core_.report(Exception::fromCurrent());
-    return false;
-  }
+  exchange_ = core_.takeExchange();
+  exchange_->enter(*this, std::move(stream_), std::move(chunk));
+  return goOn(Next::RUN);
 }
 
-bool ServerConnection::work(Promise<AfterExchange> promise) {
-  waiting_ = PromiseAccess::take(promise, {});
-  return waiting_.listen(this) ? ended() : true;
-}
-
-bool ServerConnection::ended() noexcept {
+// What the exchange waited for is ready.
+Next ServerConnection::ready() {
   ResultBase& result = troth::detail::resolve(*waiting_);
-  if (result.exception) {
+  if (result.exception) [[unlikely]] {
     const Exception failure(std::move(result.exception));
     waiting_ = OwnNode();
-    // What fails here is the connection itself, which is no news.
-    if (failure.kind() != Exception::Kind::DISCONNECTED) core_.report(failure);
-    return false;
+    if (!awaitsHandler_) throw failure; // NOLINT: it is one of ours
+    return exchange_->handled(&failure, waiting_);
   }
-  const AfterExchange after = *static_cast<troth::detail::Result<AfterExchange>&>(result).value;
+  if (awaitsHandler_) {
+    waiting_ = OwnNode();
+    return exchange_->handled(nullptr, waiting_);
+  }
+  const Next step = *static_cast<troth::detail::Result<Next>&>(result).value;
   waiting_ = OwnNode();
-  if (after != AfterExchange::IDLE || core_.isDraining()) return false;
-  stream_ = exchange_->takeStream();
-  exchange_->leave();
-  core_.giveBack(std::exchange(exchange_, Ref<Exchange>()));
-  try {
-    read(Timeout::IDLE);
-    return true;
-  } catch (...) {
-    core_.report(Exception::fromCurrent());
-    return false;
+  return step;
+}
+
+bool ServerConnection::goOn(Next step) {
+  for (;;) {
+    switch (step) {
+    case Next::RUN:
+      step = exchange_->run(waiting_);
+      break;
+    case Next::HANDLER:
+    case Next::PROMISE:
+      awaitsHandler_ = step == Next::HANDLER;
+      if (!waiting_.listen(this)) {
+        if (awaitsHandler_) exchange_->handlerWaits();
+        return true;
+      }
+      step = ready();
+      break;
+    case Next::IDLE:
+      if (core_.isDraining()) return false;
+      stream_ = exchange_->takeStream();
+      exchange_->leave();
+      core_.giveBack(std::exchange(exchange_, Ref<Exchange>()));
+      read(Timeout::IDLE);
+      return true;
+    case Next::CLOSE:
+    case Next::GONE:
+      return false;
+    }
   }
 }
 
@@ -120,9 +143,11 @@ void ServerConnection::expired(ConnectionTimeout& timeout) {
   bool goesOn = false;
   if (exchange_ && (timeout.kind == Timeout::HEAD || timeout.kind == Timeout::BODY)) {
     try {
-      goesOn = work(exchange_->answerLate());
+      Promise<Next> answered = exchange_->answerLate();
+      waiting_ = PromiseAccess::take(answered, {});
+      goesOn = goOn(Next::PROMISE);
     } catch (...) {
-      core_.report(Exception::fromCurrent());
+      failed(Exception::fromCurrent());
     }
   }
   if (!goesOn) delete this;

@@ -49,18 +49,20 @@ private:
   ServerConnection** link_ = nullptr;     // what points to this one
   std::unique_ptr<AsyncIoStream> stream_; // while idle
   troth::detail::Ref<Exchange> exchange_; // while active
-  troth::detail::OwnNode waiting_;        // for the stream's bytes, or for the exchange's end; it goes before them
+  troth::detail::OwnNode waiting_;        // for the stream's bytes, or what the exchange waits for; it goes before them
   std::uint64_t served_ = 0;              // requests
   Semaphore::Permit place_;
+  bool awaitsHandler_ = false; // and not a Promise<Next>
 
   void fire() noexcept override;
   const troth::detail::PromiseNode* awaits() const noexcept override { return waiting_.get(); }
   void describe(troth::detail::Trace& trace) const noexcept override;
 
   void read(Timeout timeout);
-  bool received() noexcept;
-  bool work(Promise<AfterExchange> promise);
-  bool ended() noexcept;
+  bool received();
+  Next ready();
+  bool goOn(Next step);
+  void failed(const Exception& failure);
   void stopWaiting() noexcept;
 };
 

@@ -2,6 +2,7 @@
 // ServerCore: what the connections of a server share.
 #pragma once
 
+#include <troth/net/http/date.h>
 #include <troth/net/http/server.h>
 #include <troth/net/http/timeout_list_detail.h>
 #include <troth/runtime/canceler.h>
@@ -11,7 +12,6 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <string_view>
 
 namespace troth {
@@ -32,6 +32,10 @@ struct ConnectionTimeout : TimeoutLink {
   ServerConnection& connection;
   Timeout kind = Timeout::IDLE;
 };
+
+/// "HTTP/1.1 200 OK" and the Date of a second, each with CRLF: the beginning of most responses.
+inline constexpr std::string_view OK_LINE = "HTTP/1.1 200 OK\r\n", DATE_NAME = "Date: ";
+using OkAndDate = std::array<char, OK_LINE.size() + DATE_NAME.size() + HTTP_DATE_SIZE + 2>;
 
 class ServerCore {
 public:
@@ -69,10 +73,13 @@ public:
   /// Sets a deadline, in place of the one that was set.
   void setTimeout(ConnectionTimeout& timeout, Timeout kind) noexcept;
 
-  /// "HTTP/1.1 200 OK" and the Date of this second, each with CRLF: the beginning of most responses.
-  std::string_view okAndDate();
+  const OkAndDate& okAndDate() {
+    if (const TimePoint now = timer_.now(); now >= dateUntil_) [[unlikely]]
+      renewDate(now);
+    return okAndDate_;
+  }
   /// "Date: …" with CRLF.
-  std::string_view date();
+  std::string_view date() { return std::string_view(okAndDate().data(), okAndDate_.size()).substr(OK_LINE.size()); }
 
 private:
   Service& service_;
@@ -96,7 +103,7 @@ private:
   bool isExpiring_ = false;
   bool isClosing_ = false;
 
-  std::string okAndDate_;
+  OkAndDate okAndDate_;
   TimePoint dateUntil_ = TimePoint::min();
 
   Promise<void> watch_; // after what it refers to

@@ -2,6 +2,8 @@
 // What RFC 9110 says of characters: tokens, field values, optional white space, and letters of either case.
 #pragma once
 
+#include <troth/net/http/byte_scan_detail.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -19,11 +21,14 @@ constexpr char toLower(char c) noexcept {
 
 constexpr bool isDigit(char c) noexcept { return static_cast<unsigned char>(c - '0') < 10; }
 
-constexpr bool equalsIgnoringCase(std::string_view a, std::string_view b) noexcept {
+inline bool equalsIgnoringCase(std::string_view a, std::string_view b) noexcept {
   if (a.size() != b.size()) return false;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    if (a[i] != b[i] && toLower(a[i]) != toLower(b[i])) return false;
-  return true;
+  const auto equal = [](Word x, Word y) { return x == y || lowerCased(x) == lowerCased(y); };
+  std::size_t at = 0;
+  for (; a.size() - at >= 8; at += 8)
+    if (!equal(loadWord(a.data() + at), loadWord(b.data() + at))) return false;
+  const std::size_t left = a.size() - at;
+  return left == 0 || equal(loadPart(a.data() + at, left), loadPart(b.data() + at, left));
 }
 
 /// Whether each byte of `text` is marked in `table`. (Without an early end, which is rare: a loop without branches.)
@@ -48,23 +53,39 @@ constexpr bool isTokenCharacter(char c) noexcept { return TOKEN_CHARACTERS[stati
 /// One token character or more: what names of methods and fields consist of.
 constexpr bool isToken(std::string_view text) noexcept { return !text.empty() && allIn(TOKEN_CHARACTERS, text); }
 
-/// What a field's value may hold (RFC 9110, section 5.5): visible characters, space, tab, and bytes from 0x80.
-constexpr std::array<bool, 256> makeValueTable() {
-  std::array<bool, 256> table{};
-  for (unsigned c = 0; c < 256; ++c) table[c] = (c >= 0x20 && c != 0x7f) || c == '\t';
-  return table;
+constexpr bool isValueCharacter(char c) noexcept {
+  return (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) || c == '\t';
 }
-inline constexpr std::array<bool, 256> VALUE_CHARACTERS = makeValueTable();
 
-constexpr bool isValueCharacter(char c) noexcept { return VALUE_CHARACTERS[static_cast<unsigned char>(c)]; }
+/// The first byte that a field's value may not hold, or the end: any but visible characters, space, tab, and bytes from
+/// 0x80 (RFC 9110, section 5.5).
+inline const char* endOfFieldValue(const char* at, const char* end) noexcept {
+  for (;; ++at) {
+    at = scan(at, end, ControlMarks());
+    if (at == end || *at != '\t') return at;
+  }
+}
 
-constexpr bool isFieldValue(std::string_view text) noexcept { return allIn(VALUE_CHARACTERS, text); }
+inline bool isFieldValue(std::string_view text) noexcept {
+  constexpr ControlMarks marks;
+  const char* const end = text.data() + text.size();
+  Word found = 0;
+  if (text.size() >= 8) [[likely]] {
+    for (const char* at = text.data(); end - at > 8; at += 8) found |= marks(loadWord(at));
+    found |= marks(loadWord(end - 8));
+  } else if (!text.empty()) {
+    found = marks(loadPart(text.data(), text.size()) | ' ' * EACH_BYTE << 8 * text.size());
+  }
+  return found == 0 || endOfFieldValue(text.data(), end) == end; // a tab is allowed
+}
 
 /// OWS of RFC 9110, section 5.6.3.
 constexpr bool isBlank(char c) noexcept { return c == ' ' || c == '\t'; }
 
 /// Without the spaces and tabs at both ends.
 constexpr std::string_view trimmed(std::string_view text) noexcept {
+  if (!text.empty() && !isBlank(text.front()) && !isBlank(text.back())) [[likely]]
+    return text;
   while (!text.empty() && isBlank(text.front())) text.remove_prefix(1);
   while (!text.empty() && isBlank(text.back())) text.remove_suffix(1);
   return text;

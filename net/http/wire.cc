@@ -54,6 +54,15 @@ Chunk Wire::takeRest() {
   return rest;
 }
 
+Chunk Wire::takePiece(std::string_view piece) {
+  const bool isHeld = holds_ && held_.empty();
+  if (!isHeld && piece.data() == chunk_.text().data() && piece.size() == chunk_.size() && rest_.empty()) {
+    rest_ = {};
+    return std::move(chunk_);
+  }
+  return Chunk::copyOf(asBytes(piece));
+}
+
 // Held by the one write that is under way. Bytes of a write that was cancelled are not sent again, nor is anything
 // else behind them.
 class Wire::Writing {
@@ -107,7 +116,17 @@ Promise<void> Wire::flushLater(troth::detail::Ref<Wire> self, std::source_locati
 
 Promise<void> Wire::write(std::span<const std::byte> first, std::span<const std::byte> second,
                           std::source_location where) {
-  return writeAll(troth::detail::Ref<Wire>(*this), first, second, where);
+  const std::size_t size = output_.size() + first.size() + second.size();
+  if (isWriting_ || size > WRITE_SIZE) return writeAll(troth::detail::Ref<Wire>(*this), first, second, where);
+  requireNotCutOff(where);
+  inFlight_.swap(output_);
+  const std::array<std::span<const std::byte>, 3> all = {asBytes(inFlight_.text()), first, second};
+  Promise<void> written = stream(where).write(std::span<const std::span<const std::byte>>(all), where);
+  if (isReady(written)) [[likely]] {
+    inFlight_.clear();
+    return written;
+  }
+  return finishFlush(troth::detail::Ref<Wire>(*this), std::move(written), size);
 }
 
 Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,

@@ -82,6 +82,8 @@ public:
   }
   /// All that was read and not consumed, as a chunk of its own.
   Chunk takeRest();
+  /// A piece that was consumed, as a chunk of its own: without being copied, if it is all that was read at a time.
+  Chunk takePiece(std::string_view piece);
 
   // --- Output: what is appended waits in a buffer for the next flush() or write().
 

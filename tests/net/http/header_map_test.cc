@@ -5,6 +5,8 @@
 #include <troth/net/http/header_map.h>
 #include <troth/net/http/text_detail.h>
 
+#include <algorithm>
+#include <memory>
 #include <vector>
 
 using namespace troth;
@@ -30,6 +32,33 @@ TEST_CASE("each common field is found by its name in any case, and others are no
   CHECK(findHeader("Content\rType") == HeaderId::OTHER); // CR and '-' differ in the bit that letters of two cases do
   CHECK(findHeader(std::string(100'000, 'x')) == HeaderId::OTHER);
   CHECK(headerName(HeaderId::OTHER).empty());
+}
+
+TEST_CASE("texts of any length are looked at to the last byte, and no further") {
+  for (std::size_t size = 0; size < 35; size += size < 18 ? 1 : 4) {
+    for (std::size_t at = 0; at < size; ++at) {
+      for (int c = 0; c < 256; ++c) {
+        const auto byte = static_cast<char>(c);
+        const auto text = std::make_unique<char[]>(size), other = std::make_unique<char[]>(size); // exactly as long
+        std::fill_n(text.get(), size, '\t');
+        text[at] = byte;
+        const std::string_view view(text.get(), size);
+        CHECK(http::detail::isFieldValue(view) == http::detail::isValueCharacter(byte));
+        CHECK(http::detail::endOfFieldValue(view.data(), view.data() + size) == view.data() + (http::detail::isValueCharacter(byte) ? size : at));
+        std::copy_n(text.get(), size, other.get());
+        CHECK(http::detail::equalsIgnoringCase(view, {other.get(), size}));
+        other[at] = static_cast<char>(c ^ 0x20);
+        CHECK(http::detail::equalsIgnoringCase(view, {other.get(), size}) == (http::detail::toLower(byte) == http::detail::toLower(other[at])));
+        CHECK(!http::detail::equalsIgnoringCase(view, view.substr(1)));
+        // The first of several is found, whatever stands behind it.
+        const char* const end = view.data() + size;
+        const auto isDel = [](http::detail::Word word) { return http::detail::marksOf(word, '\x7f') | http::detail::marksFrom0x7f(word); };
+        CHECK(http::detail::scan(view.data(), end, isDel) == (c >= 0x7f ? view.data() + at : end));
+        if (size >= 8) CHECK(http::detail::scanValue(view.data(), end) == (http::detail::isValueCharacter(byte) ? end : view.data() + at));
+        if (size >= 8) CHECK(http::detail::scanBehind(view.data() + at / 2, end, http::detail::NameEndMarks()) == view.data() + at / 2 + (at / 2 == at && c > ' ' && c != ':'));
+      }
+    }
+  }
 }
 
 TEST_CASE("a map keeps its fields in order, in the form in which they are sent") {

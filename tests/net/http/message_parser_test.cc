@@ -107,6 +107,16 @@ std::string verdictOf(MessageParser::Kind kind, std::string_view text, HeadLimit
   for (std::size_t i = 0; more && i < text.size(); ++i) more = parsing.take(text.substr(i, 1));
   const std::string got = more ? "more" : parsing.verdict;
   CHECK_MESSAGE(got.substr(0, got.rfind('+')) == withoutRest, "byte by byte: " << std::string(text));
+  // Nor does it matter that the parser has met the same fields before.
+  const std::string_view fields = text.substr(std::min(text.size(), text.find("\r\n") + 2));
+  for (const char* line : {"GET /before HTTP/1.1\r\n", "GET /before HTTP/1.0\r\n"}) {
+    const std::string before = line + std::string(fields);
+    Parsing second(kind, limits);
+    if (kind != MessageParser::Kind::REQUEST || second.parser.parseHead(before) != Outcome::COMPLETE) continue;
+    second.parser.reset();
+    const std::string again = second.take(text) ? "more" : second.verdict;
+    CHECK_MESSAGE(again == verdict, "after " << line << ": " << std::string(text));
+  }
   return verdict;
 }
 
@@ -207,6 +217,30 @@ TEST_CASE("a reason that holds a control character is refused") {
   for (const std::string& reason : {"O\0K"s, "\x01"s, "OK\x7f"s, "\x1b[2J"s})
     CHECK(response("HTTP/1.1 200 " + reason + "\r\n\r\n").starts_with("400 "));
   CHECK(response("HTTP/1.1 204 a\tb \xff\r\n\r\n") == "204(a\tb \xff)1.1k{}+");
+}
+
+TEST_CASE("fields that were met before are those of the new head, not of the old one") {
+  MessageParser parser(MessageParser::Kind::REQUEST, {});
+  const auto next = [&](const std::string& head) {
+    parser.reset();
+    auto text = std::make_unique<std::string>(head); // so that a view into an earlier one would be noticed
+    if (parser.parseHead(*text) != Outcome::COMPLETE) return "refused " + std::to_string(parser.fault().status);
+    std::string all = std::string(parser.target()) + (parser.keepsAlive() ? "k" : "c");
+    for (const HeaderField field : parser.fields()) all += "|" + std::string(field.name) + "=" + std::string(field.value);
+    return all + (parser.headLength() == head.size() ? "" : "+") + (parser.framing() == Framing::NONE ? "" : "…");
+  };
+  const std::string fields = "Host: a\r\nX: 1\r\n\r\n";
+  CHECK(next("GET /1 HTTP/1.1\r\n" + fields) == "/1k|Host=a|X=1");
+  CHECK(next("PUT /another HTTP/1.1\r\n" + fields) == "/anotherk|Host=a|X=1");
+  CHECK(next("BREW /pot HTTP/1.1\r\n" + fields + "GET") == "/potk|Host=a|X=1+");
+  CHECK(next("GET /1 HTTP/1.1\r\nHost: b\r\nX: 1\r\n\r\n") == "/1k|Host=b|X=1");
+  CHECK(next("GET /1 HTTP/1.0\r\nHost: b\r\nX: 1\r\n\r\n") == "/1c|Host=b|X=1");
+  CHECK(next("GET /1 HTTP/1.1\r\nHost: b\r\nX: 1\r\n\r\n") == "/1k|Host=b|X=1");
+  CHECK(next("POST /1 HTTP/1.1\r\nHost: b\r\nContent-Length: 1\r\n\r\n") == "/1k|Host=b|Content-Length=1…");
+  CHECK(next("POST /1 HTTP/1.1\r\nHost: b\r\nContent-Length: 1\r\n\r\n") == "/1k|Host=b|Content-Length=1…");
+  CHECK(next("GET /2 HTTP/1.1\r\nHost: b\r\nX: 1\r\n\r\n") == "/2k|Host=b|X=1");
+  CHECK(next("GET /2 HTTP/1.1\r\nHost: b\r\nX: 1\r\nY: 2\r\n\r\n") == "/2k|Host=b|X=1|Y=2");
+  CHECK(next("GET /2 HTTP/1.1\r\n\r\n") == "refused 400");
 }
 
 TEST_CASE("a parser is used for one message after the other") {

@@ -649,6 +649,101 @@ TEST_CASE_FIXTURE(HttpTest, "content that nobody reads is skipped, up to a limit
   CHECK(client->ended);
 }
 
+TEST_CASE_FIXTURE(HttpTest, "what a handler says of the connection is the server's to say") {
+  handler = [](Request&, Response& response) -> Promise<void> {
+    response.headers().set(HeaderId::CONNECTION, "keep-alive, X-Hop");
+    response.headers().add(HeaderId::CONNECTION, "Y-Hop");
+    co_await response.send(200, "hello");
+  };
+  CHECK(talk(GET) == "HTTP/1.1 200 OK\r\nConnection: X-Hop, Y-Hop\r\nContent-Length: 5\r\n\r\nhello");
+  CHECK(talk("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") ==
+        "HTTP/1.1 200 OK\r\nConnection: X-Hop, Y-Hop\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+  handler = [](Request&, Response& response) -> Promise<void> {
+    response.headers().set(HeaderId::CONNECTION, "keep-alive, Close");
+    co_await response.send(200, "hello");
+  };
+  CHECK(talk(GET + GET) == "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+}
+
+TEST_CASE_FIXTURE(HttpTest, "after an error that is streamed to a client that waits to send nothing is taken for a request") {
+  handler = [](Request&, Response& response) -> Promise<void> { co_await response.start(403, 2).write(asBytes("no")); };
+  CHECK(talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 27\r\nExpect: 100-continue\r\n\r\n" + GET) ==
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+}
+
+TEST_CASE_FIXTURE(HttpTest, "small chunks that came together are read together, and an error behind them comes after them") {
+  std::vector<std::string> pieces;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    for (;;) {
+      const Chunk chunk = co_await request.body().tryReadChunk();
+      pieces.emplace_back(chunk.text());
+      if (chunk.empty()) break;
+    }
+    co_await response.send(200);
+  };
+  std::string chunks, whole;
+  for (int i = 0; i < 500; ++i) chunks += "1\r\n" + std::string(1, static_cast<char>('a' + i % 26)) + "\r\n", whole += static_cast<char>('a' + i % 26);
+  const std::string head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  CHECK(talk(head + chunks + "0\r\n\r\n") == "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  CHECK(pieces == std::vector<std::string>{whole, ""});
+  pieces.clear();
+  CHECK(contains(talk(head + chunks + "x"), "400 "));
+  CHECK(pieces == std::vector<std::string>{whole});
+  pieces.clear();
+  settings.bodyBytes = 300;
+  dropServer();
+  CHECK(contains(talk(head + chunks), "413 "));
+  CHECK(pieces == std::vector<std::string>{whole.substr(0, 300)});
+}
+
+TEST_CASE_FIXTURE(HttpTest, "content that has come is not waited for, and a handler that waits for more learns that its client leaves") {
+  Promise<std::size_t> read = NEVER_DONE;
+  std::string buffer(3, '.');
+  bool gone = false;
+  struct Leaving {
+    bool& flag;
+    ~Leaving() { flag = true; }
+  };
+  SUBCASE("the read is complete, and not taken") {
+    handler = [&](Request& request, Response& response) -> Promise<void> {
+      read = request.body().tryRead(std::as_writable_bytes(std::span(buffer)), 3);
+      co_await timer.afterDelay(settings.bodyTimeout * 5);
+      co_await response.send(200, std::to_string(co_await std::move(read)));
+    };
+    auto client = connect();
+    client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
+    settle();
+    client->send("abc");
+    settle();
+    for (int i = 0; i < 5; ++i) pass(settings.bodyTimeout);
+    CHECK(withoutDate(client->take()) == ok("3"));
+    CHECK(buffer == "abc");
+  }
+  SUBCASE("a part was read, and the handler waits for something else") {
+    handler = [&](Request& request, Response&) -> Promise<void> {
+      const Leaving leaving{gone};
+      co_await request.body().tryRead(std::as_writable_bytes(std::span(buffer)), 3);
+      co_await Promise<void>(NEVER_DONE);
+    };
+    auto client = connect();
+    client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabcd");
+    settle();
+    CHECK(!gone);
+    client->reset();
+    settle();
+    CHECK(gone);
+    CHECK(server().connections() == 0);
+  }
+  SUBCASE("a read that its handler has left behind fails") {
+    handler = [&](Request& request, Response& response) -> Promise<void> {
+      if (request.method() == Method::POST) read = request.body().tryRead(std::as_writable_bytes(std::span(buffer)), 3);
+      co_await response.send(200);
+    };
+    CHECK(talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" + GET) == "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    CHECK(failureOf(std::move(read), scope).kind() == Exception::Kind::DISCONNECTED);
+  }
+}
+
 TEST_CASE_FIXTURE(HttpTest, "slow clients are ended by the times that they have") {
   handler = hello;
   SUBCASE("who says nothing") {
