@@ -24,7 +24,7 @@ using http::detail::WebSocketOpcode;
 
 namespace {
 
-constexpr http::detail::WebSocketLimits LIMITS{2000, 20};
+constexpr http::detail::WebSocketLimits LIMITS{150'000, 20}; // more than is decompressed at once
 constexpr http::detail::WebSocketMask MASK{std::byte{0x9a}, std::byte{0}, std::byte{0xff}, std::byte{0x31}};
 
 void require(bool condition, const char* what) {

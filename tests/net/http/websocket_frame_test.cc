@@ -393,6 +393,9 @@ TEST_CASE("a decompression bomb stops at the message's limit, and damaged data w
   CHECK(message.size() <= 100'000);
   WebSocketInflater third({});
   CHECK(contains(decode(clientDecoder(&third), frame({WebSocketOpcode::TEXT, "\xff\xff", true, true})), "cannot be decompressed"));
+  WebSocketInflater forgetful({.peerNoContextTakeover = true}); // a peer that has promised not to reach back
+  const std::string hello = raw({0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00});
+  CHECK(contains(decode(clientDecoder(&forgetful), hello + raw({0xc1, 0x05, 0xf2, 0x00, 0x11, 0x00, 0x00})), "cannot be decompressed"));
   WebSocketInflater fourth({});
   const std::string reaching = raw({0xc1, 0x05, 0xf2, 0x00, 0x11, 0x00, 0x00}); // back to what was never there
   CHECK(contains(decode(clientDecoder(&fourth), reaching), "cannot be decompressed"));

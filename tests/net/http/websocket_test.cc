@@ -693,6 +693,18 @@ TEST_CASE_FIXTURE(LoopTest, "between the frames of a compressed message pings ar
   CHECK((std::string_view(again) == payload));
 }
 
+TEST_CASE_FIXTURE(LoopTest, "messages are compressed from a size on") {
+  WebSocketAgreement agreement = deflated();
+  agreement.deflate->smallest = 5;
+  TwoWayPipe pipe = newTwoWayPipe();
+  Raw raw{WebSocket(std::move(pipe.ends[0]), Role::SERVER, agreement), std::move(pipe.ends[1])};
+  for (const char* text : {"1234", "12345"}) {
+    Promise<void> sending = raw.socket.send(text);
+    CHECK(heard(raw, scope).front() == (std::strlen(text) < 5 ? '\x81' : '\xc1'));
+    std::move(sending).wait(scope);
+  }
+}
+
 TEST_CASE_FIXTURE(LoopTest, "pings are answered while a message is compressed of which no frame has come yet") {
   TwoWayPipe pipe = newTwoWayPipe();
   Raw raw{WebSocket(std::move(pipe.ends[0]), Role::SERVER, deflated()), std::move(pipe.ends[1])};
