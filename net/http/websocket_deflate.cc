@@ -299,10 +299,11 @@ WebSocketFault WebSocketInflater::inflate(std::span<const std::byte>& input, std
   if (result == Z_STREAM_END) ::inflateReset(stream_.get());
   if (result == Z_MEM_ERROR) throw std::bad_alloc();
   const std::span<const std::byte> output = buffer.first(buffer.size() - stream_->avail_out);
-  if (output.size() > limit - message.size()) return WebSocketFault::MESSAGE_TOO_BIG;
-  if (utf8 != nullptr && !utf8->feed(output)) return WebSocketFault::NOT_UTF8;
+  // What is wrong is found in the order of the bytes, so that the pieces in which they come make no difference.
+  const std::size_t room = limit - message.size();
+  if (utf8 != nullptr && !utf8->feed(output.first(std::min(output.size(), room)))) return WebSocketFault::NOT_UTF8;
+  if (output.size() > room) return WebSocketFault::MESSAGE_TOO_BIG;
   message.append(reinterpret_cast<const char*>(output.data()), output.size());
-  // Behind what came before it, so that the pieces in which the bytes come make no difference.
   if (result != Z_OK && result != Z_BUF_ERROR && result != Z_STREAM_END) return WebSocketFault::NOT_DEFLATED;
   input = input.last(stream_->avail_in);
   hasMore_ = stream_->avail_out == 0;

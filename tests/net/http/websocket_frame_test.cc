@@ -416,6 +416,8 @@ TEST_CASE("compressed text is checked to be UTF-8 wherever its characters are cu
   CHECK(contains(decoded(euros + "\xe2\x82"), "not UTF-8"));
   CHECK(contains(decoded(euros + "\xff" + std::string(1000, 'x'), false), "not UTF-8")); // before the message's end
   CHECK(contains(decoded("\xce\xba\xff"), "not UTF-8"));
+  CHECK(contains(decoded(std::string(99'999, 'x') + "\xff" + std::string(50'000, 'x')), "not UTF-8")); // what is wrong first
+  CHECK(contains(decoded(std::string(100'000, 'x') + "\xff"), "too big"));
   // A stored block for whose 4 bytes the end of the message comes, 00 00 ff ff, which a sender leaves out.
   WebSocketInflater inflater({});
   CHECK(contains(decode(clientDecoder(&inflater), raw({0xc1, 0x05, 0x00, 0x04, 0x00, 0xfb, 0xff})), "not UTF-8"));
