@@ -65,6 +65,17 @@ char* put(char* at, const char (&text)[SIZE]) noexcept {
   return at + SIZE - 1;
 }
 
+// Of three digits, and the longest reason that there is.
+constexpr std::size_t LONGEST_STATUS_LINE = std::string_view("HTTP/1.1 511 Network Authentication Required\r\n").size();
+
+char* putStatusLine(char* at, int status) noexcept {
+  at = put(at, "HTTP/1.1 ");
+  at = std::to_chars(at, at + LONGEST_NUMBER, status).ptr;
+  at = put(at, " ");
+  at = put(at, reasonPhrase(status));
+  return put(at, "\r\n");
+}
+
 Next waitFor(OwnNode& waiting, Promise<Next> promise) {
   waiting = PromiseAccess::take(promise, {});
   return Next::PROMISE;
@@ -583,11 +594,8 @@ void Exchange::throwSent(const char* function, const std::source_location& where
 
 void Exchange::appendStatusLine(int status) {
   ByteBuffer& out = wire_->output();
-  out.append("HTTP/1.1 ");
-  appendNumber(out, static_cast<std::uint64_t>(status));
-  out.append(" ");
-  out.append(reasonPhrase(status));
-  out.append("\r\n");
+  char* const room = out.room(LONGEST_STATUS_LINE);
+  out.added(static_cast<std::size_t>(putStatusLine(room, status) - room));
 }
 
 // What a handler says of the connection it says to the server, which tells the client; other options stay.
@@ -625,17 +633,16 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, std::
   const std::string_view named = response_.headers_.text();
   const OkAndDate& okAndDate = core_.okAndDate();
   const bool addsDate = !response_.headers_.has(HeaderId::DATE);
-  if (status != 200 || !addsDate) [[unlikely]]
-    appendStatusLine(status);
-  // All that follows in one piece, for which there is room at once.
-  constexpr std::size_t OTHERS = 160;
-  char* const room = out.room(okAndDate.size() + named.size() + content.size() + OTHERS);
+  // In one piece, for which there is room at once: without memory nothing is sent.
+  constexpr std::size_t OTHERS = 128;
+  char* const room = out.room(okAndDate.size() + LONGEST_STATUS_LINE + named.size() + content.size() + OTHERS);
   char* at = room;
   if (status == 200 && addsDate) [[likely]] {
     std::memcpy(at, okAndDate.data(), okAndDate.size());
     at += okAndDate.size();
-  } else if (addsDate) {
-    at = put(at, core_.date());
+  } else {
+    at = putStatusLine(at, status);
+    if (addsDate) at = put(at, core_.date());
   }
   at = put(at, named);
   if (isChunked_) {
