@@ -39,14 +39,6 @@ constexpr std::size_t MOST_OUTPUT = 64 * 1024;
 // How far one reads on while a handler works.
 constexpr std::size_t READ_AHEAD = 16 * 1024;
 
-// The failure of a promise that is ready; nothing if it has none. It is consumed.
-std::optional<Exception> takeFailure(Promise<void>& ready) {
-  const OwnNode node = PromiseAccess::take(ready, {});
-  ResultBase& result = troth::detail::resolve(*node);
-  if (!result.exception) return std::nullopt;
-  return Exception(std::move(result.exception));
-}
-
 constexpr std::size_t LONGEST_NUMBER = 20;
 
 void appendNumber(ByteBuffer& text, std::uint64_t number, int base = 10) {
@@ -63,6 +55,16 @@ template <std::size_t SIZE>
 char* put(char* at, const char (&text)[SIZE]) noexcept {
   std::memcpy(at, text, SIZE - 1);
   return at + SIZE - 1;
+}
+
+// "HTTP/1.1 100 " with the reason and CRLF.
+constexpr std::size_t LONGEST_REASON = 40, LONGEST_STATUS_LINE = LONGEST_REASON + 15;
+char* putStatusLine(char* at, int status) noexcept {
+  at = put(at, "HTTP/1.1 ");
+  at = std::to_chars(at, at + 3, status).ptr;
+  at = put(at, " ");
+  at = put(at, reasonPhrase(status).substr(0, LONGEST_REASON));
+  return put(at, "\r\n");
 }
 
 Next waitFor(OwnNode& waiting, Promise<Next> promise) {
@@ -174,7 +176,7 @@ void Exchange::ClientWatch::fire() noexcept {
   } catch (...) {
     hasLeft = true; // it has reset the connection, or cannot be written to
   }
-  if (!hasLeft || !exchange_.clientLeaves(hasFailed_)) return;
+  if (!hasLeft || !exchange_.clientLeaves(hasFailed_ || exchange_.wire_->isCutOff())) return;
   ServerConnection& connection = *exchange_.connection_;
   doneFiring();
   delete &connection;
@@ -582,12 +584,8 @@ void Exchange::throwSent(const char* function, const std::source_location& where
 }
 
 void Exchange::appendStatusLine(int status) {
-  ByteBuffer& out = wire_->output();
-  out.append("HTTP/1.1 ");
-  appendNumber(out, static_cast<std::uint64_t>(status));
-  out.append(" ");
-  out.append(reasonPhrase(status));
-  out.append("\r\n");
+  char* const room = wire_->output().room(LONGEST_STATUS_LINE);
+  wire_->output().added(static_cast<std::size_t>(putStatusLine(room, status) - room));
 }
 
 // What a handler says of the connection it says to the server, which tells the client; other options stay.
@@ -625,17 +623,16 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, std::
   const std::string_view named = response_.headers_.text();
   const OkAndDate& okAndDate = core_.okAndDate();
   const bool addsDate = !response_.headers_.has(HeaderId::DATE);
-  if (status != 200 || !addsDate) [[unlikely]]
-    appendStatusLine(status);
-  // All that follows in one piece, for which there is room at once.
-  constexpr std::size_t OTHERS = 160;
+  // All in one piece, for which there is room at once: half a head must not stay behind if there is no memory for it.
+  constexpr std::size_t OTHERS = LONGEST_STATUS_LINE + 80;
   char* const room = out.room(okAndDate.size() + named.size() + content.size() + OTHERS);
   char* at = room;
   if (status == 200 && addsDate) [[likely]] {
     std::memcpy(at, okAndDate.data(), okAndDate.size());
     at += okAndDate.size();
-  } else if (addsDate) {
-    at = put(at, core_.date());
+  } else {
+    at = putStatusLine(at, status);
+    if (addsDate) at = put(at, core_.date());
   }
   at = put(at, named);
   if (isChunked_) {
@@ -767,6 +764,9 @@ std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_locatio
     if (fields.has(id)) throwMisuse(fmt::format("{}: {} is the server's to set", FUNCTION, headerName(id)), where);
   if (wire_->isWriting())
     throwMisuse(fmt::format("{}: an informational response is still on its way", FUNCTION), where);
+  if (wire_->isCutOff())
+    throw Exception(Exception::Kind::DISCONNECTED, fmt::format("{}: an earlier write was broken off", FUNCTION), {},
+                    where);
   appendStatusLine(status);
   ByteBuffer& out = wire_->output();
   if (!fields.has(HeaderId::DATE)) out.append(core_.date());
@@ -828,7 +828,8 @@ private:
 void Exchange::countContent(std::uint64_t size, const std::source_location& where) {
   if (connection_ == nullptr || !wire_->isOpen())
     throw Exception(Exception::Kind::DISCONNECTED, "write: the client has gone", {}, where);
-  if (isReset_) throw Exception(Exception::Kind::DISCONNECTED, "write: the response was broken off", {}, where);
+  if (isReset_ || wire_->isCutOff())
+    throw Exception(Exception::Kind::DISCONNECTED, "write: the response was broken off", {}, where);
   if (state_ != ResponseState::STREAMING) throwMisuse("write: the response is over", where);
   if (isWritingBody_) throwMisuse("write: another write to this stream is pending", where);
   if (hasNoContent_) return;
@@ -843,6 +844,16 @@ Promise<void> Exchange::writePieces(std::span<const std::span<const std::byte>> 
   const std::size_t size = troth::detail::totalSize(pieces);
   countContent(size, where);
   if (hasNoContent_ || size == 0) return READY_NOW;
+  try {
+    return sendCounted(pieces, size, where);
+  } catch (...) { // half of a chunk may be in the buffer
+    wire_->cutOff();
+    throw;
+  }
+}
+
+Promise<void> Exchange::sendCounted(std::span<const std::span<const std::byte>> pieces, std::size_t size,
+                                    std::source_location where) {
   ByteBuffer& out = wire_->output();
   if (isChunked_) {
     appendNumber(out, size, 16);

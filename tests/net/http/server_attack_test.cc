@@ -351,4 +351,143 @@ TEST_CASE_FIXTURE(HttpTest, "a client that was not told to send its content is n
   CHECK(client->received.empty());
 }
 
+// A stream of which the next write fails, as it would without memory for it; those after it go.
+class FailingOnce final : public AsyncIoStream {
+public:
+  enum class How { AT_ONCE, THROWN, LATER };
+
+  FailingOnce(std::unique_ptr<AsyncIoStream> inner, std::optional<How>& next) : inner_(std::move(inner)), next_(next) {}
+  using AsyncOutputStream::write;
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+    return inner_->tryRead(buffer, minBytes, where);
+  }
+  Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
+    return write(std::span(&bytes, 1), where);
+  }
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
+    const std::optional<How> how = std::exchange(next_, std::nullopt);
+    if (!how) return inner_->write(pieces, where);
+    Exception failure(Exception::Kind::OVERLOADED, "no buffer space", {}, where);
+    if (how == How::THROWN) throw failure;
+    if (how == How::AT_ONCE) return failure;
+    return yield().then([failure]() -> void { failure.rethrow(); });
+  }
+  void shutdownWrite(std::source_location where) override { inner_->shutdownWrite(where); }
+  void abortWrite(std::source_location where) override { inner_->abortWrite(where); }
+  void abortRead(std::source_location where) override { inner_->abortRead(where); }
+
+private:
+  std::unique_ptr<AsyncIoStream> inner_;
+  std::optional<How>& next_;
+};
+
+TEST_CASE_FIXTURE(HttpTest, "after a write that has failed once nothing is sent that could be taken for the rest") {
+  using How = FailingOnce::How;
+  std::optional<How> next;
+  const std::string large(20'000, 'x');
+  for (const How how : {How::AT_ONCE, How::THROWN, How::LATER}) {
+    for (const char* what : {"chunk", "large chunk", "length", "informational", "upgrade", "sent", "send", "continue"}) {
+      CAPTURE(static_cast<int>(how));
+      CAPTURE(what);
+      const std::string_view kind = what;
+      bool wasUpgraded = false;
+      handler = [&](Request& request, Response& response) -> Promise<void> {
+        AsyncOutputStream* out = nullptr;
+        if (kind == "chunk" || kind == "large chunk") out = &response.start(200);
+        if (kind == "length") out = &response.start(200, 8);
+        if (out != nullptr) co_await out->write("one.");
+        next = how;
+        try {
+          if (kind == "large chunk") {
+            co_await out->write(std::string_view(large));
+          } else if (out != nullptr) {
+            co_await out->write("two.");
+          } else if (kind == "send") {
+            co_await response.send(200, std::string_view(large));
+          } else if (kind == "sent") {
+            co_await response.send(200, "answer");
+            co_await timer.afterDelay(1s);
+          } else if (kind == "continue") {
+            co_await request.body().readAllText(9);
+          } else {
+            co_await response.sendInformational(103, HeaderMap());
+          }
+        } catch (const Exception&) {
+        }
+        try {
+          if (out != nullptr) {
+            co_await out->write("three");
+          } else if (kind == "upgrade") {
+            response.headers().set(HeaderId::UPGRADE, "x");
+            auto stream = response.upgrade();
+            wasUpgraded = true;
+          } else if (kind == "informational" || kind == "continue") {
+            co_await response.send(200, "after");
+          }
+        } catch (const Exception&) {
+        }
+      };
+      TwoWayPipe pipe = newTwoWayPipe();
+      server().serveConnection(std::make_unique<FailingOnce>(std::move(pipe.ends[0]), next));
+      RawClient client(std::move(pipe.ends[1]));
+      std::string head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n";
+      if (kind == "continue") head += "Expect: 100-continue\r\nContent-Length: 2\r\n";
+      client.send(head + "\r\n");
+      pass(1s);
+      CHECK(!next);
+      client.send(GET);
+      pass(1s);
+      CHECK(!wasUpgraded);
+      CHECK(!contains(client.received, "0\r\n\r\n"));
+      CHECK(!contains(client.received, "three"));
+      CHECK(!contains(client.received, "after"));
+      CHECK(!contains(client.received, "answer"));
+      CHECK(client.wasReset);
+      CHECK(server().connections() == 0);
+      errors.texts.clear();
+    }
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "without a grace for clients that have ended their direction a slow one ends all the same") {
+  settings.halfCloseGrace = Duration::zero();
+  const std::string large(10'000'000, 'x');
+  handler = [&](Request&, Response& response) -> Promise<void> { return response.send(200, std::string_view(large)); };
+  auto client = connect();
+  client->stopReading();
+  client->send(GET);
+  client->shutdown();
+  pass(1s);
+  CHECK(server().connections() == 1);
+  client->goOnReading();
+  settle();
+  CHECK(client->received.size() > large.size());
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a client that pipelines without end does not keep others from their turn") {
+  std::size_t served = 0, most = 0;
+  const std::string text = "hello";
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    ++served;
+    return response.send(200, text);
+  };
+  std::string many;
+  for (int i = 0; i < 20'000; ++i) many += GET;
+  auto client = connect();
+  client->send(many);
+  std::size_t before = 0;
+  const auto watch = [&]() -> Promise<void> {
+    for (;;) {
+      most = std::max(most, served - before);
+      before = served;
+      if (served == 20'000) co_return;
+      co_await yield();
+    }
+  };
+  watch().wait(scope);
+  CHECK(most < 2000); // what comes with one read
+  settle();
+}
+
 } // namespace
