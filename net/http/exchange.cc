@@ -513,16 +513,17 @@ void Exchange::answerFailure(const Exception& failure) {
 Promise<bool> Exchange::skipBody() {
   if (expectsContinue_ || body_.isBroken()) co_return false;
   co_await wire_->flush(std::source_location::current());
-  const std::uint64_t most = body_.received() + core_.settings().skippedBytes;
+  const std::uint64_t before = body_.received();
+  const auto isTooMuch = [&] { return body_.received() - before > core_.settings().skippedBytes; };
   try {
-    while (!body_.hasEnded() && body_.received() <= most) {
+    while (!body_.hasEnded() && !isTooMuch()) {
       const Chunk chunk = co_await body_.tryReadChunk();
       if (chunk.empty()) break;
     }
   } catch (const HttpError&) {
     co_return false; // malformed, or too long
   }
-  co_return body_.hasEnded() && body_.received() <= most;
+  co_return body_.hasEnded() && !isTooMuch();
 }
 
 void Exchange::endRequest() noexcept {

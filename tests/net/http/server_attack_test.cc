@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What a hostile client, or a careless handler, does to a server: framing that must not slip, handlers that must end.
+#include "random_reader.h"
 #include "server_fixture.h"
 
 #include <troth/net/http/http_error.h>
@@ -488,6 +489,162 @@ TEST_CASE_FIXTURE(HttpTest, "a client that pipelines without end does not keep o
   watch().wait(scope);
   CHECK(most < 2000); // what comes with one read
   settle();
+}
+
+TEST_CASE_FIXTURE(HttpTest, "however a content comes, and is read, nothing is lost or comes twice, and the next request is found") {
+  std::mt19937 random(7);
+  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
+  std::string got;
+  bool ended = false;
+  std::size_t steps = 0, refused = 0;
+  settings.bodyBytes = 30'000;
+  settings.skippedBytes = ~std::uint64_t(0);
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    if (request.path() == "/next") {
+      co_await response.send(200, "next");
+      co_return;
+    }
+    ended = co_await RandomReader::read(RandomReader(random, got), request.body(), steps);
+    co_await response.send(200, "done");
+  };
+  for (int run = 0; run < 150; ++run) {
+    CAPTURE(run);
+    const std::string content =
+        randomContent(random, below(3) == 0 ? below(20) : below(2) == 0 ? below(33'000) : 30'000 - 1 + below(3));
+    const std::string bytes = "POST / HTTP/1.1\r\nHost: a\r\n" + framed(random, content, below(2) == 0) +
+                              "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+    steps = below(4) == 0 ? below(10) : 1'000'000;
+    got.clear();
+    ended = false;
+    auto client = connect();
+    const std::size_t part = below(3) == 0 ? bytes.size() : 1 + below(below(2) == 0 ? 100 : 9000);
+    for (std::size_t at = 0; at < bytes.size(); at += part) {
+      client->send(std::string_view(bytes).substr(at, part));
+      if (below(2) == 0) settle();
+    }
+    settle();
+    const std::string reply = withoutDate(client->take());
+    const bool isTooLarge = content.size() > settings.bodyBytes;
+    CHECK(got == content.substr(0, got.size()));
+    if (isTooLarge) {
+      CHECK(!ended);
+      CHECK(!contains(reply, "next"));
+      CHECK((contains(reply, "413 ") || contains(reply, "done")));
+      ++refused;
+    } else {
+      if (ended) CHECK(got.size() == content.size());
+      if (steps > 1000) CHECK(ended);
+      CHECK(reply == ok("done") + ok("next"));
+    }
+  }
+  CHECK(refused > 5);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a server that is told to drain by what it calls ends, whoever tells it") {
+  std::optional<Promise<std::size_t>> drained;
+  const auto drain = [&](Duration grace) {
+    if (!drained) drained = server().drain(grace);
+  };
+  struct AtEnd {
+    std::function<void()> act;
+    ~AtEnd() {
+      if (act) act();
+    }
+  };
+  for (const Duration grace : {Duration::zero(), Duration(1s), Duration::max()}) {
+    for (const char* where : {"handler", "log", "frame", "cancelled", "late", "error", "write"}) {
+      CAPTURE(where);
+      CAPTURE(grace.count());
+      const std::string_view kind = where;
+      dropServer();
+      drained.reset();
+      settings.accessLog = kind == "log" ? std::function<void(const AccessRecord&)>([&](const AccessRecord&) { drain(grace); }) : nullptr;
+      handler = [&, kind, grace](Request& request, Response& response) -> Promise<void> {
+        if (request.path() != "/") {
+          if (kind == "handler") drain(grace);
+          return response.send(200, "at once");
+        }
+        return coCapture([&, kind, grace]() -> Promise<void> {
+          AtEnd end;
+          if (kind == "frame" || kind == "cancelled" || kind == "late") end.act = [&, grace] { drain(grace); };
+          if (kind == "cancelled") co_await NEVER_DONE;
+          if (kind == "late") co_await request.body().readAllText(9);
+          if (kind == "error") throw Exception(Exception::Kind::FAILED, "error");
+          if (kind == "write") co_await response.start(200).write("x");
+          co_await yield();
+          if (kind == "write") drain(grace);
+          if (kind != "write") co_await response.send(200, "later");
+        })();
+      };
+      auto idle = connect(), half = connect(), client = connect();
+      settle();
+      half->send("GE");
+      const std::string now = "GET /now HTTP/1.1\r\nHost: a\r\n\r\n";
+      client->send(now + (kind == "late" ? "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n" : GET) + now + now);
+      settle();
+      if (kind == "cancelled") client->reset();
+      if (kind == "late") pass(16s);
+      settle();
+      if (kind == "error") {
+        CHECK(errors.texts.size() == 1);
+        drain(grace);
+      }
+      REQUIRE(drained);
+      for (const Duration time : {1s, 20s, 2s}) pass(time); // and what is late, and what lingers then
+      CHECK(server().connections() == 0);
+      CHECK(drained->poll(scope));
+      errors.texts.clear();
+    }
+  }
+  settings.accessLog = nullptr;
+}
+
+TEST_CASE_FIXTURE(HttpTest, "handlers that are ready at once, in whatever way, are as good as those that wait") {
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    const std::string_view path = request.path();
+    if (path == "/throws") throw HttpError(403, "no");
+    if (path == "/rejects") return Exception(Exception::Kind::OVERLOADED, "busy");
+    if (path == "/nothing") return READY_NOW;
+    if (path == "/sent-throws") {
+      (void)response.send(200, "sent");
+      throw Exception(Exception::Kind::FAILED, "behind");
+    }
+    if (path == "/started") {
+      (void)response.start(200);
+      return READY_NOW;
+    }
+    if (path == "/started-rejects") {
+      (void)response.start(200);
+      return Exception(Exception::Kind::FAILED, "broken off");
+    }
+    if (path == "/short") {
+      (void)response.start(200, 5);
+      return READY_NOW;
+    }
+    return response.send(200, "ok");
+  };
+  const auto get = [](std::string_view path) { return "GET " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n\r\n"; };
+  std::string many, expected;
+  const auto error = [](std::string_view text) {
+    return "HTTP/1.1 " + std::string(text) + "\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(text.size() + 1) + "\r\n\r\n" +
+           std::string(text) + "\n";
+  };
+  for (int i = 0; i < 300; ++i) {
+    many += get("/throws") + get("/rejects") + get("/nothing") + get("/sent-throws") + get("/started") + get("/");
+    expected += error("403 Forbidden") + error("503 Service Unavailable") + error("500 Internal Server Error") + ok("sent") +
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + ok("ok");
+  }
+  CHECK(talk(many) == expected);
+  CHECK(errors.texts.size() == 900);
+  errors.texts.clear();
+  for (const char* path : {"/started-rejects", "/short"}) {
+    auto client = connect();
+    client->send(get("/") + get(path) + get("/"));
+    settle();
+    CHECK(client->wasReset);
+    CHECK(!contains(client->received, "0\r\n\r\n"));
+    errors.only();
+  }
 }
 
 } // namespace
