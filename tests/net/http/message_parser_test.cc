@@ -223,7 +223,9 @@ TEST_CASE("a reason that holds a control character is refused") {
 }
 
 TEST_CASE("fields that were met before are those of the new head, not of the old one") {
-  MessageParser parser(MessageParser::Kind::REQUEST, {});
+  HeadLimits limits;
+  limits.headBytes = 100;
+  MessageParser parser(MessageParser::Kind::REQUEST, limits);
   const auto next = [&](const std::string& head) {
     parser.reset();
     auto text = std::make_unique<std::string>(head); // so that a view into an earlier one would be noticed
@@ -244,6 +246,10 @@ TEST_CASE("fields that were met before are those of the new head, not of the old
   CHECK(next("GET /2 HTTP/1.1\r\nHost: b\r\nX: 1\r\n\r\n") == "/2k|Host=b|X=1");
   CHECK(next("GET /2 HTTP/1.1\r\nHost: b\r\nX: 1\r\nY: 2\r\n\r\n") == "/2k|Host=b|X=1|Y=2");
   CHECK(next("GET /2 HTTP/1.1\r\n\r\n") == "refused 400");
+  CHECK(next("GET /1 HTTP/1.1\r\n" + fields) == "/1k|Host=a|X=1");
+  CHECK(next("GET /" + std::string(100 - 33, 'x') + " HTTP/1.1\r\n" + fields) == "/" + std::string(67, 'x') + "k|Host=a|X=1");
+  CHECK(next("GET /1 HTTP/1.1\r\n" + fields) == "/1k|Host=a|X=1");
+  CHECK(next("GET /" + std::string(100 - 32, 'x') + " HTTP/1.1\r\n" + fields) == "refused 431");
 }
 
 // Requests as they might come, and might not: parts that are in order and parts that are not, and bytes that differ.
