@@ -130,7 +130,10 @@ struct MessageBody::State {
   static Promise<void> decodeMore(std::shared_ptr<State> state, std::size_t least, std::source_location where) {
     if (state->owner != nullptr) {
       Promise<void> before = state->owner->beforeRead();
-      if (!isReady(before)) co_await std::move(before);
+      if (!isReady(before))
+        co_await std::move(before);
+      else if (const std::optional<Exception> failure = takeFailure(before))
+        throw *failure;
     }
     while (!state->decode(least, where)) {
       WireWait wait(*state->wire, WireWait::For::READING);

@@ -39,14 +39,6 @@ constexpr std::size_t MOST_OUTPUT = 64 * 1024;
 // How far one reads on while a handler works.
 constexpr std::size_t READ_AHEAD = 16 * 1024;
 
-// The failure of a promise that is ready; nothing if it has none. It is consumed.
-std::optional<Exception> takeFailure(Promise<void>& ready) {
-  const OwnNode node = PromiseAccess::take(ready, {});
-  ResultBase& result = troth::detail::resolve(*node);
-  if (!result.exception) return std::nullopt;
-  return Exception(std::move(result.exception));
-}
-
 constexpr std::size_t LONGEST_NUMBER = 20;
 
 void appendNumber(ByteBuffer& text, std::uint64_t number, int base = 10) {
@@ -185,7 +177,7 @@ void Exchange::ClientWatch::fire() noexcept {
   } catch (...) {
     hasLeft = true; // it has reset the connection, or cannot be written to
   }
-  if (!hasLeft || !exchange_.clientLeaves(hasFailed_)) return;
+  if (!hasLeft || !exchange_.clientLeaves(hasFailed_ || exchange_.wire_->isCutOff())) return;
   ServerConnection& connection = *exchange_.connection_;
   doneFiring();
   delete &connection;
@@ -522,16 +514,17 @@ void Exchange::answerFailure(const Exception& failure) {
 Promise<bool> Exchange::skipBody() {
   if (expectsContinue_ || body_.isBroken()) co_return false;
   co_await wire_->flush(std::source_location::current());
-  const std::uint64_t most = body_.received() + core_.settings().skippedBytes;
+  const std::uint64_t before = body_.received();
+  const auto isTooMuch = [&] { return body_.received() - before > core_.settings().skippedBytes; };
   try {
-    while (!body_.hasEnded() && body_.received() <= most) {
+    while (!body_.hasEnded() && !isTooMuch()) {
       const Chunk chunk = co_await body_.tryReadChunk();
       if (chunk.empty()) break;
     }
   } catch (const HttpError&) {
     co_return false; // malformed, or too long
   }
-  co_return body_.hasEnded() && body_.received() <= most;
+  co_return body_.hasEnded() && !isTooMuch();
 }
 
 void Exchange::endRequest() noexcept {
@@ -774,6 +767,9 @@ std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_locatio
     if (fields.has(id)) throwMisuse(fmt::format("{}: {} is the server's to set", FUNCTION, headerName(id)), where);
   if (wire_->isWriting())
     throwMisuse(fmt::format("{}: an informational response is still on its way", FUNCTION), where);
+  if (wire_->isCutOff())
+    throw Exception(Exception::Kind::DISCONNECTED, fmt::format("{}: an earlier write was broken off", FUNCTION), {},
+                    where);
   appendStatusLine(status);
   ByteBuffer& out = wire_->output();
   if (!fields.has(HeaderId::DATE)) out.append(core_.date());
@@ -835,7 +831,8 @@ private:
 void Exchange::countContent(std::uint64_t size, const std::source_location& where) {
   if (connection_ == nullptr || !wire_->isOpen())
     throw Exception(Exception::Kind::DISCONNECTED, "write: the client has gone", {}, where);
-  if (isReset_) throw Exception(Exception::Kind::DISCONNECTED, "write: the response was broken off", {}, where);
+  if (isReset_ || wire_->isCutOff())
+    throw Exception(Exception::Kind::DISCONNECTED, "write: the response was broken off", {}, where);
   if (state_ != ResponseState::STREAMING) throwMisuse("write: the response is over", where);
   if (isWritingBody_) throwMisuse("write: another write to this stream is pending", where);
   if (hasNoContent_) return;
@@ -850,6 +847,16 @@ Promise<void> Exchange::writePieces(std::span<const std::span<const std::byte>> 
   const std::size_t size = troth::detail::totalSize(pieces);
   countContent(size, where);
   if (hasNoContent_ || size == 0) return READY_NOW;
+  try {
+    return sendCounted(pieces, size, where);
+  } catch (...) { // half of a chunk may be in the buffer
+    wire_->cutOff();
+    throw;
+  }
+}
+
+Promise<void> Exchange::sendCounted(std::span<const std::span<const std::byte>> pieces, std::size_t size,
+                                    std::source_location where) {
   ByteBuffer& out = wire_->output();
   if (isChunked_) {
     appendNumber(out, size, 16);

@@ -229,6 +229,8 @@ private:
   void countContent(std::uint64_t size, const std::source_location& where);
   static Promise<void> finishWrite(troth::detail::Ref<Exchange> self, Promise<void> written);
   Promise<void> writePieces(std::span<const std::span<const std::byte>> pieces, std::source_location where);
+  Promise<void> sendCounted(std::span<const std::span<const std::byte>> pieces, std::size_t size,
+                            std::source_location where);
   static Promise<void> writeMany(troth::detail::Ref<Exchange> self, troth::detail::PieceList pieces,
                                  std::span<const std::byte> end, std::source_location where);
   static Promise<std::uint64_t> pumpContent(troth::detail::Ref<Exchange> self, AsyncInputStream& input,

@@ -34,8 +34,10 @@ public:
   }
 };
 
+constexpr bool isOfError(int status) noexcept { return status >= 400 && status <= 599; }
+
 std::error_code codeOf(int status, const std::source_location& where) {
-  if (status < 400 || status > 599)
+  if (!isOfError(status))
     troth::detail::throwMisuse("HttpError: " + std::to_string(status) + " is no status of an error", where);
   return {status, httpStatusCategory()};
 }
@@ -51,8 +53,9 @@ HttpError::HttpError(int status, std::string_view description, std::source_locat
     : std::system_error(codeOf(status, where), std::string(description)), size_(description.size()), where_(where) {}
 
 std::optional<int> HttpError::statusOf(const Exception& exception) noexcept {
-  if (exception.code().category() != httpStatusCategory()) return std::nullopt;
-  return exception.code().value();
+  const int status = exception.code().value();
+  if (exception.code().category() != httpStatusCategory() || !isOfError(status)) return std::nullopt;
+  return status;
 }
 
 } // namespace http

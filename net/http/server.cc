@@ -38,10 +38,14 @@ ServerCore::ServerCore(Service& service, Timer& timer, TaskSet::ErrorHandler& er
       timer_(timer),
       errors_(errors),
       settings_(std::move(settings)),
-      // In the order of the enumeration.
-      timeouts_{TimeoutList(settings_.headTimeout),    TimeoutList(settings_.idleTimeout),
-                TimeoutList(settings_.bodyTimeout),    TimeoutList(settings_.writeTimeout),
-                TimeoutList(settings_.halfCloseGrace), TimeoutList(settings_.lingerTimeout)},
+      // In the order of the enumeration. A deadline that is set again, since the client is slow but reads, must lie
+      // ahead.
+      timeouts_{TimeoutList(settings_.headTimeout),
+                TimeoutList(settings_.idleTimeout),
+                TimeoutList(settings_.bodyTimeout),
+                TimeoutList(settings_.writeTimeout),
+                TimeoutList(std::max<Duration>(settings_.halfCloseGrace, std::chrono::milliseconds(1))),
+                TimeoutList(settings_.lingerTimeout)},
       watch_(READY_NOW) {
   requireSensible(settings_, where);
   if (settings_.connections != std::numeric_limits<std::size_t>::max())

@@ -16,6 +16,13 @@ namespace {
 constexpr std::size_t KEPT_OUTPUT = 8 * 1024;
 } // namespace
 
+std::optional<Exception> takeFailure(Promise<void>& ready) {
+  const troth::detail::OwnNode node = troth::detail::PromiseAccess::take(ready, {});
+  troth::detail::ResultBase& result = troth::detail::resolve(*node);
+  if (!result.exception) return std::nullopt;
+  return Exception(std::move(result.exception));
+}
+
 void Wire::throwClosed(std::source_location where) {
   throw Exception(Exception::Kind::DISCONNECTED, "HTTP: the connection was closed", {}, where);
 }
@@ -67,7 +74,10 @@ Chunk Wire::takePiece(std::string_view piece) {
 // else behind them.
 class Wire::Writing {
 public:
-  explicit Writing(Wire& wire) noexcept : wire_(wire) { wire_.isWriting_ = true; }
+  explicit Writing(Wire& wire) noexcept : wire_(wire) {
+    wire_.isWriting_ = true;
+    wire_.isCutOff_ = false; // from now on this sees to it
+  }
   Writing(const Writing&) = delete;
   Writing& operator=(const Writing&) = delete;
   ~Writing() {
@@ -92,13 +102,20 @@ Promise<void> Wire::flush(std::source_location where) {
   if (isWriting_) return flushLater(troth::detail::Ref<Wire>(*this), where);
   if (output_.empty()) return READY_NOW;
   requireNotCutOff(where);
+  AsyncIoStream& to = stream(where);
   inFlight_.swap(output_);
-  Promise<void> written = stream(where).write(asBytes(inFlight_.text()), where);
-  if (isReady(written)) [[likely]] {
-    inFlight_.clear();
-    return written;
-  }
-  return finishFlush(troth::detail::Ref<Wire>(*this), std::move(written), inFlight_.size());
+  isCutOff_ = true; // until it has gone well: nobody knows how much of a write that fails is out
+  return begun(to.write(asBytes(inFlight_.text()), where), inFlight_.size(), where);
+}
+
+// A write that the system has taken at once, as it does as a rule, needs no coroutine.
+Promise<void> Wire::begun(Promise<void> written, std::uint64_t size, std::source_location where) {
+  if (!isReady(written, where)) return finishFlush(troth::detail::Ref<Wire>(*this), std::move(written), size);
+  inFlight_.clear();
+  if (std::optional<Exception> failure = takeFailure(written)) [[unlikely]]
+    return *std::move(failure);
+  isCutOff_ = false;
+  return READY_NOW;
 }
 
 Promise<void> Wire::finishFlush(troth::detail::Ref<Wire> self, Promise<void> written, std::uint64_t size) {
@@ -119,14 +136,11 @@ Promise<void> Wire::write(std::span<const std::byte> first, std::span<const std:
   const std::size_t size = output_.size() + first.size() + second.size();
   if (isWriting_ || size > WRITE_SIZE) return writeAll(troth::detail::Ref<Wire>(*this), first, second, where);
   requireNotCutOff(where);
+  AsyncIoStream& to = stream(where);
   inFlight_.swap(output_);
+  isCutOff_ = true; // as in flush()
   const std::array<std::span<const std::byte>, 3> all = {asBytes(inFlight_.text()), first, second};
-  Promise<void> written = stream(where).write(std::span<const std::span<const std::byte>>(all), where);
-  if (isReady(written)) [[likely]] {
-    inFlight_.clear();
-    return written;
-  }
-  return finishFlush(troth::detail::Ref<Wire>(*this), std::move(written), size);
+  return begun(to.write(std::span<const std::span<const std::byte>>(all), where), size, where);
 }
 
 Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,

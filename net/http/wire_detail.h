@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <source_location>
 #include <span>
 #include <string_view>
@@ -28,6 +29,9 @@ template <typename T>
 bool isReady(Promise<T>& promise, std::source_location where = std::source_location::current()) {
   return troth::detail::listen(*troth::detail::PromiseAccess::peek(promise, where), nullptr);
 }
+
+/// The failure of a promise that is ready; nothing if it has none. It is consumed.
+std::optional<Exception> takeFailure(Promise<void>& ready);
 
 /// What a wire tells whoever watches the time: a wait for the peer begins and ends. Waits of one sort do not overlap.
 class WireWatcher {
@@ -122,6 +126,7 @@ private:
 
   class Writing;
 
+  Promise<void> begun(Promise<void> written, std::uint64_t size, std::source_location where);
   static Promise<void> finishFlush(troth::detail::Ref<Wire> self, Promise<void> written, std::uint64_t size);
   static Promise<void> flushLater(troth::detail::Ref<Wire> self, std::source_location where);
   static Promise<void> writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,

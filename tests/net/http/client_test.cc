@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
 // The client against servers that say exactly what a test tells them to, in memory.
 #include "client_fixture.h"
+#include "random_reader.h"
 
 #include <troth/io/pipe.h>
 #include <troth/net/http/content_coding.h>
 #include <troth/runtime/join.h>
 #include <troth/runtime/pool_detail.h>
+
+#include <optional>
+#include <random>
 
 using namespace troth;
 using namespace troth::http;
@@ -1183,4 +1187,60 @@ TEST_CASE_FIXTURE(ClientTest, "a coded content is decoded where that is wanted")
   peer.say("HTTP/1.1 206 Partial Content\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n" + once.substr(0, 2));
   ClientResponse response = take(promise);
   CHECK(text(response) == once.substr(0, 2));
+}
+
+TEST_CASE_FIXTURE(ClientTest, "however a response comes, and is read, nothing is lost or comes twice, also if its connection has another") {
+  std::mt19937 random(11);
+  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
+  std::size_t reused = 0, readBehind = 0;
+  for (int run = 0; run < 120; ++run) {
+    CAPTURE(run);
+    Responses promise = client().get("http://a/");
+    Peer peer = accept();
+    peer.heard();
+    const std::string content = randomContent(random, below(3) == 0 ? below(20) : below(2) == 0 ? below(4000) : below(40'000));
+    const std::size_t framing = below(5);
+    const std::string bytes = "HTTP/1.1 200 OK\r\n" + (framing == 0 ? "\r\n" + content : framed(random, content, framing < 3));
+    const std::size_t part = below(3) == 0 ? bytes.size() : 1 + below(below(2) == 0 ? 100 : 9000);
+    for (std::size_t at = 0; at < bytes.size(); at += part) peer.say(bytes.substr(at, part));
+    std::optional<ClientResponse> response = take(promise);
+    std::string got;
+    const bool isShort = below(2) == 0;
+    Promise<bool> reading = RandomReader::read(RandomReader(random, got), response->body(), isShort ? below(4) : 1'000'000);
+    bool ended = false;
+    if (framing == 0 && !isShort) {
+      reading.poll(scope);
+      peer.finish();
+    }
+    if (framing == 0 && isShort && !reading.poll(scope)) peer.finish();
+    REQUIRE(reading.poll(scope));
+    ended = std::move(reading).wait(scope);
+    CHECK(got == content.substr(0, got.size()));
+    if (!isShort) CHECK(ended);
+    if (ended) CHECK(got.size() == content.size());
+    // It may be left now, or go on being read behind the next one.
+    const bool isKept = below(2) == 0;
+    if (!isKept) response.reset();
+    const bool isIdle = client().idleConnections() > 0;
+    if (ended) CHECK(isIdle == (framing != 0));
+    Responses next = client().get("http://a/next");
+    if (isIdle) {
+      ++reused;
+      CHECK(exchange(peer, std::move(next), OK) == "ok");
+    } else {
+      Peer another = accept();
+      CHECK(exchange(another, std::move(next), OK) == "ok");
+    }
+    if (isKept && !ended && isIdle) {
+      ++readBehind;
+      Promise<bool> rest = RandomReader::read(RandomReader(random, got), response->body(), 1'000'000);
+      REQUIRE(rest.poll(scope));
+      CHECK(std::move(rest).wait(scope));
+      CHECK(got == content);
+    }
+    response.reset();
+    made.reset();
+  }
+  CHECK(reused > 40);
+  CHECK(readBehind > 2);
 }

@@ -44,6 +44,8 @@ TEST_CASE_FIXTURE(LoopTest, "an HttpError comes through promises with its type, 
   CHECK(seen == 413);
   CHECK(inContext == 413);
   CHECK(HttpError::statusOf(Exception(Exception::Kind::FAILED, "other")) == std::nullopt);
+  for (const int status : {0, 200, 399, 600, 1'000'000}) // which somebody else has made: no response begins so
+    CHECK(HttpError::statusOf(Exception(Exception::Kind::FAILED, "", {status, httpStatusCategory()})) == std::nullopt);
 }
 
 TEST_CASE("the kind of an HttpError says whether to try again, and what is no error's status is refused") {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What a hostile client, or a careless handler, does to a server: framing that must not slip, handlers that must end.
+#include "random_reader.h"
 #include "server_fixture.h"
 
 #include <troth/net/http/http_error.h>
@@ -349,6 +350,303 @@ TEST_CASE_FIXTURE(HttpTest, "a client that was not told to send its content is n
   client->send(GET); // which might be its content
   settle();
   CHECK(client->received.empty());
+}
+
+// A stream of which the next write fails, as it would without memory for it; those after it go.
+class FailingOnce final : public AsyncIoStream {
+public:
+  enum class How { AT_ONCE, THROWN, LATER };
+
+  FailingOnce(std::unique_ptr<AsyncIoStream> inner, std::optional<How>& next) : inner_(std::move(inner)), next_(next) {}
+  using AsyncOutputStream::write;
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+    return inner_->tryRead(buffer, minBytes, where);
+  }
+  Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
+    return write(std::span(&bytes, 1), where);
+  }
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
+    const std::optional<How> how = std::exchange(next_, std::nullopt);
+    if (!how) return inner_->write(pieces, where);
+    Exception failure(Exception::Kind::OVERLOADED, "no buffer space", {}, where);
+    if (how == How::THROWN) throw failure;
+    if (how == How::AT_ONCE) return failure;
+    return yield().then([failure]() -> void { failure.rethrow(); });
+  }
+  void shutdownWrite(std::source_location where) override { inner_->shutdownWrite(where); }
+  void abortWrite(std::source_location where) override { inner_->abortWrite(where); }
+  void abortRead(std::source_location where) override { inner_->abortRead(where); }
+
+private:
+  std::unique_ptr<AsyncIoStream> inner_;
+  std::optional<How>& next_;
+};
+
+TEST_CASE_FIXTURE(HttpTest, "after a write that has failed once nothing is sent that could be taken for the rest") {
+  using How = FailingOnce::How;
+  std::optional<How> next;
+  const std::string large(20'000, 'x');
+  for (const How how : {How::AT_ONCE, How::THROWN, How::LATER}) {
+    for (const char* what : {"chunk", "large chunk", "length", "informational", "upgrade", "sent", "send", "continue"}) {
+      CAPTURE(static_cast<int>(how));
+      CAPTURE(what);
+      const std::string_view kind = what;
+      bool wasUpgraded = false, hasFailed = false;
+      handler = [&](Request& request, Response& response) -> Promise<void> {
+        AsyncOutputStream* out = nullptr;
+        if (kind == "chunk" || kind == "large chunk") out = &response.start(200);
+        if (kind == "length") out = &response.start(200, 8);
+        if (out != nullptr) co_await out->write("one.");
+        next = how;
+        try {
+          if (kind == "large chunk") {
+            co_await out->write(std::string_view(large));
+          } else if (out != nullptr) {
+            co_await out->write("two.");
+          } else if (kind == "send") {
+            co_await response.send(200, std::string_view(large));
+          } else if (kind == "sent") {
+            co_await response.send(200, "answer");
+            co_await timer.afterDelay(1h); // which is not waited for
+          } else if (kind == "continue") {
+            co_await request.body().readAllText(9);
+          } else {
+            co_await response.sendInformational(103, HeaderMap());
+          }
+        } catch (const Exception&) {
+          hasFailed = true;
+        }
+        try {
+          if (out != nullptr) {
+            co_await out->write("three");
+          } else if (kind == "upgrade") {
+            response.headers().set(HeaderId::UPGRADE, "x");
+            auto stream = response.upgrade();
+            wasUpgraded = true;
+          } else if (kind == "informational" || kind == "continue") {
+            co_await response.send(200, "after");
+          }
+        } catch (const Exception&) {
+        }
+      };
+      TwoWayPipe pipe = newTwoWayPipe();
+      server().serveConnection(std::make_unique<FailingOnce>(std::move(pipe.ends[0]), next));
+      RawClient client(std::move(pipe.ends[1]));
+      std::string head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n";
+      if (kind == "continue") head += "Expect: 100-continue\r\nContent-Length: 2\r\n";
+      client.send(head + "\r\n");
+      pass(1s);
+      CHECK(!next);
+      client.send(GET);
+      pass(1s);
+      CHECK(hasFailed == (kind != "sent"));
+      CHECK(!wasUpgraded);
+      CHECK(!contains(client.received, "0\r\n\r\n"));
+      CHECK(!contains(client.received, "three"));
+      CHECK(!contains(client.received, "after"));
+      CHECK(!contains(client.received, "answer"));
+      CHECK(client.wasReset);
+      CHECK(server().connections() == 0);
+      errors.texts.clear();
+    }
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "without a grace for clients that have ended their direction a slow one ends all the same") {
+  settings.halfCloseGrace = Duration::zero();
+  const std::string large(10'000'000, 'x');
+  handler = [&](Request&, Response& response) -> Promise<void> { return response.send(200, std::string_view(large)); };
+  auto client = connect();
+  client->stopReading();
+  client->send(GET);
+  client->shutdown();
+  pass(1s);
+  CHECK(server().connections() == 1);
+  client->goOnReading();
+  settle();
+  CHECK(client->received.size() > large.size());
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a client that pipelines without end does not keep others from their turn") {
+  std::size_t served = 0, most = 0;
+  const std::string text = "hello";
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    ++served;
+    return response.send(200, text);
+  };
+  std::string many;
+  for (int i = 0; i < 20'000; ++i) many += GET;
+  auto client = connect();
+  client->send(many);
+  std::size_t before = 0;
+  const auto watch = [&]() -> Promise<void> {
+    for (;;) {
+      most = std::max(most, served - before);
+      before = served;
+      if (served == 20'000) co_return;
+      co_await yield();
+    }
+  };
+  watch().wait(scope);
+  CHECK(most < 2000); // what comes with one read
+  settle();
+}
+
+TEST_CASE_FIXTURE(HttpTest, "however a content comes, and is read, nothing is lost or comes twice, and the next request is found") {
+  std::mt19937 random(7);
+  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
+  std::string got;
+  bool ended = false;
+  std::size_t steps = 0, refused = 0;
+  settings.bodyBytes = 30'000;
+  settings.skippedBytes = ~std::uint64_t(0);
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    if (request.path() == "/next") {
+      co_await response.send(200, "next");
+      co_return;
+    }
+    ended = co_await RandomReader::read(RandomReader(random, got), request.body(), steps);
+    co_await response.send(200, "done");
+  };
+  for (int run = 0; run < 150; ++run) {
+    CAPTURE(run);
+    const std::string content =
+        randomContent(random, below(3) == 0 ? below(20) : below(2) == 0 ? below(33'000) : 30'000 - 1 + below(3));
+    const std::string bytes = "POST / HTTP/1.1\r\nHost: a\r\n" + framed(random, content, below(2) == 0) +
+                              "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+    steps = below(4) == 0 ? below(10) : 1'000'000;
+    got.clear();
+    ended = false;
+    auto client = connect();
+    const std::size_t part = below(3) == 0 ? bytes.size() : 1 + below(below(2) == 0 ? 100 : 9000);
+    for (std::size_t at = 0; at < bytes.size(); at += part) {
+      client->send(std::string_view(bytes).substr(at, part));
+      if (below(2) == 0) settle();
+    }
+    settle();
+    const std::string reply = withoutDate(client->take());
+    const bool isTooLarge = content.size() > settings.bodyBytes;
+    CHECK(got == content.substr(0, got.size()));
+    if (isTooLarge) {
+      CHECK(!ended);
+      CHECK(!contains(reply, "next"));
+      CHECK((contains(reply, "413 ") || contains(reply, "done")));
+      ++refused;
+    } else {
+      if (ended) CHECK(got.size() == content.size());
+      if (steps > 1000) CHECK(ended);
+      CHECK(reply == ok("done") + ok("next"));
+    }
+  }
+  CHECK(refused > 5);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a server that is told to drain by what it calls ends, whoever tells it") {
+  std::optional<Promise<std::size_t>> drained;
+  const auto drain = [&](Duration grace) {
+    if (!drained) drained = server().drain(grace);
+  };
+  struct AtEnd {
+    std::function<void()> act;
+    ~AtEnd() {
+      if (act) act();
+    }
+  };
+  for (const Duration grace : {Duration::zero(), Duration(1s), Duration::max()}) {
+    for (const char* where : {"handler", "log", "frame", "cancelled", "late", "error", "write"}) {
+      CAPTURE(where);
+      CAPTURE(grace.count());
+      const std::string_view kind = where;
+      dropServer();
+      drained.reset();
+      settings.accessLog = kind == "log" ? std::function<void(const AccessRecord&)>([&](const AccessRecord&) { drain(grace); }) : nullptr;
+      handler = [&, kind, grace](Request& request, Response& response) -> Promise<void> {
+        if (request.path() != "/") {
+          if (kind == "handler") drain(grace);
+          return response.send(200, "at once");
+        }
+        return coCapture([&, kind, grace]() -> Promise<void> {
+          AtEnd end;
+          if (kind == "frame" || kind == "cancelled" || kind == "late") end.act = [&, grace] { drain(grace); };
+          if (kind == "cancelled") co_await NEVER_DONE;
+          if (kind == "late") co_await request.body().readAllText(9);
+          if (kind == "error") throw Exception(Exception::Kind::FAILED, "error");
+          if (kind == "write") co_await response.start(200).write("x");
+          co_await yield();
+          if (kind == "write") drain(grace);
+          if (kind != "write") co_await response.send(200, "later");
+        })();
+      };
+      auto idle = connect(), half = connect(), client = connect();
+      settle();
+      half->send("GE");
+      const std::string now = "GET /now HTTP/1.1\r\nHost: a\r\n\r\n";
+      client->send(now + (kind == "late" ? "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n" : GET) + now + now);
+      settle();
+      if (kind == "cancelled") client->reset();
+      if (kind == "late") pass(16s);
+      settle();
+      if (kind == "error") {
+        CHECK(errors.texts.size() == 1);
+        drain(grace);
+      }
+      REQUIRE(drained);
+      for (const Duration time : {1s, 20s, 2s}) pass(time); // and what is late, and what lingers then
+      CHECK(server().connections() == 0);
+      CHECK(drained->poll(scope));
+      errors.texts.clear();
+    }
+  }
+  settings.accessLog = nullptr;
+}
+
+TEST_CASE_FIXTURE(HttpTest, "handlers that are ready at once, in whatever way, are as good as those that wait") {
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    const std::string_view path = request.path();
+    if (path == "/throws") throw HttpError(403, "no");
+    if (path == "/rejects") return Exception(Exception::Kind::OVERLOADED, "busy");
+    if (path == "/nothing") return READY_NOW;
+    if (path == "/sent-throws") {
+      (void)response.send(200, "sent");
+      throw Exception(Exception::Kind::FAILED, "behind");
+    }
+    if (path == "/started") {
+      (void)response.start(200);
+      return READY_NOW;
+    }
+    if (path == "/started-rejects") {
+      (void)response.start(200);
+      return Exception(Exception::Kind::FAILED, "broken off");
+    }
+    if (path == "/short") {
+      (void)response.start(200, 5);
+      return READY_NOW;
+    }
+    return response.send(200, "ok");
+  };
+  const auto get = [](std::string_view path) { return "GET " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n\r\n"; };
+  std::string many, expected;
+  const auto error = [](std::string_view text) {
+    return "HTTP/1.1 " + std::string(text) + "\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(text.size() + 1) + "\r\n\r\n" +
+           std::string(text) + "\n";
+  };
+  for (int i = 0; i < 300; ++i) {
+    many += get("/throws") + get("/rejects") + get("/nothing") + get("/sent-throws") + get("/started") + get("/");
+    expected += error("403 Forbidden") + error("503 Service Unavailable") + error("500 Internal Server Error") + ok("sent") +
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + ok("ok");
+  }
+  CHECK(talk(many) == expected);
+  CHECK(errors.texts.size() == 900);
+  errors.texts.clear();
+  for (const char* path : {"/started-rejects", "/short"}) {
+    auto client = connect();
+    client->send(get("/") + get(path) + get("/"));
+    settle();
+    CHECK(client->wasReset);
+    CHECK(!contains(client->received, "0\r\n\r\n"));
+    errors.only();
+  }
 }
 
 } // namespace
