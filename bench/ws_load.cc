@@ -1,41 +1,18 @@
 // SPDX-License-Identifier: MIT
 // The load generator of WebSocket messages: text there and back on many connections, with epoll.
 
-// It is to WebSockets what echo_load.cc is to bytes: one thread, one message under way on each connection,
-// edge-triggered events, and every echo is checked. All messages are slices of one text, from a place that depends on
-// the connection and on the message's number. A message is one frame, masked with a key of its own (RFC 6455, 5.3); its
-// echo may come in several.
+// It is to WebSockets what echo_load.cc is to bytes: one thread, one message under way on each connection (load.h), and
+// every echo is checked. All messages are slices of one text, from a place that depends on the connection and on the
+// message's number. A message is one frame, masked with a key of its own (RFC 6455, 5.3); its echo may come in several.
 
 #include "load.h"
-#include "program.h"
 
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include <sys/time.h>
 
-#include <algorithm>
-#include <array>
-#include <cerrno>
-#include <chrono>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <limits>
-#include <optional>
-#include <span>
 #include <string>
-#include <string_view>
-#include <vector>
 
 namespace {
 
-constexpr int STALL_LIMIT_MS = 30'000;
-constexpr std::size_t BUFFER_SIZE = 65'536;
 constexpr std::size_t MOST_IN_MESSAGE = 65'535; // whose length takes two bytes
 constexpr std::size_t MOST_IN_HEAD = 4096;      // of the answer to the handshake
 
@@ -48,17 +25,6 @@ constexpr std::string_view HANDSHAKE = "GET /ws HTTP/1.1\r\n"
                                        "Sec-WebSocket-Version: 13\r\n"
                                        "\r\n";
 constexpr std::string_view ACCEPTED = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-
-struct Options {
-  std::uint16_t port = 0;
-  std::size_t connections = 64;
-  std::size_t size = 64;
-  std::optional<std::uint64_t> messages;
-  std::optional<double> seconds;
-  std::uint64_t warmup = 0;
-  std::optional<std::size_t> idle;
-  bool gate = false;
-};
 
 [[noreturn]] void usage() {
   std::fputs("usage: ws_load --port P [--connections C] [--size S] (--messages N | --seconds T)\n"
@@ -76,45 +42,9 @@ struct Options {
   std::exit(2);
 }
 
-[[noreturn]] void die(const char* step, const char* reason = std::strerror(errno)) {
-  std::fprintf(stderr, "ws_load: %s: %s\n", step, reason);
-  std::exit(1);
-}
-
-Options parseOptions(int argc, char** argv) {
-  Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view name = argv[i];
-    if (name == "--gate") {
-      options.gate = true;
-      continue;
-    }
-    if (name == "--version") {
-      printCompiler();
-      std::exit(0);
-    }
-    if (i + 1 == argc) usage();
-    const std::string_view value = argv[++i];
-    if (name == "--port") {
-      options.port = parseNumber<std::uint16_t>(value, usage);
-    } else if (name == "--connections") {
-      options.connections = parseNumber<std::size_t>(value, usage);
-    } else if (name == "--size") {
-      options.size = parseNumber<std::size_t>(value, usage);
-    } else if (name == "--messages") {
-      options.messages = parseNumber<std::uint64_t>(value, usage);
-    } else if (name == "--seconds") {
-      options.seconds = parseNumber<double>(value, usage);
-    } else if (name == "--warmup") {
-      options.warmup = parseNumber<std::uint64_t>(value, usage);
-    } else if (name == "--idle") {
-      options.idle = parseNumber<std::size_t>(value, usage);
-    } else {
-      usage();
-    }
-  }
-  const int modes = options.messages.has_value() + options.seconds.has_value() + options.idle.has_value();
-  if (options.port == 0 || options.connections == 0 || modes != 1) usage();
+LoadOptions parseOptions(int argc, char** argv) {
+  LoadOptions options;
+  parseLoadOptions(options, argc, argv, usage, [](std::string_view) { return false; });
   if (options.size == 0 || options.size > MOST_IN_MESSAGE) usage();
   return options;
 }
@@ -211,107 +141,22 @@ private:
 
 // --- The load ---
 
-struct Connection {
-  int fd = -1;
-  bool busy = false;
+struct Connection : LoadConnection {
   std::string frame; // which is being sent
-  std::size_t sent = 0;
   Echo echo;
-  std::uint64_t number = 0; // of messages begun
-  Clock::time_point begun;
 };
 
-class Load {
+class TextLoad final : public Load<Connection> {
 public:
-  explicit Load(const Options& options)
-      : port(options.port),
-        size(options.size),
-        text(options.size + OFFSETS, ' '),
-        buffer(BUFFER_SIZE),
-        epoll(epoll_create1(EPOLL_CLOEXEC)) {
-    if (epoll < 0) die("epoll_create1");
-    for (char& letter : text) letter = static_cast<char>(' ' + nextRandom() % 95);
+  explicit TextLoad(const LoadOptions& options) : Load(options), size(options.size), text(options.size + OFFSETS, ' ') {
+    for (char& letter : text) letter = static_cast<char>(' ' + random.next() % 95);
   }
-
-  ~Load() {
-    for (Connection& connection : connections) {
-      if (connection.fd >= 0) ::close(connection.fd);
-    }
-    ::close(epoll);
-  }
-
-  Load(const Load&) = delete;
-  Load& operator=(const Load&) = delete;
-
-  /// Opens all connections.
-  void open(std::size_t count) {
-    connections.resize(count);
-    for (Connection& connection : connections) connect(connection);
-  }
-
-  /// Opens connections one by one, with one exchange on each before the next is opened.
-  void openIdle(std::size_t count) {
-    connections.resize(count);
-    Result result;
-    for (Connection& connection : connections) {
-      connect(connection);
-      left = 1;
-      begin(connection, Clock::now());
-      drain(result, Clock::time_point::max());
-    }
-  }
-
-  /// Exchanges `messages` messages in all, or fewer if `duration` is over before.
-  Result run(std::uint64_t messages, std::optional<double> duration) {
-    Result result;
-    const auto start = Clock::now();
-    auto deadline = Clock::time_point::max();
-    if (duration) {
-      deadline = start + std::chrono::duration_cast<Nanoseconds>(std::chrono::duration<double>(*duration));
-    }
-    left = messages;
-    for (Connection& connection : connections) {
-      if (left > 0 && connection.fd >= 0) begin(connection, Clock::now());
-    }
-    drain(result, deadline);
-    result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    return result;
-  }
-
-  std::uint64_t errorCount() const { return errors; }
 
 private:
-  static constexpr std::size_t OFFSETS = 256;
-
-  std::size_t indexOf(const Connection& connection) const {
-    return static_cast<std::size_t>(&connection - connections.data());
-  }
-
-  std::uint32_t nextRandom() {
-    random ^= random << 13;
-    random ^= random >> 17;
-    random ^= random << 5;
-    return random;
-  }
-
-  void connect(Connection& connection) {
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) die("socket");
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) die("connect");
-    const int on = 1;
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) die("TCP_NODELAY");
+  int openSocket(std::size_t) override {
+    const int fd = connectSocket(SOCK_STREAM);
     shakeHands(fd);
-    if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0) die("O_NONBLOCK");
-
-    epoll_event event{};
-    event.events = EPOLLIN | EPOLLOUT | EPOLLET;
-    event.data.u64 = indexOf(connection);
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) die("epoll_ctl");
-    connection.fd = fd;
+    return fd;
   }
 
   // While the socket still blocks. The server sends nothing after its head until a message has come.
@@ -333,131 +178,27 @@ private:
     if (head.find(ACCEPTED) == std::string::npos) die("handshake", "the server's Sec-WebSocket-Accept is wrong");
   }
 
-  void begin(Connection& connection, Clock::time_point now) {
-    const std::string_view all = text;
-    const std::string_view message = all.substr((indexOf(connection) * 31 + connection.number) % OFFSETS, size);
-    ++connection.number;
-    makeFrame(message, nextRandom(), connection.frame);
+  void makeMessage(Connection& connection, std::size_t index, std::uint64_t number) override {
+    const std::string_view message = std::string_view(text).substr(offsetOf(index, number), size);
+    makeFrame(message, random.next(), connection.frame);
     connection.echo.expect(message);
-    connection.sent = 0;
-    connection.begun = now;
-    connection.busy = true;
-    --left;
-    ++underWay;
-    send(connection);
   }
 
-  // Handles events until no message is under way; begins none after the deadline.
-  void drain(Result& result, Clock::time_point deadline) {
-    std::array<epoll_event, 256> events;
-    while (underWay > 0) {
-      const int count = epoll_wait(epoll, events.data(), static_cast<int>(events.size()), STALL_LIMIT_MS);
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) die("epoll_wait");
-      if (count == 0) {
-        abandon();
-        return;
-      }
-      for (const epoll_event& event : std::span(events).first(static_cast<std::size_t>(count))) {
-        advance(connections[event.data.u64], result, deadline);
-      }
-    }
-  }
+  std::string_view messageOf(const Connection& connection) const override { return connection.frame; }
 
-  // Sends and receives what it can, and goes on to the next message when the echo is complete.
-  void advance(Connection& connection, Result& result, Clock::time_point deadline) {
-    if (connection.fd < 0) return;
-    if (connection.busy && connection.sent < connection.frame.size()) send(connection);
-    if (connection.fd < 0 || !receive(connection)) return;
-    const auto now = Clock::now();
-    connection.busy = false;
-    --underWay;
-    ++result.messages;
-    result.durations.add(now - connection.begun);
-    if (left > 0 && now < deadline) begin(connection, now);
-  }
+  const char* check(Connection& connection, std::string_view bytes) override { return connection.echo.take(bytes); }
 
-  void send(Connection& connection) {
-    while (connection.sent < connection.frame.size()) {
-      const char* from = connection.frame.data() + connection.sent;
-      const ssize_t n = ::send(connection.fd, from, connection.frame.size() - connection.sent, MSG_NOSIGNAL);
-      if (n >= 0) {
-        connection.sent += static_cast<std::size_t>(n);
-      } else if (errno == EAGAIN) {
-        return;
-      } else if (errno != EINTR) {
-        fail(connection, std::strerror(errno));
-        return;
-      }
-    }
-  }
+  bool isComplete(const Connection& connection) const override { return connection.echo.complete(); }
 
-  // True when the last byte of the current message's echo has come.
-  bool receive(Connection& connection) {
-    for (;;) {
-      const ssize_t n = recv(connection.fd, buffer.data(), buffer.size(), 0);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0 && errno == EAGAIN) return false;
-      if (n < 0) return fail(connection, std::strerror(errno));
-      if (n == 0) return fail(connection, "the server closed the connection");
-      if (!connection.busy) return fail(connection, "more came than was sent");
-      const char* wrong = connection.echo.take({buffer.data(), static_cast<std::size_t>(n)});
-      if (wrong != nullptr) return fail(connection, wrong);
-      if (connection.echo.complete()) return true;
-    }
-  }
-
-  bool fail(Connection& connection, const char* reason) {
-    if (errors++ == 0) std::fprintf(stderr, "ws_load: %s\n", reason);
-    ::close(connection.fd);
-    connection.fd = -1;
-    if (connection.busy) --underWay;
-    connection.busy = false;
-    return false;
-  }
-
-  void abandon() {
-    for (Connection& connection : connections) {
-      if (connection.busy) fail(connection, "no echo came for 30 seconds");
-    }
-  }
-
-  std::uint16_t port;
   std::size_t size;
-  std::uint32_t random = 2463534242;
+  PseudoRandom random;
   std::string text;
-  std::vector<char> buffer;
-  int epoll;
-  std::vector<Connection> connections;
-  std::uint64_t left = 0;     // messages that may still be begun
-  std::uint64_t underWay = 0; // messages begun whose echo is not complete
-  std::uint64_t errors = 0;
 };
 
 } // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parseOptions(argc, argv);
-  raiseDescriptorLimit();
-  Load load(options);
-
-  if (options.idle) {
-    load.openIdle(*options.idle);
-    if (load.errorCount() > 0) return 1;
-    printReady();
-    waitForEnd();
-    return 0;
-  }
-
-  load.open(options.connections);
-  if (options.warmup > 0) load.run(options.warmup, std::nullopt);
-  if (options.gate) {
-    printReady();
-    waitForByte();
-  }
-  const auto unlimited = std::numeric_limits<std::uint64_t>::max();
-  const Result result = load.run(options.messages.value_or(unlimited), options.seconds);
-  printResult(result, load.errorCount());
-  if (options.gate) waitForEnd();
-  return load.errorCount() == 0 ? 0 : 1;
+  const LoadOptions options = parseOptions(argc, argv);
+  TextLoad load(options);
+  return runLoad(load, options);
 }

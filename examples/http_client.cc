@@ -12,6 +12,7 @@
 #include <troth/net/network.h>
 #include <troth/runtime/require.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <fcntl.h>
@@ -29,13 +30,14 @@ constexpr const char* USAGE = "say: http_client [OPTION]... URL\n"
                               "      --header FIELD     such as \"Accept: text/html\"; may be given several times\n"
                               "      --data TEXT        what is sent\n"
                               "      --data-file FILE   the same; - is standard input\n"
-                              "      --head             the head alone\n"
+                              "      --head             ask for the head alone, and print it\n"
                               "      --follow           follow up to 10 redirects\n"
                               "      --compressed       ask for a coded content, and decode it\n"
                               "      --include          print the response's head, too\n"
                               "      --output FILE      instead of standard output\n"
                               "      --proxy URL        by way of this one\n"
-                              "      --timeout SECONDS  for all of it";
+                              "      --timeout SECONDS  for all of it\n"
+                              "      --retry TIMES      send it again, so often at most, if that may help";
 
 struct Command {
   std::string url, method, output, proxy;
@@ -45,12 +47,20 @@ struct Command {
   http::RequestOptions options;
 };
 
-std::chrono::milliseconds parseSeconds(std::string_view text) {
+Duration parseSeconds(std::string_view text) {
   double seconds = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
   if (error != std::errc() || end != text.data() + text.size() || !(seconds > 0 && seconds < 1e9))
     throw std::invalid_argument("'" + std::string(text) + "' is no number of seconds");
-  return std::chrono::milliseconds(static_cast<long long>(seconds * 1000));
+  return std::max(Duration(1), std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)));
+}
+
+unsigned parseTimes(std::string_view text) {
+  unsigned times = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), times);
+  if (error != std::errc() || end != text.data() + text.size() || times > 1000)
+    throw std::invalid_argument("'" + std::string(text) + "' is no number from 0 to 1000");
+  return times;
 }
 
 Command parse(int argc, char** argv) {
@@ -70,7 +80,7 @@ Command parse(int argc, char** argv) {
     else if (name == "--data-file")
       command.dataFile = value();
     else if (name == "--head")
-      command.method = "HEAD";
+      command.method = "HEAD", command.include = true; // there is nothing else
     else if (name == "--follow")
       command.options.redirects = 10;
     else if (name == "--compressed")
@@ -83,6 +93,8 @@ Command parse(int argc, char** argv) {
       command.proxy = value();
     else if (name == "--timeout")
       command.options.timeout = parseSeconds(value());
+    else if (name == "--retry")
+      command.options.retry.attempts = 1 + parseTimes(value());
     else if (name.starts_with("-") || !command.url.empty())
       throw std::invalid_argument("'" + std::string(name) + "' is not understood; " + USAGE);
     else

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A reverse proxy: HTTP in front of another server. Bodies stream both ways as they come, and WebSockets pass.
+// A reverse proxy: HTTP in front of another server. Bodies stream both ways as they come, with their trailers; interim
+// responses such as 103 "Early Hints" and "100 Continue" pass, and so do WebSockets.
 //
 //   http_server --port 8080
 //   reverse_proxy --port 8000 --to http://127.0.0.1:8080       then talk to port 8000 as you would to 8080
@@ -15,6 +16,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <optional>
@@ -72,13 +74,25 @@ bool isForOneHop(HeaderId id) {
   }
 }
 
-void copyFields(const HeaderFields& from, HeaderMap& to) {
+void copyFields(const HeaderFields& from, HeaderMap& to, unsigned minorVersion = 1) {
   const std::vector<std::string> named = namedByConnection(from);
   for (const http::HeaderField field : from)
     if (!isForOneHop(field.id) && !std::binary_search(named.begin(), named.end(), lower(field.name)))
       to.add(field.name, field.value);
-  to.add("Via", "1.1 reverse_proxy"); // RFC 9110, section 7.6.3
+  to.add("Via", minorVersion == 0 ? "1.0 reverse_proxy" : "1.1 reverse_proxy"); // RFC 9110, section 7.6.3
 }
+
+// What stands behind a content, but what must not stand there: who sends that tries to say one thing to whoever looks,
+// and another to whoever does not (RFC 9110, section 6.5.1).
+HeaderMap trailersOf(const HeaderFields& from) {
+  HeaderMap trailers;
+  for (const http::HeaderField field : from)
+    if (http::mayBeTrailer(field.id) && !isForOneHop(field.id)) trailers.add(field.name, field.value);
+  return trailers;
+}
+
+// RFC 9110, section 6.5.1: others drop them, or take them for fields of the head.
+bool takesTrailers(const Request& request) { return request.headers().hasToken(HeaderId::TE, "trailers"); }
 
 // Makes `value` the last element of a list, behind what others have said.
 void append(HeaderMap& headers, std::string_view name, const std::string& value) {
@@ -127,18 +141,49 @@ private:
   }
 };
 
+// One request on its way.
+struct Passing {
+  Request& request;
+  Response& response;
+  http::Client& client;
+  const http::RequestOptions& options;
+  bool bodyFailed = false;
+  std::vector<Promise<void>> interim; // responses that are being sent
+};
+
+// RFC 9110, section 15.2: they are for the client, too. ("100 Continue" says the server, when the body is asked for.)
+void passInformational(Passing& passing, int status, const HeaderFields& fields) {
+  HeaderMap headers;
+  copyFields(fields, headers);
+  passing.interim.push_back(passing.response.sendInformational(status, headers));
+}
+
 // What is asked of the server behind.
-http::ClientRequest requestBehind(Request& request, const http::Url& target, bool& bodyFailed) {
+http::ClientRequest requestBehind(Passing& passing, const http::Url& target) {
+  Request& request = passing.request;
   std::string url = std::string(target.scheme()) + "://" + target.authority() + std::string(request.path());
   if (!request.query().empty()) url.append("?").append(request.query());
   std::optional<http::Url> parsed = http::Url::tryParse(url);
   if (!parsed) throw http::HttpError(400, "the target " + std::string(request.target()) + " makes no URL");
   http::ClientRequest behind(request.methodText(), *std::move(parsed));
-  copyFields(request.headers(), behind.headers);
+  copyFields(request.headers(), behind.headers, request.minorVersion());
   sayWhoAsked(request, behind.headers);
-  const bool hasBody = request.body().tryGetLength() != 0u;
-  if (hasBody && request.method() == Method::TRACE) throw http::HttpError(400, "TRACE has no body");
-  if (hasBody) behind.setBody(std::make_unique<LentBody>(request.body(), bodyFailed));
+  if (takesTrailers(request)) behind.headers.set(HeaderId::TE, "trailers");
+  behind.options = passing.options;
+  behind.options->onInformational = [&passing](int status, const HeaderFields& fields) {
+    passInformational(passing, status, fields);
+  };
+  const std::optional<std::uint64_t> length = request.body().tryGetLength();
+  if (length == 0u) return behind;
+  if (request.method() == Method::TRACE) throw http::HttpError(400, "TRACE has no body");
+  behind.setBody(std::make_unique<LentBody>(request.body(), passing.bodyFailed));
+  // Who asks first whether its body is wanted gets the answer of the server behind (RFC 9110, section 10.1.1).
+  if (request.minorVersion() == 1 && request.headers().hasToken(HeaderId::EXPECT, "100-continue"))
+    behind.options->expect = http::RequestOptions::Expect::CONTINUE;
+  if (length) return behind;
+  behind.setTrailers([&request] { return trailersOf(request.trailers()); });
+  if (request.headers().has(HeaderId::TRAILER))
+    behind.headers.set(HeaderId::TRAILER, request.headers().combined(HeaderId::TRAILER));
   return behind;
 }
 
@@ -164,23 +209,30 @@ std::optional<std::uint64_t> lengthOf(http::ClientResponse& behind, Method metho
   return length;
 }
 
-Promise<void> sendBack(const Request& request, http::ClientResponse behind, Response& response) {
+Promise<void> sendBack(Passing& passing, http::ClientResponse behind) {
+  const Request& request = passing.request;
+  Response& response = passing.response;
+  for (Promise<void>& each : passing.interim) co_await std::move(each);
   // RFC 9110, section 15: there are no others.
   if (behind.status() > 599) throw http::HttpError(502, "the status " + std::to_string(behind.status()));
   copyFields(behind.headers(), response.headers());
   AsyncOutputStream& output = response.start(behind.status(), lengthOf(behind, request.method()));
   co_await behind.body().pumpTo(output);
+  if (!takesTrailers(request) || behind.trailers().empty()) co_return;
+  const HeaderMap trailers = trailersOf(behind.trailers());
+  co_await response.end(trailers);
 }
 
 // Another protocol, such as WebSocket, is none of the proxy's business: bytes both ways.
-Promise<void> switchProtocols(Request& request, Response& response, http::Client& client, http::ClientRequest behind) {
-  behind.headers.set(HeaderId::UPGRADE, request.headers().combined(HeaderId::UPGRADE));
-  const bool bodyFailed = false; // there is none
-  http::Upgraded upgraded = co_await fromBehind(client.upgrade(std::move(behind)), bodyFailed);
+Promise<void> switchProtocols(Passing& passing, http::ClientRequest behind) {
+  Response& response = passing.response;
+  behind.headers.set(HeaderId::UPGRADE, passing.request.headers().combined(HeaderId::UPGRADE));
+  http::Upgraded upgraded = co_await fromBehind(passing.client.upgrade(std::move(behind)), passing.bodyFailed);
   if (upgraded.stream == nullptr) {
-    co_await sendBack(request, std::move(upgraded.response), response);
+    co_await sendBack(passing, std::move(upgraded.response));
     co_return;
   }
+  for (Promise<void>& each : passing.interim) co_await std::move(each);
   if (!upgraded.response.headers().has(HeaderId::UPGRADE)) throw http::HttpError(502, "a switch to nobody knows what");
   copyFields(upgraded.response.headers(), response.headers());
   response.headers().set(HeaderId::UPGRADE, upgraded.response.headers().combined(HeaderId::UPGRADE));
@@ -188,19 +240,40 @@ Promise<void> switchProtocols(Request& request, Response& response, http::Client
   co_await joinPromisesFailFast(forward(*front, *upgraded.stream), forward(*upgraded.stream, *front));
 }
 
-Promise<void> pass(Request& request, Response& response, http::Client& client, const http::Url& target) {
-  if (request.path().empty()) throw http::HttpError(501, "neither CONNECT nor \"*\" goes through a reverse proxy");
-  bool bodyFailed = false;
-  http::ClientRequest behind = requestBehind(request, target, bodyFailed);
+// RFC 9110, section 7.6.2: TRACE and OPTIONS say how far they go. Returns whether this is the end.
+bool isLastHop(const Request& request) {
+  return (request.method() == Method::TRACE || request.method() == Method::OPTIONS) &&
+         request.headers().get("Max-Forwards") == "0";
+}
+
+void countHop(http::ClientRequest& behind) {
+  const std::string_view text = behind.headers.get("Max-Forwards").value_or("");
+  unsigned left = 0;
+  if (std::from_chars(text.data(), text.data() + text.size(), left).ec == std::errc() && left > 0)
+    behind.headers.set("Max-Forwards", std::to_string(left - 1));
+}
+
+Promise<void> pass(Request& request, Response& response, http::Client& client, const http::RequestOptions& options,
+                   const http::Url& target) {
+  // A tunnel leads to wherever the client says, which is what this proxy is not for.
+  if (request.method() == Method::CONNECT) throw http::HttpError(501, "CONNECT does not go through a reverse proxy");
+  if (request.path().empty()) throw http::HttpError(501, "the target \"*\" does not go through a reverse proxy");
+  if (isLastHop(request)) {
+    co_await response.send(request.method() == Method::OPTIONS ? 204 : 501);
+    co_return;
+  }
+  Passing passing{request, response, client, options, false, {}};
+  http::ClientRequest behind = requestBehind(passing, target);
+  countHop(behind);
   // RFC 9110, section 7.8: of HTTP/1.0 it means nothing.
   const bool upgrades = request.minorVersion() >= 1 && request.headers().hasToken(HeaderId::CONNECTION, "upgrade") &&
                         request.headers().has(HeaderId::UPGRADE) && request.body().tryGetLength() == 0u;
   if (upgrades) {
-    co_await switchProtocols(request, response, client, std::move(behind));
+    co_await switchProtocols(passing, std::move(behind));
     co_return;
   }
-  http::ClientResponse answer = co_await fromBehind(client.request(std::move(behind)), bodyFailed);
-  co_await sendBack(request, std::move(answer), response);
+  http::ClientResponse answer = co_await fromBehind(client.request(std::move(behind)), passing.bodyFailed);
+  co_await sendBack(passing, std::move(answer));
 }
 
 int main(int argc, char** argv) try {
@@ -218,11 +291,12 @@ int main(int argc, char** argv) try {
   http::ClientSettings settings;
   settings.userAgent = ""; // who asks says so itself
   settings.connectTimeout = std::min(timeout, seconds(10));
-  settings.defaults.responseTimeout = timeout;
+  http::RequestOptions requestOptions;
+  requestOptions.responseTimeout = timeout;
   settings.connectionsPerOrigin = settings.connections = 1000;
   http::Client client(*network, io.timer(), std::move(settings));
-  const auto service =
-      http::newService([&](Request& request, Response& response) { return pass(request, response, client, target); });
+  const auto service = http::newService(
+      [&](Request& request, Response& response) { return pass(request, response, client, requestOptions, target); });
   ForwardLog log("reverse_proxy");
   http::Server server(*service, io.timer(), log);
 

@@ -26,7 +26,7 @@ inline namespace v0 {
 namespace {
 
 // Turns between two looks at I/O while events keep coming: a flood of ready promises delays I/O by some
-// tens of microseconds and no more.
+// tens of microseconds and no more. A turn that takes long asks for a look itself (yieldToIo).
 constexpr std::size_t TURNS_PER_POLL = 1000;
 
 // Awaits of ready promises that one turn may complete without a trip through the queue.
@@ -263,28 +263,31 @@ void EventLoop::setObserver(EventLoopObserver* observer) noexcept {
   timed_ = slowTurnLimit_ != std::chrono::nanoseconds::max();
 }
 
-std::size_t EventLoop::timedTurns(std::size_t maxTurns, const bool& done) noexcept {
+std::size_t EventLoop::timedTurns(const bool& done) noexcept {
   std::size_t turns = 0;
-  while (turns < maxTurns && timedTurn()) {
+  while (turns < turnsPerBatch_ && timedTurn()) {
     ++turns;
     if (done) break;
   }
   return turns;
 }
 
-// Runs turns until `done`, which is false yet, at most `maxTurns` (not 0), and returns how many.
+// Runs turns until `done`, which is false yet, or one asks for a look at I/O, at most `maxTurns` (not 0), and returns
+// how many.
 [[gnu::always_inline]] inline std::size_t EventLoop::runTurns(std::size_t maxTurns, const bool& done) noexcept {
   std::size_t turns = 0;
   running_ = true;
+  turnsPerBatch_ = maxTurns;
   if (timed_) [[unlikely]] {
-    turns = timedTurns(maxTurns, done);
+    turns = timedTurns(done);
   } else {
     while (turn()) [[likely]] {
       ++turns;
-      if (done || turns == maxTurns) break;
+      if (done || turns >= turnsPerBatch_) break;
     }
   }
   running_ = false;
+  eventsInBatch_ = turns;
   firing_ = nullptr;
   if (following_ != nullptr) std::exchange(following_, nullptr)->armDepthFirst();
   depthAfter_ = &start_; // what is armed from outside of turns runs next, too
@@ -301,6 +304,11 @@ std::size_t EventLoop::run(std::size_t maxTurns) {
   const std::size_t turns = maxTurns != 0 ? runTurns(maxTurns, false) : 0;
   settleRunnable();
   return turns;
+}
+
+Promise<void> yieldToIo() noexcept {
+  if (EventLoop* const loop = EventLoop::currentOrNull()) loop->turnsPerBatch_ = 0;
+  return yield();
 }
 
 namespace {
@@ -333,9 +341,9 @@ private:
 
 [[gnu::always_inline]] inline void EventLoop::runUntil(const bool& done, std::source_location where) {
   for (;;) {
-    const std::size_t turns = runTurns(TURNS_PER_POLL, done);
+    runTurns(TURNS_PER_POLL, done);
     if (done) break;
-    if (turns == TURNS_PER_POLL) {
+    if (hasTurns()) {
       if (port_ != nullptr) port_->poll();
       continue;
     }
@@ -355,10 +363,11 @@ private:
 // Runs what is queued and what I/O has already happened, until `done` or until both are exhausted.
 void EventLoop::runWhileReady(const bool& done) {
   while (!done) {
-    const std::size_t turns = runTurns(TURNS_PER_POLL, done);
+    runTurns(TURNS_PER_POLL, done);
     if (done) break;
+    const bool isBehind = hasTurns(); // then it has not looked for the sleepers
     if (port_ != nullptr) port_->poll();
-    if (turns < TURNS_PER_POLL && !hasTurns() && !wakeSleepers()) break;
+    if (!isBehind && !hasTurns() && !wakeSleepers()) break;
   }
   settleRunnable();
 }

@@ -85,12 +85,16 @@ public:
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
-  /// Runs at most `maxTurns` events and returns how many ran. For ports and tests; throws FAILED when
-  /// called from inside an event, on another thread, or before the loop is entered.
+  /// Runs at most `maxTurns` events and returns how many ran: fewer also behind one that wants the loop to look for I/O
+  /// (yieldToIo), though more are queued. For ports and tests; throws FAILED when called from inside an event, on
+  /// another thread, or before the loop is entered.
   std::size_t run(std::size_t maxTurns = SIZE_MAX);
 
   /// Whether an event is queued.
   bool isRunnable() const noexcept;
+
+  /// How many events the loop has run since it asked its port for something last. For ports.
+  std::size_t eventsInBatch() const noexcept { return eventsInBatch_; }
 
   /// Of a port that has looked at the outside world and found nothing: runs what waits for that moment
   /// (yieldUntilWouldSleep) next. Returns whether there was any.
@@ -137,6 +141,7 @@ private:
   friend class detail::Trace;
   friend class EventLoopScope;
   friend class WaitScope;
+  friend Promise<void> yieldToIo() noexcept;
 
   static constinit thread_local EventLoop* current_;
   [[noreturn]] static void throwNoLoop(std::source_location where);
@@ -155,6 +160,8 @@ private:
   alignas(void*) std::byte waitEvent_[72];     // a detail::WaitEvent
   std::source_location evaluatingAt_;          // the wait() whose promise is being evaluated
   unsigned inlineBudget_ = 0;                  // awaits of ready promises that this turn may still complete in place
+  std::size_t turnsPerBatch_ = 0;              // after so many turns it looks for I/O; 0 once a turn has asked for that
+  std::size_t eventsInBatch_ = 0;              // that have run, once it is over
   bool runnable_ = true;                       // what the port was told last; true without a port
   bool running_ = false;                       // user code is on the stack: no wait() may nest in it
   bool entered_ = false;
@@ -172,7 +179,7 @@ private:
   detail::WaitEvent& waitEvent() noexcept;
   bool turn() noexcept;
   bool timedTurn() noexcept;
-  std::size_t timedTurns(std::size_t maxTurns, const bool& done) noexcept;
+  std::size_t timedTurns(const bool& done) noexcept;
   std::size_t runTurns(std::size_t maxTurns, const bool& done) noexcept;
   void becameRunnable() noexcept;
   void settleRunnable() noexcept;

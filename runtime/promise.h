@@ -255,6 +255,9 @@ Promise<T> constPromise() noexcept;
 
 /// Ready when all that is queued now has run (as evalLater). Costs nothing.
 Promise<void> yield() noexcept;
+/// The same, but the loop looks for I/O behind the event that has called it: for a computation between whose steps not
+/// only what is queued has to go on, but timers and connections, too. Costs a system call or two.
+Promise<void> yieldToIo() noexcept;
 /// Ready when nothing else is queued, before the loop looks for I/O (as evalLast). Costs nothing.
 Promise<void> yieldUntilQueueEmpty() noexcept;
 /// Ready when nothing is queued and the loop, having looked, has found no I/O either. Costs nothing.

@@ -3,7 +3,8 @@
 //
 // The loop asks its port to wait() when nothing is queued. All that can happen then is the next deadline, so the port
 // sets the time to that one and returns. poll() is asked when nothing is queued and, if that does not happen, after
-// each thousand events: that is how events without end, in which no time passes, are noticed.
+// each thousand events, and when one of them wants it: that is how events without end, in which no time passes, are
+// noticed.
 #include <troth/timers/simulated_loop.h>
 
 #include <troth/timers/duration_text_detail.h>
@@ -12,11 +13,6 @@
 
 namespace troth {
 inline namespace v0 {
-namespace {
-
-constexpr std::size_t EVENTS_PER_POLL = 1000; // as the loop has it
-
-} // namespace
 
 bool SimulatedLoop::Port::hasDeadline() const noexcept {
   const std::optional<TimePoint> next = timer_.nextEvent();
@@ -40,7 +36,7 @@ bool SimulatedLoop::Port::wait() {
 
 void SimulatedLoop::Port::poll() {
   if (!scope_->isIdle())
-    events_ += EVENTS_PER_POLL;
+    events_ += scope_->loop().eventsInBatch();
   else if (scope_->loop().isRunnable())
     ++events_; // what waits until the loop would sleep
   else

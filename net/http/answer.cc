@@ -8,6 +8,7 @@
 #include <troth/net/http/uri_text_detail.h>
 #include <troth/runtime/quote_detail.h>
 
+#include <optional>
 #include <string>
 
 namespace troth {
@@ -26,7 +27,11 @@ void addVary(HeaderMap& headers, std::string_view fieldName) {
 }
 
 bool isPlain(const Request& request) {
-  return equalsIgnoringCase(request.headers().valueOr(HeaderId::CONTENT_ENCODING, "identity"), "identity");
+  const std::string codings = request.headers().combined(HeaderId::CONTENT_ENCODING);
+  std::string_view list = codings;
+  while (const std::optional<std::string_view> coding = nextElement(list))
+    if (!equalsIgnoringCase(*coding, "identity")) return false;
+  return true;
 }
 
 void requireEncoded(std::string_view path, std::source_location where) {

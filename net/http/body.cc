@@ -40,7 +40,8 @@ struct MessageBody::State {
   bool broken = false;
   std::string_view piece;          // decoded and not taken, on the wire or in `last`
   Chunk last;                      // of the body
-  PoolString gathered;             // the same, in front of it, where there are several pieces
+  PoolString gathered;             // the same, in front of it, where there are several pieces …
+  std::size_t taken = 0;           // … and how much of that is gone already
   std::optional<HttpError> refuse; // once what was decoded before has been taken
   Direction reading{Direction::Kind::READ};
 
@@ -60,7 +61,15 @@ struct MessageBody::State {
     if (!std::exchange(ended, true) && owner != nullptr) owner->bodyEnded();
   }
 
-  std::size_t decoded() const noexcept { return gathered.size() + piece.size(); }
+  std::size_t decoded() const noexcept { return gathered.size() - taken + piece.size(); }
+
+  std::string_view firstPart() const noexcept { return std::string_view(gathered).substr(taken); }
+  void skipFirst(std::size_t count) noexcept {
+    taken += count;
+    if (taken < gathered.size()) return;
+    gathered.clear();
+    taken = 0;
+  }
 
   // Decodes what there is until `least` bytes are at hand; returns whether they are, or the end is.
   bool decode(std::size_t least, std::source_location where) {
@@ -111,7 +120,10 @@ struct MessageBody::State {
 
   // What was decoded points into a chunk that is about to go.
   void keepDecoded() {
-    if (!piece.empty()) gathered.append(std::exchange(piece, {}));
+    if (piece.empty()) return;
+    if (taken > gathered.size() / 2) gathered.erase(0, std::exchange(taken, 0));
+    gathered.append(piece);
+    piece = {};
   }
 
   // Reads until `least` bytes are decoded. The wait is over when bytes have come, whenever they are taken.
@@ -151,11 +163,9 @@ struct MessageBody::State {
   }
 
   std::size_t take(std::span<std::byte> buffer) noexcept {
-    const std::size_t first = std::min(buffer.size(), gathered.size());
-    if (first > 0) {
-      std::memcpy(buffer.data(), gathered.data(), first);
-      gathered.erase(0, first);
-    }
+    const std::size_t first = std::min(buffer.size(), firstPart().size());
+    if (first > 0) std::memcpy(buffer.data(), firstPart().data(), first);
+    skipFirst(first);
     const std::size_t second = std::min(buffer.size() - first, piece.size());
     if (second > 0) std::memcpy(buffer.data() + first, piece.data(), second);
     piece.remove_prefix(second);
@@ -166,8 +176,8 @@ struct MessageBody::State {
     Chunk chunk;
     if (!gathered.empty()) {
       keepDecoded();
-      chunk = Chunk::copyOf(asBytes(std::string_view(gathered).substr(0, most)));
-      gathered.erase(0, chunk.size());
+      chunk = Chunk::copyOf(asBytes(firstPart().substr(0, most)));
+      skipFirst(chunk.size());
     } else if (piece.size() <= most) {
       chunk =
           piece.data() == last.text().data() && piece.size() == last.size() ? std::move(last) : wire->takePiece(piece);

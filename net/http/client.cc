@@ -5,6 +5,7 @@
 #include <troth/net/http/client_exchange_detail.h>
 #include <troth/net/http/connection_pool_detail.h>
 #include <troth/net/http/content_coding.h>
+#include <troth/net/http/date.h>
 #include <troth/net/http/status.h>
 #include <troth/net/http/text_detail.h>
 #include <troth/runtime/canceler.h>
@@ -71,6 +72,13 @@ ClientRequest& ClientRequest::setBody(std::unique_ptr<AsyncInputStream> stream, 
   return *this;
 }
 
+ClientRequest& ClientRequest::setTrailers(std::function<HeaderMap()> make, std::source_location where) {
+  if (body_ == nullptr || body_->stream == nullptr || body_->length)
+    troth::detail::throwMisuse("ClientRequest::setTrailers: the body is no stream that goes in chunks", where);
+  body_->trailers = std::move(make);
+  return *this;
+}
+
 namespace {
 
 [[noreturn, gnu::cold]] void refuse(std::string_view what, const std::source_location& where) {
@@ -79,9 +87,13 @@ namespace {
 
 // What frames and routes messages is said by the client alone: two who say it may say different things.
 void checkFields(const HeaderFields& fields, bool upgrades, const std::source_location& where) {
-  constexpr HeaderId OURS[] = {HeaderId::HOST,    HeaderId::CONTENT_LENGTH,      HeaderId::TRANSFER_ENCODING,
-                               HeaderId::TRAILER, HeaderId::PROXY_AUTHORIZATION, HeaderId::PROXY_CONNECTION,
-                               HeaderId::EXPECT,  HeaderId::KEEP_ALIVE};
+  constexpr HeaderId OURS[] = {HeaderId::HOST,
+                               HeaderId::CONTENT_LENGTH,
+                               HeaderId::TRANSFER_ENCODING,
+                               HeaderId::PROXY_AUTHORIZATION,
+                               HeaderId::PROXY_CONNECTION,
+                               HeaderId::EXPECT,
+                               HeaderId::KEEP_ALIVE};
   for (const HeaderId id : OURS)
     if (fields.has(id)) refuse(fmt::format("the field {} is set by the client alone", headerName(id)), where);
   if (upgrades != fields.has(HeaderId::UPGRADE))
@@ -102,6 +114,12 @@ void checkUrl(const Url& url, const std::source_location& where) {
 
 bool isAsked(Method method) noexcept {
   return method == Method::POST || method == Method::PUT || method == Method::PATCH;
+}
+
+// RFC 9110, section 15, and RFC 6585, section 4, say of each that it may pass. (500 may, too, but as a rule the request
+// has met a bug.)
+bool isTurnedAway(int status) noexcept {
+  return status == 408 || status == 429 || status == 502 || status == 503 || status == 504;
 }
 
 void appendNumber(ByteBuffer& text, std::uint64_t number) {
@@ -190,6 +208,23 @@ bool hasSameOrigin(const Url& a, const Url& b) {
 
 namespace detail {
 
+// RFC 9110, section 10.2.3. The date is compared with the server's own clock, in case that it, or this one, is wrong.
+static std::optional<Duration> retryAfterOf(const HeaderFields& fields) {
+  constexpr std::uint64_t MOST = 1'000'000'000; // seconds; more would not fit a Duration
+  const std::optional<std::string_view> value = fields.get(HeaderId::RETRY_AFTER);
+  if (!value) return std::nullopt;
+  if (std::all_of(value->begin(), value->end(), isDigit))
+    return value->empty()
+               ? std::nullopt
+               : std::optional<Duration>(std::chrono::seconds(std::min(parseDecimal(*value).value_or(MOST), MOST)));
+  using std::chrono::sys_seconds;
+  const auto here = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+  const std::optional<sys_seconds> date = parseHttpDate(*value, here);
+  if (!date) return std::nullopt;
+  const sys_seconds now = parseHttpDate(fields.valueOr(HeaderId::DATE, ""), here).value_or(here);
+  return std::clamp(*date - now, std::chrono::seconds(0), std::chrono::seconds(MOST));
+}
+
 class ClientCore {
 public:
   ClientCore(Network& network, Timer& timer, ClientSettings settings)
@@ -214,6 +249,7 @@ private:
   Timer& timer_;
   const ClientSettings settings_;
   troth::detail::Ref<ConnectionPool> pool_;
+  std::optional<SeededRandom> random_; // for pauses
   ClientExchange* exchanges_ = nullptr;
   Canceler requests_; // destroyed first
 
@@ -222,6 +258,7 @@ private:
   }
   bool isByProxy(const Url& url) const noexcept { return settings_.proxy && url.hasScheme("http"); }
   void check(const ClientRequest& request, Mode mode, const std::source_location& where) const;
+  void checkRetry(const ClientRequest& request, const std::source_location& where) const;
   template <typename T>
   Promise<T> limited(Promise<T> promise, Duration timeout, const std::source_location& where);
 
@@ -229,8 +266,11 @@ private:
   Promise<Upgraded> performUpgrade(ClientRequest request, TimePoint end, std::source_location where);
   Promise<std::unique_ptr<ClientExchange>> exchange(ClientRequest& request, Mode mode, TimePoint end,
                                                     std::source_location where);
-  void writeHead(ByteBuffer& head, const ClientRequest& request, const OutgoingBody* body, Mode mode,
-                 bool expectsContinue) const;
+  Promise<std::unique_ptr<ClientExchange>> exchangeRepeatedly(ClientRequest& request, Mode mode, TimePoint end,
+                                                              std::source_location where);
+  bool mayRepeat(const ClientRequest& request) const noexcept;
+  RandomSource& random();
+  void writeHead(ByteBuffer& head, const ClientRequest& request, Mode mode, bool expectsContinue) const;
   bool redirect(ClientRequest& request, const ClientExchange& response, const std::source_location& where) const;
   Url locationOf(const ClientRequest& request, const ClientExchange& response, const std::source_location& where) const;
   void dropSensitive(HeaderMap& headers) const;
@@ -254,11 +294,19 @@ void ClientCore::check(const ClientRequest& request, Mode mode, const std::sourc
   if (request.method() == Method::CONNECT) refuse("CONNECT is for Client::connectTunnel()", where);
   // RFC 9110, section 9.3.8.
   if (request.method() == Method::TRACE && request.body_ != nullptr) refuse("TRACE has no body", where);
+  if (request.headers.has(HeaderId::TRAILER) && (request.body_ == nullptr || !request.body_->trailers))
+    refuse("the field Trailer announces what ClientRequest::setTrailers() was not called for", where);
   if (request.url.hasScheme("https") && !settings_.secure)
     throw Exception(
         Kind::UNIMPLEMENTED,
         fmt::format("HTTP request to {}: there is no TLS; see ClientSettings::secure", request.url.authority()), {},
         where);
+}
+
+void ClientCore::checkRetry(const ClientRequest& request, const std::source_location& where) const {
+  const RequestRetry& retry = optionsOf(request).retry;
+  if (retry.attempts == 0) refuse("with no attempts it would never be sent", where);
+  if (retry.attempts > 1) Backoff(retry.backoff, where);
 }
 
 template <typename T>
@@ -269,6 +317,7 @@ Promise<T> ClientCore::limited(Promise<T> promise, Duration timeout, const std::
 
 Promise<ClientResponse> ClientCore::request(ClientRequest request, std::source_location where) {
   check(request, Mode::PLAIN, where);
+  checkRetry(request, where);
   const Duration timeout = optionsOf(request).timeout;
   const TimePoint end = timeout == Duration::max() ? TimePoint::max() : troth::detail::timeAfter(timer_.now(), timeout);
   return requests_.wrap(limited(perform(std::move(request), Mode::PLAIN, end, where), timeout, where), where);
@@ -276,6 +325,7 @@ Promise<ClientResponse> ClientCore::request(ClientRequest request, std::source_l
 
 Promise<Upgraded> ClientCore::upgrade(ClientRequest request, std::source_location where) {
   check(request, Mode::UPGRADE, where);
+  checkRetry(request, where);
   const Duration timeout = optionsOf(request).timeout;
   const TimePoint end = timeout == Duration::max() ? TimePoint::max() : troth::detail::timeAfter(timer_.now(), timeout);
   return requests_.wrap(limited(performUpgrade(std::move(request), end, where), timeout, where), where);
@@ -288,7 +338,10 @@ Promise<std::unique_ptr<AsyncIoStream>> ClientCore::tunnel(std::string authority
 Promise<ClientResponse> ClientCore::perform(ClientRequest request, Mode mode, TimePoint end,
                                             std::source_location where) {
   for (unsigned followed = 0;; ++followed) {
-    std::unique_ptr<ClientExchange> response = co_await exchange(request, mode, end, where);
+    Promise<std::unique_ptr<ClientExchange>> answer = optionsOf(request).retry.attempts == 1
+                                                          ? exchange(request, mode, end, where)
+                                                          : exchangeRepeatedly(request, mode, end, where);
+    std::unique_ptr<ClientExchange> response = co_await std::move(answer);
     const unsigned most = mode == Mode::UPGRADE ? 0 : optionsOf(request).redirects;
     if (most == 0 || !redirect(request, *response, where))
       co_return ClientResponse(std::move(response), std::move(request.url));
@@ -307,16 +360,48 @@ Promise<Upgraded> ClientCore::performUpgrade(ClientRequest request, TimePoint en
   co_return Upgraded{std::move(response), std::move(stream)};
 }
 
+// RFC 9110, sections 9.2.2 and 10.2.3.
+Promise<std::unique_ptr<ClientExchange>> ClientCore::exchangeRepeatedly(ClientRequest& request, Mode mode,
+                                                                        TimePoint end, std::source_location where) {
+  const RequestRetry& retry = optionsOf(request).retry;
+  Backoff backoff(retry.backoff, where);
+  for (unsigned attempt = 1;; ++attempt) {
+    Result<std::unique_ptr<ClientExchange>> result = co_await exchange(request, mode, end, where).asResult();
+    if (result && !isTurnedAway((*result)->status())) co_return *std::move(result);
+    const Duration told = (result ? retryAfterOf((*result)->kept().fields()) : std::nullopt).value_or(Duration::zero());
+    const Duration pause = std::max(backoff.next(random()), told);
+    const bool isLast = attempt == retry.attempts || !mayRepeat(request) || told > retry.longestPause ||
+                        pause >= troth::detail::timeBetween(timer_.now(), end);
+    if (!result && (isLast || !isWorthRetrying(result.error()))) {
+      if (attempt == 1) result.error().rethrow();
+      throw result.error().withContext(fmt::format("gave up after {} attempts", attempt));
+    }
+    if (isLast) co_return *std::move(result);
+    if (result) result->reset(); // the connection is free meanwhile, if it is still good
+    co_await timer_.afterDelay(pause, where);
+  }
+}
+
+// Whether it may be carried out twice, and can be sent so.
+bool ClientCore::mayRepeat(const ClientRequest& request) const noexcept {
+  const bool isAllowed =
+      isIdempotent(request.method()) || optionsOf(request).retry.methods == RequestRetry::Methods::ANY;
+  return isAllowed && (request.body_ == nullptr || request.body_->isFresh());
+}
+
+RandomSource& ClientCore::random() {
+  if (!random_) random_ = SeededRandom::fromSystem();
+  return *random_;
+}
+
 // One request on one connection; on a second one if the first was found closed, or the server does not know Expect.
 Promise<std::unique_ptr<ClientExchange>> ClientCore::exchange(ClientRequest& request, Mode mode, TimePoint end,
                                                               std::source_location where) {
   const RequestOptions& options = optionsOf(request);
   ByteBuffer origin;
   appendOrigin(origin, isByProxy(request.url) ? *settings_.proxy : request.url);
-  if (isByProxy(request.url)) origin.append(" proxy");
   ConnectionPool::Lease lease = co_await pool_->acquire(origin.text(), where);
-  std::unique_ptr<OutgoingBody> body = std::move(request.body_);
-  bool expectsContinue = body != nullptr && options.expect == RequestOptions::Expect::CONTINUE;
+  bool expectsContinue = request.body_ != nullptr && options.expect == RequestOptions::Expect::CONTINUE;
   for (;;) {
     std::unique_ptr<AsyncIoStream> stream = lease.takeStream();
     const bool isReused = stream != nullptr;
@@ -332,25 +417,25 @@ Promise<std::unique_ptr<ClientExchange>> ClientCore::exchange(ClientRequest& req
                                .end = end,
                                .where = where};
     auto exchange = std::make_unique<ClientExchange>(exchanges_, timer_, std::move(lease), std::move(stream), plan);
-    writeHead(exchange->head(), request, body.get(), mode, expectsContinue);
-    Result<void> outcome = co_await exchange->run(std::move(body), plan).asResult();
+    writeHead(exchange->head(), request, mode, expectsContinue);
+    // Whatever fails, the body must not be lost: the next attempt would be sent without it.
+    Promise<void> answered = evalNow([&] { return exchange->run(std::move(request.body_), plan); });
+    Result<void> outcome = co_await std::move(answered).asResult();
     const bool isRepeated = !outcome && exchange->mayRepeat(outcome.error());
     // RFC 9110, section 10.1.1: without the expectation, then.
     const bool isUnexpected = outcome && exchange->status() == 417 && exchange->wasBodyDeclined();
+    if (!outcome || exchange->status() >= 300) request.body_ = exchange->takeBody(); // to be sent once more, perhaps
     if (!isRepeated && !isUnexpected) {
       outcome.value();
-      if (exchange->status() >= 300) request.body_ = exchange->takeBody(); // for a redirect
       co_return exchange;
     }
     if (isUnexpected) expectsContinue = false;
-    body = exchange->takeBody();
     lease = exchange->takeLease();
   }
 }
 
 // RFC 9112, section 3.
-void ClientCore::writeHead(ByteBuffer& head, const ClientRequest& request, const OutgoingBody* body, Mode mode,
-                           bool expectsContinue) const {
+void ClientCore::writeHead(ByteBuffer& head, const ClientRequest& request, Mode mode, bool expectsContinue) const {
   const Url& url = request.url;
   const HeaderMap& headers = request.headers;
   head.room(url.toString().size() + headers.text().size() + 256);
@@ -370,8 +455,9 @@ void ClientCore::writeHead(ByteBuffer& head, const ClientRequest& request, const
     appendField(head, "Proxy-Authorization", settings_.proxyAuthorization);
   if (optionsOf(request).decoding == RequestOptions::Decoding::DECODE) appendCodings(head, headers);
   if (mode == Mode::UPGRADE) head.append("Connection: upgrade\r\n");
+  if (headers.has(HeaderId::TE)) head.append("Connection: TE\r\n"); // RFC 9110, section 10.1.4
   if (expectsContinue) head.append("Expect: 100-continue\r\n");
-  appendFraming(head, request.method(), body);
+  appendFraming(head, request.method(), request.body_.get());
   head.append(headers.text());
   head.append("\r\n");
 }
@@ -393,7 +479,7 @@ bool ClientCore::redirect(ClientRequest& request, const ClientExchange& response
     request.method_ = Method::GET;
     request.body_.reset();
     for (const HeaderId id : {HeaderId::CONTENT_TYPE, HeaderId::CONTENT_ENCODING, HeaderId::CONTENT_LANGUAGE,
-                              HeaderId::CONTENT_LOCATION, HeaderId::CONTENT_RANGE})
+                              HeaderId::CONTENT_LOCATION, HeaderId::CONTENT_RANGE, HeaderId::TRAILER})
       request.headers.remove(id);
   }
   if (!hasSameOrigin(request.url, target)) dropSensitive(request.headers);
@@ -484,7 +570,7 @@ Promise<std::unique_ptr<AsyncIoStream>> ClientCore::openTunnel(std::string autho
   head.append("\r\n");
   co_await exchange.run(nullptr, plan);
   if (exchange.status() >= 300)
-    throw Exception(Kind::FAILED,
+    throw Exception(isTurnedAway(exchange.status()) ? Kind::OVERLOADED : Kind::FAILED,
                     fmt::format("HTTP: the proxy refuses a connection to {}: {} {}", authority, exchange.status(),
                                 reasonPhrase(exchange.status())),
                     {}, where);
@@ -511,6 +597,7 @@ std::string_view ClientResponse::reason() const { return exchange().kept().reaso
 HeaderFields ClientResponse::headers() const { return exchange().kept().fields(); }
 HeaderFields ClientResponse::trailers() const { return exchange().trailers(); }
 const Url& ClientResponse::url() const noexcept { return url_; }
+std::optional<Duration> ClientResponse::retryAfter() const { return detail::retryAfterOf(headers()); }
 AsyncInputStream& ClientResponse::body() { return exchange().body(); }
 
 Promise<std::string> ClientResponse::readText(std::uint64_t limit, std::source_location where) {

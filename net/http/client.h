@@ -8,6 +8,7 @@
 #include <troth/net/http/url.h>
 #include <troth/net/network.h>
 #include <troth/runtime/promise.h>
+#include <troth/timers/retry.h>
 #include <troth/timers/timer.h>
 
 #include <chrono>
@@ -33,6 +34,21 @@ class ClientExchange;
 struct OutgoingBody;
 } // namespace detail
 
+/// Whether, and how, a request is sent again that failed for a reason that may pass, or was turned away for the time
+/// being. See RequestOptions::retry.
+struct RequestRetry {
+  /// How often it is sent at most; 1 for once.
+  unsigned attempts = 1;
+  /// The pauses in between. They are longer where the server says so (Retry-After; RFC 9110, section 10.2.3) …
+  BackoffOptions backoff = {};
+  /// … but no longer than this for its sake: where it wants more, its response is the result.
+  Duration longestPause = std::chrono::seconds(30);
+  /// IDEMPOTENT: only a request that may be carried out twice by its method (RFC 9110, section 9.2.2). ANY: each, such
+  /// as a POST with an Idempotency-Key.
+  enum class Methods : std::uint8_t { IDEMPOTENT, ANY };
+  Methods methods = Methods::IDEMPOTENT;
+};
+
 /// How one request is carried out. Durations: Duration::max() for no limit.
 struct RequestOptions {
   /// How many redirects are followed (RFC 9110, section 15.4); with 0 the response is what the server sent, whatever it
@@ -42,7 +58,13 @@ struct RequestOptions {
   /// stream cannot be repeated: its 307 is the response. Authorization and Cookie, and what `sensitiveHeaders` of the
   /// settings names, do not go to another origin.
   unsigned redirects = 0;
-  /// From the call to the last byte of the response, redirects and all.
+  /// Whether it is sent again after DISCONNECTED and OVERLOADED (no connection, no answer, or none in time), and after
+  /// the statuses 408, 429, 502, 503 and 504. If that does not help the last response, or error, is the result; "gave
+  /// up after 3 attempts: " stands in front of the error. A request is sent once whose body is a stream that has been
+  /// read from; no pause is begun that would last longer than `timeout`. Each redirect has attempts of its own. Once
+  /// the head of a response is there nothing is repeated: reading its content may fail.
+  RequestRetry retry;
+  /// From the call to the last byte of the response, redirects, attempts and all.
   Duration timeout = Duration::max();
   /// From when the request has been sent to the end of the response's head.
   Duration responseTimeout = std::chrono::seconds(60);
@@ -75,6 +97,7 @@ struct ClientSettings {
   /// To all of them.
   std::size_t connections = 256;
   /// How long a connection without a request is kept: less than the 5 seconds after which many a server closes it.
+  /// Where the server says how long it waits itself (Keep-Alive: timeout=…), less than that.
   Duration keepIdle = std::chrono::seconds(4);
   /// For the look-up of the name, the connection, and a proxy's consent.
   Duration connectTimeout = std::chrono::seconds(30);
@@ -127,7 +150,8 @@ public:
 
   Url url;
   /// What is to be sent besides. Host, Content-Length, Transfer-Encoding and the like, by which messages are told
-  /// apart, are the client's: sending fails with FAILED if they are set, or if Connection is anything but "close".
+  /// apart, are the client's: sending fails with FAILED if they are set, or if Connection is anything but "close". With
+  /// TE, such as "trailers", goes what Connection must say of it (RFC 9110, section 10.1.4).
   HeaderMap headers;
   /// The client's defaults, if there are none.
   std::optional<RequestOptions> options;
@@ -144,6 +168,14 @@ public:
   /// Sends the next `length` bytes of `stream`. If it has fewer, the request fails.
   ClientRequest& setBody(std::unique_ptr<AsyncInputStream> stream, std::uint64_t length,
                          std::source_location where = std::source_location::current());
+
+  /// Sends the fields that `make` returns behind the body (RFC 9110, section 6.5). It is called when the body's stream
+  /// has ended; what it throws fails the request, as a field does that cannot be a trailer (mayBeTrailer()). Names that
+  /// are known before may be announced in the field Trailer.
+  ///
+  /// Throws FAILED unless the body is a stream that goes in chunks.
+  ClientRequest& setTrailers(std::function<HeaderMap()> make,
+                             std::source_location where = std::source_location::current());
 
 private:
   friend class detail::ClientCore;
@@ -177,6 +209,10 @@ public:
   HeaderFields headers() const;
   /// The URL that was asked last: another than the request's if a redirect was followed.
   const Url& url() const noexcept;
+  /// How long the server asks to wait before the request is sent again, or a redirect followed (Retry-After; RFC 9110,
+  /// section 10.2.3): seconds, or the time until a date, by the server's clock if the response has a Date. Nothing if
+  /// it does not say, or nonsense.
+  std::optional<Duration> retryAfter() const;
 
   /// The content. A stream with the contracts of AsyncInputStream, valid as long as the response, also when it is
   /// moved; tryGetLength() is what is left, unless it comes in chunks or to the end of the connection, or is decoded.
@@ -229,9 +265,13 @@ struct Upgraded {
 /// next request goes out: a request with an idempotent method that has got no byte of an answer on a connection that
 /// was used before is sent once more, on a new one, if its body can be (RFC 9110, section 9.2.2; RFC 9112,
 /// section 9.3.1). Others fail with DISCONNECTED: whether the server has carried them out, nobody knows. Nothing else
-/// is tried again; for that there is retry() (troth/timers/retry.h):
+/// is tried again unless RequestOptions::retry says so:
 ///
-///     auto response = co_await retry(timer, {.attempts = 4}, [&] { return client.get(url); });
+///     http::ClientSettings settings;
+///     settings.defaults.retry.attempts = 4;
+///
+/// (What is more than a request, such as one and the reading of its content, is repeated by retry() of
+/// troth/timers/retry.h.)
 ///
 /// Several requests at a time take as many connections, within the limits; a connection has one at a time. A server
 /// that answers with an error before it has the whole request is not sent the rest.
@@ -284,8 +324,9 @@ public:
   ///
   /// Completes:    when the proxy has agreed.
   /// Result:       the connection, which is its holder's.
-  /// Errors:       those of connecting to the proxy; FAILED with its status if it refuses; OVERLOADED after
-  ///               ClientSettings::connectTimeout. Throws FAILED if the client has no proxy, or `host` is none.
+  /// Errors:       those of connecting to the proxy; FAILED with its status if it refuses, OVERLOADED if that may pass
+  ///               (408, 429, 502, 503, 504); OVERLOADED after ClientSettings::connectTimeout. Throws FAILED if the
+  ///               client has no proxy, or `host` is none.
   /// Cancellation: clean for this side: the connection is closed.
   /// Overlap:      any number.
   Promise<std::unique_ptr<AsyncIoStream>> connectTunnel(std::string_view host, std::uint16_t port,

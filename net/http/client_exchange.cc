@@ -25,6 +25,8 @@ namespace detail {
 
 using Kind = Exception::Kind;
 
+static constexpr std::uint64_t MOST_SECONDS = 1'000'000'000; // of a server's; more would not fit a Duration
+
 // -------------------------------------------------------------------------------------------- heads
 
 void KeptHead::keep(std::string_view head, std::string_view reason, const HeaderFields& fields) {
@@ -39,6 +41,31 @@ void KeptHead::keep(std::string_view head, std::string_view reason, const Header
                         static_cast<std::uint8_t>(field.id)});
     if (field.id != HeaderId::OTHER) present_ |= std::uint64_t(1) << static_cast<unsigned>(field.id);
   }
+}
+
+// How long the server keeps the connection, if it says so ("timeout=5, max=100"; RFC 2068, section 19.7.1.1), less the
+// time that the next request may be on its way: nginx, node and Apache close it right when the time is over. `max` is
+// how many more requests there may be. (node sends the same each time, so it is not counted here, and says "close" when
+// it has come to the last one, as Apache does.)
+static Duration keptFor(const HeaderFields& fields) noexcept {
+  Duration time = Duration::max();
+  if (!fields.has(HeaderId::KEEP_ALIVE)) return time;
+  for (const HeaderField field : fields) {
+    if (field.id != HeaderId::KEEP_ALIVE) continue;
+    std::string_view list = field.value;
+    while (const std::optional<std::string_view> parameter = nextElement(list)) {
+      const std::size_t equals = parameter->find('=');
+      if (equals == std::string_view::npos) continue;
+      const std::string_view name = trimmed(parameter->substr(0, equals));
+      const std::optional<std::uint64_t> number = parseDecimal(trimmed(parameter->substr(equals + 1)));
+      if (!number) continue;
+      if (equalsIgnoringCase(name, "max") && *number == 0) return Duration::zero();
+      if (!equalsIgnoringCase(name, "timeout")) continue;
+      const Duration told = std::chrono::seconds(std::min<std::uint64_t>(*number, MOST_SECONDS));
+      time = std::min(time, told - std::min<Duration>(std::chrono::seconds(1), told / 2));
+    }
+  }
+  return time;
 }
 
 // Whether no content follows whatever the fields say (RFC 9112, section 6.3; of the status the parser knows).
@@ -106,11 +133,11 @@ void ClientExchange::abandon(const Exception& reason) noexcept {
 void ClientExchange::giveBack() noexcept {
   if (!lease_) return;
   stopAlarm(); // it was for the server
-  const bool isClean = isReusable_ && sending_ == Sending::COMPLETE && !failure_ && wire_->isOpen();
+  const bool isClean = isReusable_ && sending_ == Sending::COMPLETE && wire_->isOpen();
   // Bytes behind the response would be taken for the next one's answer.
   if (isClean && wire_->rest().empty()) {
     wire_->give(Chunk()); // the response may be kept for long, but not a buffer with it
-    return lease_.giveBack(wire_->takeStream());
+    return lease_.giveBack(wire_->takeStream(), reusableFor_);
   }
   wire_->close();
   lease_.release();
@@ -118,7 +145,7 @@ void ClientExchange::giveBack() noexcept {
 
 // What of the content has not been read, if it has come already.
 bool ClientExchange::skipRest() noexcept {
-  if (!hasHead_ || incoming_.isBusy() || incoming_.isBroken()) return false;
+  if (incoming_.isBusy() || incoming_.isBroken()) return false;
   const bool hasCome = incoming_.hasEnded();
   const std::uint64_t left = incoming_.toCome();
   incoming_.finish();
@@ -273,13 +300,28 @@ Promise<void> ClientExchange::sendChunks(ClientExchange& self, std::source_locat
     if (chunk.empty()) break;
     co_await self.wire_->write(chunk, asBytes("\r\n"), where);
   }
+  self.appendTrailers(where);
   self.wire_->output().append("\r\n");
   co_await self.wire_->flush(where);
+}
+
+// RFC 9110, section 6.5.1.
+void ClientExchange::appendTrailers(std::source_location where) {
+  if (!body_->trailers) return;
+  readsBody_ = true; // what is wrong with them is no fault of the connection's
+  const HeaderMap trailers = body_->trailers();
+  for (const HeaderField field : trailers.fields())
+    if (!mayBeTrailer(field.id))
+      throw Exception(Kind::FAILED, fmt::format("HTTP: the request's field {} cannot be a trailer", field.name), {},
+                      where);
+  readsBody_ = false;
+  wire_->output().append(trailers.text());
 }
 
 void ClientExchange::sendingEnded(Sending how) noexcept {
   sending_ = how;
   if (!hasHead_) setEnd(headEnd_, responseTimeout_);
+  if (reading_.isWaiting_) setEnd(reading_.end_, idleTimeout_); // now it is the server's turn
 }
 
 // Never from inside of what is sent.
@@ -298,11 +340,7 @@ Promise<void> ClientExchange::receiveHead(ClientExchange& self, const ExchangePl
   unsigned informational = 0;
   for (;;) {
     const Outcome outcome = self.parser_.parseHead(wire.rest());
-    if (outcome == Outcome::FAULT)
-      throw Exception(Kind::FAILED,
-                      fmt::format("HTTP: the response {} breaks the rules: {}",
-                                  troth::detail::quote(wire.rest().substr(0, 80)), self.parser_.fault().reason),
-                      {}, plan.where);
+    if (outcome == Outcome::FAULT) self.throwFault(plan.where);
     if (outcome == Outcome::COMPLETE) {
       const int status = self.parser_.status();
       if (status >= 200 || (status == 101 && plan.wantsUpgrade)) break;
@@ -323,6 +361,15 @@ Promise<void> ClientExchange::receiveHead(ClientExchange& self, const ExchangePl
   // The server may have read all of the request, and the sender not have heard of it yet.
   if (self.sending_ == Sending::UNDER_WAY) co_await evalLast([] {});
   self.beginContent(plan);
+}
+
+void ClientExchange::throwFault(const std::source_location& where) const {
+  const ParseFault& fault = parser_.fault();
+  if (fault.status == 503) throw Exception(Kind::OVERLOADED, fmt::format("HTTP: {}", fault.reason), {}, where);
+  throw Exception(Kind::FAILED,
+                  fmt::format("HTTP: the response {} breaks the rules: {}",
+                              troth::detail::quote(wire_->rest().substr(0, 80)), fault.reason),
+                  {}, where);
 }
 
 // RFC 9110, section 15.2: what is not known is passed over.
@@ -361,7 +408,8 @@ void ClientExchange::beginContent(const ExchangePlan& plan) {
   if (status >= 300) stopSending();
   if (goOn_ != nullptr) goOn_->fulfill();
   if (status == 101 || (method_ == Method::CONNECT && status < 300)) return; // for takeConnection()
-  isReusable_ = parser_.keepsAlive() && framing_ != Framing::UNTIL_CLOSE && !closes_;
+  reusableFor_ = keptFor(kept_.fields());
+  isReusable_ = parser_.keepsAlive() && framing_ != Framing::UNTIL_CLOSE && !closes_ && reusableFor_ > Duration::zero();
   incoming_.begin(*wire_, parser_, framing_, length, plan.options.bodyBytes, *this);
   if (plan.options.decoding == RequestOptions::Decoding::DECODE && framing_ != Framing::NONE && status != 206)
     decode(plan.options.bodyBytes);
@@ -401,7 +449,7 @@ void ClientExchange::decode(std::uint64_t limit) {
     codings[count++] = *coding;
   }
   if (count == 0) return;
-  std::unique_ptr<AsyncInputStream> stream = std::make_unique<Reader>(*this);
+  std::unique_ptr<AsyncInputStream> stream = std::make_unique<NotEmpty>(std::make_unique<Reader>(*this));
   while (count > 0)
     stream = newDecodingStream(codings[--count], std::move(stream), DecodingLimits{.maxBytes = limit}, where_);
   decoded_ = std::make_unique<Decoded>(std::move(stream));
@@ -413,7 +461,8 @@ template <typename T>
 static Promise<T> translated(Promise<T> read, std::source_location where) {
   return std::move(read).catch_(
       [where](Exception e) -> T {
-        if (!HttpError::statusOf(e)) e.rethrow();
+        const std::optional<int> status = HttpError::statusOf(e);
+        if (!status) e.rethrow();
         std::string text(e.description());
         try {
           e.rethrow();
@@ -421,9 +470,44 @@ static Promise<T> translated(Promise<T> read, std::source_location where) {
           text = error.description();
         } catch (...) { // one that has got a context: its text will do
         }
-        throw Exception(Kind::FAILED, text, {}, where);
+        throw Exception(*status == 503 ? Kind::OVERLOADED : Kind::FAILED, text, {}, where); // 503: without memory
       },
       where);
+}
+
+// A content of no bytes is one in no coding at all, not even an empty one in gzip, which has 20 bytes. But servers send
+// it, with the field: of an empty file, and in chunks, since they do not know beforehand that nothing will come. curl
+// and the browsers take it for what it is.
+struct EmptyContent : std::exception {};
+
+template <typename T>
+static Promise<T> unlessEmpty(Promise<T> decoded, std::source_location where) {
+  return std::move(decoded).catch_(
+      [](Exception e) -> T {
+        try {
+          e.rethrow();
+        } catch (const EmptyContent&) {
+          return T();
+        }
+      },
+      where);
+}
+
+Promise<std::size_t> ClientExchange::NotEmpty::tryRead(std::span<std::byte> buffer, std::size_t minBytes,
+                                                       std::source_location where) {
+  return inner_->tryRead(buffer, minBytes, where).then([has = hasBytes_](std::size_t count) {
+    if (count == 0 && !*has) throw EmptyContent();
+    *has = true;
+    return count;
+  });
+}
+
+Promise<Chunk> ClientExchange::NotEmpty::tryReadChunk(std::size_t maxBytes, std::source_location where) {
+  return inner_->tryReadChunk(maxBytes, where).then([has = hasBytes_](Chunk chunk) {
+    if (chunk.empty() && !*has) throw EmptyContent();
+    *has = true;
+    return chunk;
+  });
 }
 
 template <typename T>
@@ -445,23 +529,27 @@ Promise<Chunk> ClientExchange::Reader::tryReadChunk(std::size_t maxBytes, std::s
 
 Promise<std::size_t> ClientExchange::Decoded::tryRead(std::span<std::byte> buffer, std::size_t minBytes,
                                                       std::source_location where) {
-  return translated(inner_->tryRead(buffer, minBytes, where), where);
+  return translated(unlessEmpty(inner_->tryRead(buffer, minBytes, where), where), where);
 }
 
 Promise<Chunk> ClientExchange::Decoded::tryReadChunk(std::size_t maxBytes, std::source_location where) {
-  return translated(inner_->tryReadChunk(maxBytes, where), where);
+  return translated(unlessEmpty(inner_->tryReadChunk(maxBytes, where), where), where);
 }
 
 // -------------------------------------------------------------------------------------------- time
 
 void ClientExchange::Watch::beginWait() noexcept {
+  isWaiting_ = true;
   ClientExchange& exchange = exchange_;
   // While the request is sent the server may wait for its rest.
   if (exchange.failure_ || (this == &exchange.reading_ && exchange.sending_ == Sending::UNDER_WAY)) return;
   exchange.setEnd(end_, exchange.idleTimeout_);
 }
 
-void ClientExchange::Watch::endWait(std::uint64_t) noexcept { end_ = TimePoint::max(); }
+void ClientExchange::Watch::endWait(std::uint64_t) noexcept {
+  isWaiting_ = false;
+  end_ = TimePoint::max();
+}
 
 void ClientExchange::setEnd(TimePoint& end, Duration delay) noexcept {
   if (delay == Duration::max() || failure_) return;

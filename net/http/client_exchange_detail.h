@@ -10,6 +10,7 @@
 #include <troth/timers/alarm_detail.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <source_location>
@@ -26,6 +27,7 @@ struct OutgoingBody : troth::detail::Pooled {
   std::string bytes;                        // if there is no stream
   std::unique_ptr<AsyncInputStream> stream; // which has been read from if `begun`
   std::optional<std::uint64_t> length;      // of the stream; nothing: in chunks
+  std::function<HeaderMap()> trailers;      // behind those; may be empty
   bool begun = false;
 
   /// Whether it can be sent, or sent once more.
@@ -122,6 +124,20 @@ private:
     ClientExchange& exchange_;
   };
 
+  /// The same as a decoder gets it: its end is an error, EmptyContent, if nothing came before.
+  class NotEmpty final : public AsyncInputStream {
+  public:
+    explicit NotEmpty(std::unique_ptr<AsyncInputStream> inner)
+        : inner_(std::move(inner)), hasBytes_(std::allocate_shared<bool>(PoolAllocator<bool>(), false)) {}
+    Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes,
+                                 std::source_location where) override;
+    Promise<Chunk> tryReadChunk(std::size_t maxBytes, std::source_location where) override;
+
+  private:
+    std::unique_ptr<AsyncInputStream> inner_;
+    std::shared_ptr<bool> hasBytes_; // reads have it, too: they may outlive the stream
+  };
+
   /// The same, decoded.
   class Decoded final : public AsyncInputStream {
   public:
@@ -145,6 +161,7 @@ private:
     friend class ClientExchange;
     ClientExchange& exchange_;
     TimePoint end_ = TimePoint::max();
+    bool isWaiting_ = false;
   };
 
   enum class Sending : std::uint8_t { UNDER_WAY, COMPLETE, FAILED };
@@ -175,8 +192,9 @@ private:
   const bool isReused_, expectsContinue_, closes_;
   bool hasBytes_ = false; // something of the response has come
   bool hasHead_ = false;
-  bool isReusable_ = false; // the connection, as far as the response goes
-  bool readsBody_ = false;  // the request's stream: what fails is not the connection
+  bool isReusable_ = false;                // the connection, as far as the response goes, …
+  Duration reusableFor_ = Duration::max(); // … and for how long, as far as the server says
+  bool readsBody_ = false;                 // the request's stream: what fails is not the connection
   Sending sending_ = Sending::UNDER_WAY;
   Promise<void> sender_ = READY_NOW; // destroyed first: it uses the others
 
@@ -190,8 +208,10 @@ private:
   static Promise<void> sendBody(ClientExchange& self, Promise<void> mayBegin, std::source_location where);
   static Promise<void> sendStream(ClientExchange& self, std::source_location where);
   static Promise<void> sendChunks(ClientExchange& self, std::source_location where);
+  void appendTrailers(std::source_location where);
   void sendingEnded(Sending how) noexcept;
   static Promise<void> receiveHead(ClientExchange& self, const ExchangePlan& plan);
+  [[noreturn]] void throwFault(const std::source_location& where) const;
   void takeInformational(const ExchangePlan& plan, unsigned& count);
   void beginContent(const ExchangePlan& plan);
   void decode(std::uint64_t limit);

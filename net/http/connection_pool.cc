@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Who gets the next connection. An origin is in `next_` while somebody waits there whom only the total limit keeps
 // waiting; with it, serve() needs to look at nobody who cannot be served. Who waits may go at any time, so an origin
-// may be found there for nothing.
+// may be found there for nothing. As long as somebody waits there, there is neither room nor an idle connection: what
+// makes room calls serve(). So nobody who comes later gets in front of him, and closing an idle one serves nobody.
 #include <troth/net/http/connection_pool_detail.h>
 
 #include <troth/runtime/exception.h>
+#include <troth/timers/time_math_detail.h>
 
 #include <algorithm>
 #include <optional>
@@ -39,16 +41,16 @@ ConnectionPool::OriginUse ConnectionPool::use(std::string_view origin) {
   return OriginUse(*place->second);
 }
 
-ConnectionPool::Lease ConnectionPool::lease(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept {
-  if (stream == nullptr) {
-    ++origin.count;
-    ++size_;
-  }
-  return Lease(*this, origin, std::move(stream));
+// For a connection that is to be made.
+ConnectionPool::Lease ConnectionPool::newLease(Origin& origin) noexcept {
+  ++origin.count;
+  ++size_;
+  return Lease(*this, origin, nullptr, Duration::zero());
 }
 
-void ConnectionPool::Lease::giveBack(std::unique_ptr<AsyncIoStream> stream) noexcept {
+void ConnectionPool::Lease::giveBack(std::unique_ptr<AsyncIoStream> stream, Duration most) noexcept {
   stream_ = std::move(stream);
+  most_ = most;
   release();
 }
 
@@ -56,7 +58,7 @@ void ConnectionPool::Lease::release() noexcept {
   if (!pool_) return;
   const troth::detail::Ref<ConnectionPool> pool = std::move(pool_);
   const OriginUse origin = std::move(origin_);
-  if (stream_ != nullptr && !pool->closed_) return pool->keep(*origin, std::move(stream_));
+  if (stream_ != nullptr && !pool->closed_) return pool->keep(*origin, std::move(stream_), most_);
   stream_.reset();
   pool->uncount(*origin);
   pool->enqueue(*origin);
@@ -75,8 +77,8 @@ ConnectionPool::~ConnectionPool() { close(); }
 Promise<ConnectionPool::Lease> ConnectionPool::acquire(std::string_view name, std::source_location where) {
   if (closed_) return Exception(Exception::Kind::DISCONNECTED, "HTTP: the client was destroyed", {}, where);
   OriginUse origin = use(name);
-  if (std::unique_ptr<AsyncIoStream> stream = takeIdle(*origin)) return lease(*origin, std::move(stream));
-  if (origin->count < limits_.perOrigin && next_.empty() && hasRoom()) return lease(*origin, nullptr);
+  if (Lease idle = leaseIdle(*origin)) return idle;
+  if (origin->count < limits_.perOrigin && hasRoom()) return newLease(*origin);
   struct Hold {
     troth::detail::Ref<ConnectionPool> pool;
     OriginUse origin;
@@ -104,7 +106,7 @@ void ConnectionPool::enqueue(Origin& origin) noexcept {
 bool ConnectionPool::hasRoom() noexcept {
   if (size_ < limits_.total) return true;
   if (idleCount_ == 0) return false;
-  close(static_cast<Idle&>(*idle_.later));
+  close(firstToEnd());
   return true;
 }
 
@@ -116,7 +118,7 @@ void ConnectionPool::serve() noexcept {
     next_.erase(next_.begin());
     origin.isNext = false;
     if (!wants) continue;
-    static_cast<Waiter&>(origin.waiters.front()).fulfill(lease(origin, nullptr));
+    static_cast<Waiter&>(origin.waiters.front()).fulfill(newLease(origin));
     enqueue(origin); // behind the others
   }
 }
@@ -132,8 +134,8 @@ static bool hasUnread(const AsyncIoStream& stream) noexcept {
   return ::poll(&now, 1, 0) > 0;
 }
 
-ConnectionPool::Idle::Idle(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, TimePoint since)
-    : Event(EventLoop::current()), pool_(pool), origin_(origin), stream_(std::move(stream)), since_(since) {}
+ConnectionPool::Idle::Idle(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, TimePoint end)
+    : Event(EventLoop::current()), pool_(pool), origin_(origin), stream_(std::move(stream)), end_(end) {}
 
 ConnectionPool::Idle::~Idle() {
   read_ = troth::detail::OwnNode();
@@ -147,46 +149,45 @@ void ConnectionPool::Idle::watch() {
 }
 
 std::unique_ptr<AsyncIoStream> ConnectionPool::Idle::takeStream() noexcept {
-  if (isArmed() || hasUnread(*stream_)) return nullptr;
+  if (hasUnread(*stream_)) return nullptr;
   read_ = troth::detail::OwnNode();
   return isArmed() ? nullptr : std::move(stream_);
 }
 
 void ConnectionPool::Idle::fire() noexcept {
   doneFiring();
-  ConnectionPool& pool = pool_;
-  const OriginUse origin(*origin_);
-  pool.close(*this);
-  pool.enqueue(*origin);
-  pool.serve();
+  pool_.close(*this);
 }
 
-std::unique_ptr<AsyncIoStream> ConnectionPool::takeIdle(Origin& origin) noexcept {
+// Nothing if none is idle.
+ConnectionPool::Lease ConnectionPool::leaseIdle(Origin& origin) noexcept {
   // The one that was used last is the least likely to be closed by the server.
   while (!origin.idle.empty()) {
     Idle& idle = *origin.idle.back();
     if (std::unique_ptr<AsyncIoStream> stream = idle.takeStream()) {
+      const Duration left = troth::detail::timeBetween(timer().now(), idle.end());
       unlink(idle);
       delete &idle;
-      return stream;
+      return Lease(*this, origin, std::move(stream), left);
     }
     close(idle);
   }
-  return nullptr;
+  return Lease();
 }
 
 // A connection that is counted has become idle: somebody who waits gets it, or it waits.
-void ConnectionPool::keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept {
+void ConnectionPool::keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream, Duration most) noexcept {
   if (!origin.waiters.isEmpty()) {
     stream = listenedTo(origin, std::move(stream));
     if (stream != nullptr)
-      return static_cast<Waiter&>(origin.waiters.front()).fulfill(lease(origin, std::move(stream)));
+      return static_cast<Waiter&>(origin.waiters.front()).fulfill(Lease(*this, origin, std::move(stream), most));
     uncount(origin);
     enqueue(origin);
     return serve();
   }
   serve(); // so that in `next_` there is only who waits
-  if (Idle* idle = next_.empty() && limits_.idleTimeout > Duration::zero() ? newIdle(origin, stream) : nullptr) {
+  most = std::min(most, limits_.idleTimeout);
+  if (Idle* idle = next_.empty() && most > Duration::zero() ? newIdle(origin, stream, most) : nullptr) {
     link(*idle);
     try {
       setExpiry();
@@ -213,10 +214,12 @@ std::unique_ptr<AsyncIoStream> ConnectionPool::listenedTo(Origin& origin,
 }
 
 // Null without memory; then it is not kept.
-ConnectionPool::Idle* ConnectionPool::newIdle(Origin& origin, std::unique_ptr<AsyncIoStream>& stream) noexcept {
+ConnectionPool::Idle* ConnectionPool::newIdle(Origin& origin, std::unique_ptr<AsyncIoStream>& stream,
+                                              Duration most) noexcept {
   try {
     if (origin.idle.size() == origin.idle.capacity()) origin.idle.reserve(2 * origin.idle.size() + 2);
-    auto idle = std::make_unique<Idle>(*this, origin, std::move(stream), timer().now());
+    const TimePoint end = most == Duration::max() ? TimePoint::max() : troth::detail::timeAfter(timer().now(), most);
+    auto idle = std::make_unique<Idle>(*this, origin, std::move(stream), end);
     idle->watch();
     return idle.release();
   } catch (...) {
@@ -224,11 +227,15 @@ ConnectionPool::Idle* ConnectionPool::newIdle(Origin& origin, std::unique_ptr<As
   }
 }
 
+// As a rule all are kept for the same time, and each comes behind the others. Only where servers have said how long
+// they keep a connection are there some to be passed.
 void ConnectionPool::link(Idle& idle) noexcept {
-  idle.later = &idle_;
-  idle.earlier = idle_.earlier;
-  idle.earlier->later = &idle;
-  idle_.earlier = &idle;
+  IdleLinks* before = idle_.earlier;
+  while (before != &idle_ && static_cast<Idle*>(before)->end() > idle.end()) before = before->earlier;
+  idle.earlier = before;
+  idle.later = before->later;
+  idle.later->earlier = &idle;
+  before->later = &idle;
   ++idleCount_;
   idle.origin().idle.push_back(&idle);
 }
@@ -251,29 +258,27 @@ void ConnectionPool::close() noexcept {
   closed_ = true;
   stopAlarm();
   next_.clear();
-  while (idleCount_ != 0) close(static_cast<Idle&>(*idle_.later));
+  while (idleCount_ != 0) close(firstToEnd());
   for (auto& [name, origin] : origins_) origin->waiters.disconnectAll("HTTP: the client was destroyed");
 }
 
 void ConnectionPool::setExpiry() {
-  if (idleCount_ == 0 || limits_.idleTimeout == Duration::max()) return;
-  setAlarm(static_cast<Idle&>(*idle_.later).since() + limits_.idleTimeout, std::source_location::current());
+  if (idleCount_ != 0 && firstToEnd().end() != TimePoint::max())
+    setAlarm(firstToEnd().end(), std::source_location::current());
 }
 
 void ConnectionPool::onAlarm(TimePoint now) noexcept {
-  while (idleCount_ != 0 && now - static_cast<Idle&>(*idle_.later).since() >= limits_.idleTimeout)
-    close(static_cast<Idle&>(*idle_.later));
+  while (idleCount_ != 0 && firstToEnd().end() <= now) close(firstToEnd());
   try {
     setExpiry();
   } catch (...) {
-    while (idleCount_ != 0) close(static_cast<Idle&>(*idle_.later)); // nobody would do it later
+    while (idleCount_ != 0) close(firstToEnd()); // nobody would do it later
   }
-  serve();
 }
 
 // Without a timer there is nobody who would close them.
 void ConnectionPool::onAlarmFailed(const Exception&) noexcept {
-  while (idleCount_ != 0) close(static_cast<Idle&>(*idle_.later));
+  while (idleCount_ != 0) close(firstToEnd());
 }
 
 } // namespace detail

@@ -33,7 +33,8 @@ struct PoolLimits {
 ///
 /// Who cannot have one waits. Of one origin, first come, first served; origins that wait for the total limit take
 /// turns, and an idle connection of another origin is closed for their sake. An idle connection is closed when its time
-/// is over, or as soon as a byte, or the end, comes on it: the byte would be taken for the answer to the next request.
+/// is over (that of the limits, or less if its server has said so), or as soon as a byte, or the end, comes on it: the
+/// byte would be taken for the answer to the next request.
 ///
 /// Shared by its owner and its leases, so that they may go in any order; close() is for the owner to call.
 class ConnectionPool final : public troth::detail::Counted, public troth::detail::Pooled, private troth::detail::Alarm {
@@ -78,23 +79,25 @@ public:
     explicit operator bool() const noexcept { return static_cast<bool>(pool_); }
     /// The idle connection that came with it; null if one is to be made, or after the first call.
     std::unique_ptr<AsyncIoStream> takeStream() noexcept { return std::move(stream_); }
-    /// Ends the lease; the connection is as good as new, and waits for the next request.
-    void giveBack(std::unique_ptr<AsyncIoStream> stream) noexcept;
+    /// Ends the lease; the connection is as good as new, and waits for the next request, `most` at most.
+    void giveBack(std::unique_ptr<AsyncIoStream> stream, Duration most) noexcept;
     void release() noexcept;
 
   private:
     friend class ConnectionPool;
-    Lease(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept
-        : pool_(pool), origin_(origin), stream_(std::move(stream)) {}
+    Lease(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, Duration most) noexcept
+        : pool_(pool), origin_(origin), stream_(std::move(stream)), most_(most) {}
     void swap(Lease& other) noexcept {
       std::swap(pool_, other.pool_);
       std::swap(origin_, other.origin_);
       std::swap(stream_, other.stream_);
+      std::swap(most_, other.most_);
     }
 
     troth::detail::Ref<ConnectionPool> pool_; // outlives the use of the origin
     OriginUse origin_;
     std::unique_ptr<AsyncIoStream> stream_;
+    Duration most_ = Duration::zero(); // that the stream is kept
   };
 
   ConnectionPool(Timer& timer, PoolLimits limits) noexcept : Alarm(timer), limits_(limits) {}
@@ -128,11 +131,12 @@ private:
   /// A connection that nobody uses. It listens: whatever comes ends it.
   class Idle final : public troth::detail::Event, public troth::detail::Pooled, public IdleLinks {
   public:
-    Idle(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, TimePoint since);
+    Idle(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, TimePoint end);
     ~Idle() override;
 
     Origin& origin() const noexcept { return *origin_; }
-    TimePoint since() const noexcept { return since_; }
+    /// When its time is over.
+    TimePoint end() const noexcept { return end_; }
     /// Begins to listen.
     void watch();
     /// Null if something has come.
@@ -143,7 +147,7 @@ private:
     OriginUse origin_;
     std::unique_ptr<AsyncIoStream> stream_;
     troth::detail::OwnNode read_; // destroyed before the stream
-    TimePoint since_;
+    TimePoint end_;
 
     void fire() noexcept override;
   };
@@ -166,18 +170,19 @@ private:
   Origins origins_;
   std::size_t size_ = 0;
   std::size_t idleCount_ = 0;
-  IdleLinks idle_; // a ring, the longest idle first
+  IdleLinks idle_; // a ring, by when they end
   PoolVector<Origin*> next_;
   bool closed_ = false;
 
   OriginUse use(std::string_view origin);
-  Lease lease(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept;
-  std::unique_ptr<AsyncIoStream> takeIdle(Origin& origin) noexcept;
-  void keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept;
+  Lease newLease(Origin& origin) noexcept;
+  Lease leaseIdle(Origin& origin) noexcept;
+  void keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream, Duration most) noexcept;
   std::unique_ptr<AsyncIoStream> listenedTo(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept;
-  Idle* newIdle(Origin& origin, std::unique_ptr<AsyncIoStream>& stream) noexcept;
+  Idle* newIdle(Origin& origin, std::unique_ptr<AsyncIoStream>& stream, Duration most) noexcept;
   void link(Idle& idle) noexcept;
   void unlink(Idle& idle) noexcept;
+  Idle& firstToEnd() const noexcept { return static_cast<Idle&>(*idle_.later); }
   void close(Idle& idle) noexcept;
   void uncount(Origin& origin) noexcept;
   void enqueue(Origin& origin) noexcept;

@@ -184,8 +184,8 @@ public:
 
   /// There is no more input.
   void endInput() const {
-    // A body of identity may be empty.
-    if (status_ != Decoder::Status::ENDED && coding_ != ContentCoding::IDENTITY)
+    // There are senders that name a coding and then have nothing to code, not even its head and end: an empty body.
+    if (status_ != Decoder::Status::ENDED && taken_ > 0)
       throw HttpError(400, "a body in " + name() + " ends before its end");
   }
 
@@ -225,7 +225,7 @@ private:
         input_ = chunk_.bytes();
         ended = chunk_.empty();
       } else {
-        co_await yield(); // no longer than for one slice at a time
+        co_await yieldToIo(); // no longer than for one slice at a time
       }
       step();
     }
@@ -333,7 +333,7 @@ Promise<void> EncodingState::runSteps(PieceList pieces, Step step, std::source_l
   bool isFirst = true;
   for (std::span<const std::byte> piece : pieces) {
     while (!piece.empty()) {
-      if (!std::exchange(isFirst, false)) co_await yield(); // no longer than for one slice at a time
+      if (!std::exchange(isFirst, false)) co_await yieldToIo(); // no longer than for one slice at a time
       const std::span<const std::byte> slice = piece.first(std::min(piece.size(), SLICE));
       co_await encodeAll(slice, Step::GO_ON, where);
       piece = piece.subspan(slice.size());

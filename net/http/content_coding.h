@@ -44,9 +44,9 @@ struct DecodingLimits {
 ///
 /// Reading fails with HttpError: 400 for what is malformed, ends before its end, or has something behind it; 413 beyond
 /// the limits. Several gzip members one after the other are one body (RFC 1952, section 2.2); deflate may be without
-/// its header and checksum, as some send it. Decoding goes 64 KiB at a time, and lets others run in between. It takes
-/// memory when there is something to decode: 64 KiB and what the library needs (zlib: 40 KiB; brotli: as much as the
-/// sender says, up to 16 MiB).
+/// its header and checksum, as some send it; and where there is not a single byte the body is empty, whatever its
+/// coding. Decoding goes 64 KiB at a time, and lets others run in between. It takes memory when there is something to
+/// decode: 64 KiB and what the library needs (zlib: 40 KiB; brotli: as much as the sender says, up to 16 MiB).
 ///
 /// Reads are clean: one that is dropped loses nothing. Destroying the stream destroys `inner`. Throws UNIMPLEMENTED if
 /// the build has not got the coding, FAILED if `inner` is null.

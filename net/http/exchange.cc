@@ -57,13 +57,14 @@ char* put(char* at, const char (&text)[SIZE]) noexcept {
   return at + SIZE - 1;
 }
 
-// "HTTP/1.1 100 " with the reason and CRLF.
-constexpr std::size_t LONGEST_REASON = 40, LONGEST_STATUS_LINE = LONGEST_REASON + 15;
+// Of three digits, and the longest reason that there is.
+constexpr std::size_t LONGEST_STATUS_LINE = std::string_view("HTTP/1.1 511 Network Authentication Required\r\n").size();
+
 char* putStatusLine(char* at, int status) noexcept {
   at = put(at, "HTTP/1.1 ");
-  at = std::to_chars(at, at + 3, status).ptr;
+  at = std::to_chars(at, at + LONGEST_NUMBER, status).ptr;
   at = put(at, " ");
-  at = put(at, reasonPhrase(status).substr(0, LONGEST_REASON));
+  at = put(at, reasonPhrase(status));
   return put(at, "\r\n");
 }
 
@@ -585,8 +586,9 @@ void Exchange::throwSent(const char* function, const std::source_location& where
 }
 
 void Exchange::appendStatusLine(int status) {
-  char* const room = wire_->output().room(LONGEST_STATUS_LINE);
-  wire_->output().added(static_cast<std::size_t>(putStatusLine(room, status) - room));
+  ByteBuffer& out = wire_->output();
+  char* const room = out.room(LONGEST_STATUS_LINE);
+  out.added(static_cast<std::size_t>(putStatusLine(room, status) - room));
 }
 
 // What a handler says of the connection it says to the server, which tells the client; other options stay.
@@ -624,9 +626,9 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, std::
   const std::string_view named = response_.headers_.text();
   const OkAndDate& okAndDate = core_.okAndDate();
   const bool addsDate = !response_.headers_.has(HeaderId::DATE);
-  // All in one piece, for which there is room at once: half a head must not stay behind if there is no memory for it.
-  constexpr std::size_t OTHERS = LONGEST_STATUS_LINE + 80;
-  char* const room = out.room(okAndDate.size() + named.size() + content.size() + OTHERS);
+  // In one piece, for which there is room at once: without memory nothing is sent.
+  constexpr std::size_t OTHERS = 128;
+  char* const room = out.room(okAndDate.size() + LONGEST_STATUS_LINE + named.size() + content.size() + OTHERS);
   char* at = room;
   if (status == 200 && addsDate) [[likely]] {
     std::memcpy(at, okAndDate.data(), okAndDate.size());

@@ -123,7 +123,11 @@ Promise<Source> chooseSource(Source plain, HeaderFields request, Directory& dire
         path.toString().size() + coding->suffix.size() > Path::MAX_SIZE)
       break;
     Path sibling = Path::parse(path.toString() + std::string(coding->suffix));
-    Opened opened = co_await tryOpen(directory, std::move(sibling));
+    Opened opened;
+    try {
+      opened = co_await tryOpen(directory, std::move(sibling));
+    } catch (const HttpError&) { // it may not be read; the file itself may
+    }
     if (opened.file == nullptr) continue;
     const FileInfo info = co_await opened.file->stat();
     if (info.modified < plain.info.modified) continue; // made of what the file was
@@ -258,9 +262,12 @@ Promise<void> sendOpened(Request& request, Response& response, Directory& direct
     break;
   }
   const std::uint64_t size = source.info.size;
+  // Several parts of what is coded would be decoded together with their heads, by who takes Content-Encoding for that
+  // of the body.
+  const std::size_t most = source.coding.empty() ? settings.ranges : std::min<std::size_t>(settings.ranges, 1);
   ByteRanges wanted;
   if (const auto range = applicableRange(request.method(), request.headers(), strongOnly(validators)))
-    wanted = ByteRanges::of(*range, size, settings.ranges);
+    wanted = ByteRanges::of(*range, size, most);
   if (wanted.kind == ByteRanges::Kind::UNSATISFIABLE)
     co_await sendUnsatisfiable(response, size);
   else if (wanted.kind == ByteRanges::Kind::WHOLE)

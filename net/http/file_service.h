@@ -25,8 +25,8 @@ struct FileSettings {
   /// Files and directories whose names begin with a dot, such as ".git" and ".htpasswd", exist for nobody, or do.
   enum class Hidden : std::uint8_t { REFUSE, SERVE };
   Hidden hidden = Hidden::REFUSE;
-  /// Whether "x.css.br" or "x.css.gz" is sent for "x.css" to clients that take it. It must not be older than "x.css".
-  /// Only for types that are worth it (isCompressible()).
+  /// Whether "x.css.br" or "x.css.gz" is sent for "x.css" to clients that take it. It must not be older than "x.css",
+  /// and one that may not be read counts for nothing. Only for types that are worth it (isCompressible()).
   enum class Precompressed : std::uint8_t { SEND, IGNORE };
   Precompressed precompressed = Precompressed::SEND;
   /// A request for more ranges than these gets the whole.
@@ -43,9 +43,9 @@ struct FileSettings {
 ///
 /// It sends Last-Modified, an ETag made of the file's size and time (a weak one while the file is younger than a second
 /// and might change again in the same), and `Accept-Ranges`; it evaluates conditions (304, 412) and ranges (206, 416),
-/// of which several come as multipart/byteranges, and never more of them than the file has bytes. What is large goes
-/// from the file to the connection by pumpTo(): no faster than the client reads, and without passing through the
-/// program where the system can (sendfile(2)).
+/// of which several come as multipart/byteranges, and never more of them than the file has bytes; several of what is
+/// compressed are the whole. What is large goes from the file to the connection by pumpTo(): no faster than the client
+/// reads, and without passing through the program where the system can (sendfile(2)).
 ///
 /// A path is cut into segments before it is decoded, so "%2F" is no separator; and nothing leads out of the directory,
 /// whatever the path says and wherever symbolic links lead (see Directory). What does not exist, cannot be a name (with

@@ -89,6 +89,48 @@ HeaderId findHeader(std::string_view name) noexcept {
   return HeaderId::OTHER;
 }
 
+bool mayBeTrailer(HeaderId id) noexcept {
+  using enum HeaderId;
+  constexpr HeaderId HEAD_ONLY[] = {ACCEPT,
+                                    ACCEPT_CHARSET,
+                                    ACCEPT_ENCODING,
+                                    ACCEPT_LANGUAGE,
+                                    AGE,
+                                    AUTHORIZATION,
+                                    CACHE_CONTROL,
+                                    CONNECTION,
+                                    CONTENT_ENCODING,
+                                    CONTENT_LENGTH,
+                                    CONTENT_RANGE,
+                                    CONTENT_TYPE,
+                                    COOKIE,
+                                    DATE,
+                                    EXPECT,
+                                    EXPIRES,
+                                    HOST,
+                                    IF_MATCH,
+                                    IF_MODIFIED_SINCE,
+                                    IF_NONE_MATCH,
+                                    IF_RANGE,
+                                    IF_UNMODIFIED_SINCE,
+                                    KEEP_ALIVE,
+                                    LOCATION,
+                                    PROXY_AUTHENTICATE,
+                                    PROXY_CONNECTION,
+                                    PROXY_AUTHORIZATION,
+                                    RANGE,
+                                    RETRY_AFTER,
+                                    SET_COOKIE,
+                                    TE,
+                                    TRAILER,
+                                    TRANSFER_ENCODING,
+                                    UPGRADE,
+                                    VARY};
+  for (const HeaderId each : HEAD_ONLY)
+    if (each == id) return false;
+  return true;
+}
+
 } // namespace http
 } // namespace v0
 } // namespace troth

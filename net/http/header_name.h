@@ -39,6 +39,11 @@ std::string_view headerName(HeaderId id) noexcept;
 /// length; there is no hash.
 HeaderId findHeader(std::string_view name) noexcept;
 
+/// Whether the field may stand behind a content in chunks, as a trailer: not if it says how a message is framed, whom
+/// it is for, how it is to be answered or what its content means, all of which must be known before, nor if it tells
+/// who somebody is (RFC 9110, section 6.5.1). What is not known may.
+bool mayBeTrailer(HeaderId id) noexcept;
+
 } // namespace http
 } // namespace v0
 } // namespace troth

@@ -46,6 +46,10 @@ constexpr std::uint64_t MOST_EXCESS = 16 * 1024;
 constexpr std::size_t MOST_KNOWN = 2048;
 
 constexpr std::uint64_t FRAMING_FIELDS = headerBit(HeaderId::TRANSFER_ENCODING) | headerBit(HeaderId::CONTENT_LENGTH);
+// With these a head's fields are not kept: the parser may go on to another client's connection, and nobody is to learn
+// from the time that it takes what that one has sent.
+constexpr std::uint64_t SECRET_FIELDS =
+    headerBit(HeaderId::AUTHORIZATION) | headerBit(HeaderId::PROXY_AUTHORIZATION) | headerBit(HeaderId::COOKIE);
 
 // With which the target does not go on: all but visible ASCII, and '#' (RFC 9112, section 3.2).
 constexpr Word endsTarget(Word word) noexcept {
@@ -408,7 +412,7 @@ bool MessageParser::keepsAlive() const noexcept {
 
 void MessageParser::remember() noexcept {
   const std::string_view fields(text_ + fieldsAt_, parsed_ - fieldsAt_);
-  if ((present_ & FRAMING_FIELDS) != 0 || fields.size() > MOST_KNOWN) return;
+  if ((present_ & (FRAMING_FIELDS | SECRET_FIELDS)) != 0 || fields.size() > MOST_KNOWN) return;
   try {
     known_.append(fields);
   } catch (const std::bad_alloc&) {

@@ -40,8 +40,8 @@ enum class Framing : std::uint8_t { NONE, LENGTH, CHUNKED, UNTIL_CLOSE };
 /// (3.2), a Transfer-Encoding other than one "chunked" (6.1) or with HTTP/1.0, targets of no form (3.2), versions that
 /// are not 1.0 or 1.1, and what is over a limit.
 ///
-/// Clients send the same fields again and again. Those of a request without content that are, to the last byte, those
-/// of the request before are not parsed again.
+/// Clients send the same fields again and again. Those of a request that has neither content nor credentials and that
+/// are, to the last byte, those of the request before are not parsed again.
 class MessageParser {
 public:
   enum class Kind : std::uint8_t { REQUEST, RESPONSE };

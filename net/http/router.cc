@@ -288,7 +288,8 @@ Promise<void> Router::refuse(const Request& request, Response& response, const M
   const bool isServerWide = request.target() == "*"; // RFC 9110, section 9.3.7: no more than a ping
   const bool answersOptions = settings_.options == RouterSettings::Options::ANSWER;
   if (request.method() == Method::OPTIONS && answersOptions && isServerWide) return response.send(204);
-  if (request.method() == Method::CONNECT) throw HttpError(501, "CONNECT to a server that is no proxy");
+  // To a server that is no proxy; which is for nobody here to hear of.
+  if (request.method() == Method::CONNECT) return detail::sendStatus(response, 501);
   if (matcher.refusing.empty()) throw HttpError(404, "there is no route for " + troth::detail::quote(request.target()));
 
   std::vector<std::string_view> allowed;

@@ -20,8 +20,8 @@ namespace detail {
 /// It is one of two things. Idle, it waits for bytes, and is as small as it can be. Active, it has an Exchange, which
 /// deals with requests until there is none left.
 ///
-/// It is an event, which waits for the one promise or the other, and deletes itself at its end: thousands of them cost
-/// no coroutine and no task each. Owned by its ServerCore. What its promise does must not destroy it; that is for
+/// It is an event, which waits for bytes, for a handler or for a step of the exchange that takes time, and deletes itself
+/// at its end: thousands of them cost no coroutine and no task each. Owned by its ServerCore. What its promise does must not destroy it; that is for
 /// events of their own, such as a time-out's.
 class ServerConnection final : public troth::detail::Event, public troth::detail::Pooled {
 public:

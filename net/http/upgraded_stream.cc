@@ -21,14 +21,19 @@ namespace {
 using troth::detail::Busy;
 using troth::detail::Direction;
 
+// The head is the state's to write, not the first write's: who cancels that does not cancel the answer to a request.
 struct UpgradedState {
   std::unique_ptr<AsyncIoStream> inner;
   Chunk rest;
   std::size_t taken = 0; // of the rest
   PoolString head;
-  std::optional<Promise<void>> headWritten; // while that is pending
+  bool isHeadPending = false;
+  bool endsBehindHead = false;          // by shutdownWrite()
+  std::optional<Exception> headFailure; // and then nothing can be written
+  troth::detail::Sleepers headIsOver;
   Direction reading{Direction::Kind::READ};
   Direction writing{Direction::Kind::WRITE};
+  Promise<void> headWriting = NEVER_DONE; // uses all of the above
 
   std::string_view left() const noexcept { return rest.text().substr(taken); }
   void take(std::size_t count) noexcept {
@@ -49,7 +54,6 @@ class UpgradedStream final : public AsyncIoStream {
 public:
   explicit UpgradedStream(std::shared_ptr<UpgradedState> state) noexcept : state_(std::move(state)) {}
   ~UpgradedStream() override {
-    state_->headWritten.reset();
     state_->inner.reset();
     state_->reading.disconnect();
     state_->writing.disconnect();
@@ -89,26 +93,26 @@ public:
 
   Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override {
     const std::span<const std::byte> pieces[] = {bytes};
-    return headIsWritten() ? state_->inner->write(bytes, where) : writeLater(pieces, where);
+    return isWritable() ? state_->inner->write(bytes, where) : writeLater(pieces, where);
   }
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
-    return headIsWritten() ? state_->inner->write(pieces, where) : writeLater(pieces, where);
+    return isWritable() ? state_->inner->write(pieces, where) : writeLater(pieces, where);
   }
   std::optional<Promise<std::uint64_t>> tryPumpFrom(AsyncInputStream& input, std::uint64_t amount,
                                                     std::source_location where) override {
-    if (!headIsWritten()) return std::nullopt;
+    if (!isWritable()) return std::nullopt;
     return state_->inner->tryPumpFrom(input, amount, where);
   }
   Promise<void> whenWriteDisconnected(std::source_location where) override {
     return state_->inner->whenWriteDisconnected(where);
   }
   void shutdownWrite(std::source_location where) override {
-    if (headIsWritten()) return state_->inner->shutdownWrite(where);
     troth::detail::requireNotBusy(state_->writing, "shutdownWrite", where);
-    // Behind the head; the stream that is shut down is the state's, which outlives the promise in it.
-    state_->headWritten = std::move(*state_->headWritten)
-                              .then([state = state_.get(), where] { state->inner->shutdownWrite(where); })
-                              .eagerlyEvaluate(nullptr, where);
+    if (state_->isHeadPending) {
+      state_->endsBehindHead = true;
+    } else {
+      state_->inner->shutdownWrite(where);
+    }
   }
   void abortWrite(std::source_location where) override { state_->inner->abortWrite(where); }
   void abortRead(std::source_location where) override {
@@ -125,12 +129,8 @@ private:
     return {std::shared_ptr<Direction>(state_, &state_->reading), function, where};
   }
 
-  // Whether the head has gone; a failure is left to the next write to find.
-  bool headIsWritten() {
-    if (!state_->headWritten) return !state_->writing.isBusy();
-    if (!isReady(*state_->headWritten)) return false;
-    state_->headWritten.reset();
-    return !state_->writing.isBusy();
+  bool isWritable() const noexcept {
+    return !state_->isHeadPending && !state_->headFailure && !state_->writing.isBusy();
   }
 
   Promise<void> writeLater(std::span<const std::span<const std::byte>> pieces, std::source_location where) {
@@ -142,15 +142,24 @@ private:
   static Promise<void> writeBehind(std::shared_ptr<UpgradedState> state, Busy busy, troth::detail::PieceList pieces,
                                    std::source_location where) {
     const Busy untilDone = std::move(busy);
-    if (state->headWritten) {
-      Promise<void> head = std::move(*state->headWritten);
-      state->headWritten.reset();
-      co_await std::move(head);
-    }
+    while (state->isHeadPending) co_await state->headIsOver.sleep(where);
+    if (state->headFailure) throw Exception(*state->headFailure);
     if (state->inner == nullptr) throw state->writing.disconnected(where);
     co_await state->inner->write(std::span<const std::span<const std::byte>>(pieces), where);
   }
 };
+
+Promise<void> untilHeadIsOver(UpgradedState& state, Promise<void> written, std::source_location where) {
+  state.isHeadPending = true;
+  try {
+    co_await std::move(written);
+    if (state.endsBehindHead) state.inner->shutdownWrite(where);
+  } catch (...) {
+    state.headFailure = Exception::fromCurrent();
+  }
+  state.isHeadPending = false;
+  state.headIsOver.wake();
+}
 
 } // namespace
 
@@ -160,8 +169,10 @@ std::unique_ptr<AsyncIoStream> newUpgradedStream(std::unique_ptr<AsyncIoStream> 
   state->inner = std::move(connection);
   state->rest = std::move(rest);
   state->head = head;
-  Promise<void> written = state->inner->write(asBytes(state->head), where);
-  if (!isReady(written)) state->headWritten = std::move(written).eagerlyEvaluate(nullptr, where);
+  if (!head.empty()) {
+    Promise<void> written = state->inner->write(asBytes(state->head), where);
+    if (!isReady(written)) state->headWriting = untilHeadIsOver(*state, std::move(written), where);
+  }
   return std::make_unique<UpgradedStream>(std::move(state));
 }
 

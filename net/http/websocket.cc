@@ -25,9 +25,15 @@ namespace http {
 // Reading: a receive() reads the stream and feeds the decoder until that has a message, which stays there until the
 // result is taken. close() does the same if no receive() is pending, and throws the messages away.
 //
-// Writing: `isWriting_` is set while a write to the stream is pending: that of a send(), or of the flusher, a task of
-// the state that writes control frames. Whoever ends a write looks for control frames that have come to wait, and
-// starts the flusher. Control frames wait in a bounded queue, and go out in front of the next message if that is first.
+// Writing: `isWriting_` is set while a frame is written to the stream: by a send(), or by the flusher, a task of the
+// state that writes control frames. Whoever ends a write looks for control frames that have come to wait, and starts
+// the flusher. Control frames wait in a bounded queue, and go out in front of the next frame of a message if that is
+// first.
+//
+// Compressing and decompressing take long, and a message may be large: both are done in steps of some tens of
+// kilobytes, between which the loop looks for I/O. A message goes out as the frames that come of these steps, and
+// control frames between them. What was compressed and was not sent is forgotten by the deflater, or the peer would
+// miss it.
 //
 // An end is an exception that is set once: `readEnd_` is what receive() fails with once all that came before has been
 // taken, and `writeEnd_` what send() fails with. Those who wait are woken and look.
@@ -61,18 +67,12 @@ Exception disconnected(std::string_view what, const std::source_location& where,
   return Exception(Exception::Kind::DISCONNECTED, fmt::format("WebSocket: {}", what), code, where);
 }
 
-/// A message on its way to the stream, one part after the other.
-class Outgoing {
+/// A frame on its way to the stream, one part after the other.
+class OutgoingFrame {
 public:
-  /// `deflater` may be null. `payload` stays alive.
-  Outgoing(WebSocketOpcode opcode, std::span<const std::byte> payload, WebSocket::Role role,
-           detail::WebSocketDeflater* deflater)
+  /// `header` is complete but for mask and length. `payload` stays alive.
+  OutgoingFrame(WebSocketFrameHeader header, std::span<const std::byte> payload, WebSocket::Role role)
       : rest_(payload) {
-    WebSocketFrameHeader header{opcode, true, deflater != nullptr, std::nullopt, 0};
-    if (deflater != nullptr) {
-      compressed_ = deflater->deflate(payload);
-      rest_ = asBytes(compressed_);
-    }
     if (role == WebSocket::Role::CLIENT) header.mask = mask_ = detail::randomMask();
     header.length = rest_.size();
     std::array<std::byte, detail::LONGEST_FRAME_HEADER> bytes;
@@ -82,8 +82,8 @@ public:
     buffer_.append(reinterpret_cast<const char*>(bytes.data()), size);
     if (isBuffered) takePart();
   }
-  Outgoing(const Outgoing&) = delete;
-  Outgoing& operator=(const Outgoing&) = delete;
+  OutgoingFrame(const OutgoingFrame&) = delete;
+  OutgoingFrame& operator=(const OutgoingFrame&) = delete;
 
   /// The first bytes to write: all of them, unless they have to be masked.
   std::array<std::span<const std::byte>, 2> first() noexcept {
@@ -109,7 +109,6 @@ private:
   std::optional<detail::WebSocketMask> mask_;
   std::span<const std::byte> rest_;
   std::uint64_t at_ = 0;
-  PoolString compressed_;
 
   void takePart() {
     const std::span<const std::byte> part = rest_.first(std::min(rest_.size(), MOST_MASKED));
@@ -120,6 +119,59 @@ private:
     rest_ = rest_.subspan(part.size());
     at_ += part.size();
   }
+};
+
+/// A message that is made into frames: into one or, if it is compressed, into as many as come of the steps.
+class OutgoingMessage {
+public:
+  /// `deflater` may be null. `payload` stays alive.
+  OutgoingMessage(WebSocketOpcode opcode, std::span<const std::byte> payload,
+                  detail::WebSocketDeflater* deflater) noexcept
+      : opcode_(opcode), rest_(payload), deflater_(deflater) {}
+  OutgoingMessage(const OutgoingMessage&) = delete;
+  OutgoingMessage& operator=(const OutgoingMessage&) = delete;
+  ~OutgoingMessage() {
+    if (deflater_ != nullptr && !isSent_) deflater_->reset();
+  }
+
+  /// Does a step towards the next frame. Returns whether it is complete.
+  bool prepareFrame() {
+    if (deflater_ == nullptr) return true;
+    if (std::exchange(hasFrame_, false)) compressed_.clear();
+    const std::span<const std::byte> part = rest_.first(std::min(rest_.size(), MOST_COMPRESSED_AT_ONCE));
+    rest_ = rest_.subspan(part.size());
+    using Part = detail::WebSocketDeflater::Part;
+    deflater_->deflate(part, rest_.empty() ? Part::LAST : Part::NOT_LAST, compressed_);
+    hasFrame_ = rest_.empty() || compressed_.size() >= ENOUGH_FOR_A_FRAME;
+    return hasFrame_;
+  }
+
+  /// That frame, but for mask and length (RFC 6455, section 5.4; RFC 7692, section 6.1).
+  WebSocketFrameHeader takeHeader() noexcept {
+    const WebSocketOpcode opcode = std::exchange(opcode_, WebSocketOpcode::CONTINUATION);
+    const bool isCompressed = deflater_ != nullptr && opcode != WebSocketOpcode::CONTINUATION;
+    return {opcode, isLast(), isCompressed, std::nullopt, 0};
+  }
+  std::span<const std::byte> payload() const noexcept { return deflater_ == nullptr ? rest_ : asBytes(compressed_); }
+
+  /// The stream has taken that frame.
+  void frameSent() noexcept { isSent_ = isLast(); }
+  bool isSent() const noexcept { return isSent_; }
+
+private:
+  // At zlib's usual level they take about a millisecond.
+  static constexpr std::size_t MOST_COMPRESSED_AT_ONCE = 32 * 1024;
+  // From so many on, a frame's header, and what it costs to write one more, are nothing beside the bytes.
+  static constexpr std::size_t ENOUGH_FOR_A_FRAME = 32 * 1024;
+
+  WebSocketOpcode opcode_; // of the next frame
+  std::span<const std::byte> rest_;
+  detail::WebSocketDeflater* deflater_;
+  PoolString compressed_;
+  bool hasFrame_ = false; // in compressed_
+  bool isSent_ = false;
+
+  bool isLast() const noexcept { return deflater_ == nullptr || rest_.empty(); }
 };
 
 /// The control frames that wait to be written.
@@ -172,7 +224,7 @@ private:
   std::size_t mostPongs_;
 
   void append(PoolString& frames, WebSocketOpcode opcode, std::string_view payload) const {
-    Outgoing frame(opcode, asBytes(payload), role_, nullptr);
+    OutgoingFrame frame({opcode, true, false, std::nullopt, 0}, asBytes(payload), role_);
     for (std::span<const std::byte> part : frame.first())
       frames.append(reinterpret_cast<const char*>(part.data()), part.size());
   }
@@ -216,6 +268,7 @@ private:
   class ReadingToClose;
   class Sending;
   class Writing;
+  enum class Progress : std::uint8_t { NEEDS_INPUT, PAUSED, FOUND };
 
   // --- What both directions need.
   std::unique_ptr<AsyncIoStream> stream_; // null once it is over
@@ -264,8 +317,8 @@ private:
   static Promise<void> untilResult(Ref<State> state, std::source_location where);
   Promise<Chunk> readChunk(std::source_location where);
   void took(Chunk chunk, const std::source_location& where);
-  bool advance() noexcept;
-  bool decode();
+  Progress advance() noexcept;
+  Progress decode();
   void handlePong(std::string_view payload) noexcept;
   void handleClose();
   void handleFault(WebSocketFault fault);
@@ -322,44 +375,42 @@ private:
   State& state_;
 };
 
-/// A send(). The same.
+/// A send(). The same. If it ends in the middle of its message, that was the last one.
 class WebSocket::State::Sending {
 public:
-  explicit Sending(State& state) noexcept : state_(state) { state.isSending_ = true; }
+  Sending(State& state, const std::source_location& where) noexcept : state_(state), where_(where) {
+    state.isSending_ = true;
+  }
   Sending(const Sending&) = delete;
   Sending& operator=(const Sending&) = delete;
   ~Sending() {
     state_.isSending_ = false;
+    if (isInside_)
+      state_.endWriting(Exception(Exception::Kind::FAILED,
+                                  "WebSocket: a send() ended while its message was partly written, so nothing can be "
+                                  "sent any more: abort() it",
+                                  {}, where_));
     state_.flush(); // a close frame may have waited
   }
-
-private:
-  State& state_;
-};
-
-/// A frame that is being written by a send(). The same. Destroyed in the middle, it was the last one.
-class WebSocket::State::Writing {
-public:
-  Writing(State& state, const std::source_location& where) noexcept : state_(state), where_(where) {
-    state.isWriting_ = true;
-  }
-  Writing(const Writing&) = delete;
-  Writing& operator=(const Writing&) = delete;
-  ~Writing() {
-    state_.isWriting_ = false;
-    if (!isDone_)
-      state_.endWriting(Exception(Exception::Kind::FAILED,
-                                  "WebSocket: a send() was destroyed while its frame was partly written, so nothing "
-                                  "can be sent any more: abort() it",
-                                  {}, where_));
-    state_.writeChanged_.wake();
-  }
-  void done() noexcept { isDone_ = true; }
+  void begin() noexcept { isInside_ = true; }
+  void done() noexcept { isInside_ = false; }
 
 private:
   State& state_;
   std::source_location where_;
-  bool isDone_ = false;
+  bool isInside_ = false;
+};
+
+/// A frame that is being written by a send(). The same.
+class WebSocket::State::Writing {
+public:
+  explicit Writing(State& state) noexcept : state_(state) { state.isWriting_ = true; }
+  Writing(const Writing&) = delete;
+  Writing& operator=(const Writing&) = delete;
+  ~Writing() { state_.isWriting_ = false; }
+
+private:
+  State& state_;
 };
 
 // ------------------------------------------------------------------------------------------------------- reading
@@ -394,7 +445,9 @@ Promise<void> WebSocket::State::untilResult(Ref<State> state, std::source_locati
   while (state->isReadingToClose_) co_await state->readChanged_.sleep(where);
   while (!state->hasResult()) {
     if (state->readEnd_) throw Exception(*state->readEnd_);
-    if (state->advance()) continue;
+    const Progress progress = state->advance();
+    if (progress == Progress::PAUSED) co_await yieldToIo();
+    if (progress != Progress::NEEDS_INPUT) continue;
     Promise<Chunk> reading = state->readChunk(where);
     try {
       state->took(co_await std::move(reading), where);
@@ -409,7 +462,6 @@ Promise<Chunk> WebSocket::State::readChunk(std::source_location where) {
 }
 
 void WebSocket::State::took(Chunk chunk, const std::source_location& where) {
-  if (readEnd_) return; // it was ended meanwhile
   if (chunk.empty()) {
     endReading(disconnected(decoder_.isInside() ? "the connection ended in the middle of a message"
                                                 : "the connection ended without a close frame",
@@ -421,19 +473,19 @@ void WebSocket::State::took(Chunk chunk, const std::source_location& where) {
   ++chunksRead_;
 }
 
-// Decodes what was read. Returns whether something has come of it: a message, or the end.
-bool WebSocket::State::advance() noexcept {
+// Decodes what was read, no longer than for a step. What is found is a message, or the end.
+WebSocket::State::Progress WebSocket::State::advance() noexcept {
   try {
-    const bool found = decode();
+    const Progress progress = decode();
     flush();
-    return found;
+    return progress;
   } catch (...) { // no memory; the decoder has lost its place
     endReading(Exception::fromCurrent());
-    return true;
+    return Progress::FOUND;
   }
 }
 
-bool WebSocket::State::decode() {
+WebSocket::State::Progress WebSocket::State::decode() {
   using Event = detail::WebSocketDecoder::Event;
   for (;;) {
     std::span<const std::byte> bytes = input_.bytes().subspan(inputAt_);
@@ -443,10 +495,12 @@ bool WebSocket::State::decode() {
     case Event::NEED_MORE:
       input_ = Chunk();
       inputAt_ = 0;
-      return false;
+      return Progress::NEEDS_INPUT;
+    case Event::PAUSE:
+      return Progress::PAUSED;
     case Event::MESSAGE:
       hasMessage_ = true;
-      return true;
+      return Progress::FOUND;
     case Event::PING:
       if (closing_ == Closing::NOT) controls_.addPong(decoder_.controlPayload());
       break;
@@ -455,10 +509,10 @@ bool WebSocket::State::decode() {
       break;
     case Event::CLOSE:
       handleClose();
-      return true;
+      return Progress::FOUND;
     case Event::FAULT:
       handleFault(decoder_.fault());
-      return true;
+      return Progress::FOUND;
     }
   }
 }
@@ -514,25 +568,35 @@ Promise<void> WebSocket::State::sendInTurn(Ref<State> state, WebSocketOpcode opc
                                            std::source_location where) {
   State& s = *state;
   s.requireOpen(where);
-  const Sending sending(s);
-  while (s.isWriting_ && !s.writeEnd_) co_await s.writeChanged_.sleep(where);
-  if (s.writeEnd_) throw Exception(*s.writeEnd_);
+  Sending sending(s, where);
+  OutgoingMessage message(opcode, payload, s.isWorthCompressing(payload.size()) ? &*s.deflater_ : nullptr);
+  for (bool isFirst = true; !message.isSent(); isFirst = false) {
+    if (!isFirst) { // that was a step
+      s.flush();
+      co_await yieldToIo();
+    }
+    if (!s.writeEnd_ && !message.prepareFrame()) continue;
+    while (s.isWriting_ && !s.writeEnd_) co_await s.writeChanged_.sleep(where);
+    if (s.writeEnd_) throw Exception(*s.writeEnd_);
 
-  Writing writing(s, where);
-  const PoolString controls = s.controls_.take(false);
-  Outgoing message(opcode, payload, s.role_, s.isWorthCompressing(payload.size()) ? &*s.deflater_ : nullptr);
-  const std::array<std::span<const std::byte>, 2> parts = message.first();
-  const std::array<std::span<const std::byte>, 3> pieces{asBytes(controls), parts[0], parts[1]};
-  Promise<Result<void>> first = s.write(pieces, where);
-  Result<void> result = co_await std::move(first);
-  while (result && !message.isDone() && !s.writeEnd_) {
-    const std::span<const std::byte> part = message.next();
-    Promise<Result<void>> more = s.write({&part, 1}, where);
-    result = co_await std::move(more);
+    const Writing writing(s);
+    OutgoingFrame frame(message.takeHeader(), message.payload(), s.role_);
+    const PoolString controls = s.controls_.take(false);
+    const std::array<std::span<const std::byte>, 2> parts = frame.first();
+    const std::array<std::span<const std::byte>, 3> pieces{asBytes(controls), parts[0], parts[1]};
+    sending.begin();
+    Promise<Result<void>> first = s.write(pieces, where);
+    Result<void> result = co_await std::move(first);
+    while (result && !frame.isDone() && !s.writeEnd_) {
+      const std::span<const std::byte> part = frame.next();
+      Promise<Result<void>> more = s.write({&part, 1}, where);
+      result = co_await std::move(more);
+    }
+    if (!result) s.endWriting(result.error().withContext("WebSocket"));
+    if (s.writeEnd_) throw Exception(*s.writeEnd_);
+    message.frameSent();
   }
-  writing.done();
-  if (!result) s.endWriting(result.error().withContext("WebSocket"));
-  if (s.writeEnd_) throw Exception(*s.writeEnd_);
+  sending.done();
 }
 
 void WebSocket::State::requireOpen(const std::source_location& where) const {
@@ -552,13 +616,13 @@ void WebSocket::State::queueClose(Code code, std::string_view reason) {
   flush();
 }
 
-// A close frame lets the message go first that somebody is waiting to send.
+// A close frame lets the message go first that somebody is waiting to send. Behind it nothing is queued.
 bool WebSocket::State::hasControls() const noexcept {
   return !controls_.isEmpty() || (controls_.hasClose() && !isSending_);
 }
 
 void WebSocket::State::flush() noexcept {
-  if (isWriting_ || writeEnd_ || closing_ == Closing::WRITTEN || !hasControls()) return;
+  if (isWriting_ || writeEnd_ || !hasControls()) return;
   try {
     flusher_ = flushing(*this);
   } catch (...) { // no memory
@@ -569,7 +633,7 @@ void WebSocket::State::flush() noexcept {
 
 // Begins to write before it returns.
 Promise<void> WebSocket::State::flushing(State& state) {
-  while (!state.writeEnd_ && state.closing_ != Closing::WRITTEN && state.hasControls()) {
+  while (!state.writeEnd_ && state.hasControls()) {
     state.isWriting_ = true;
     const bool closes = state.controls_.hasClose() && !state.isSending_;
     state.flushed_ = state.controls_.take(closes);
@@ -577,8 +641,11 @@ Promise<void> WebSocket::State::flushing(State& state) {
     Promise<Result<void>> write = state.write({&frames, 1}, std::source_location::current());
     const Result<void> result = co_await std::move(write);
     state.isWriting_ = false;
-    if (!result) state.endWriting(result.error().withContext("WebSocket"));
-    if (closes) state.closing_ = Closing::WRITTEN;
+    if (!result) {
+      state.endWriting(result.error().withContext("WebSocket"));
+    } else if (closes) {
+      state.closing_ = Closing::WRITTEN;
+    }
   }
   state.shutdownIfClosed();
   state.writeChanged_.wake();
@@ -666,6 +733,8 @@ Promise<void> WebSocket::State::close(State& state, Code code, std::string_view 
 Promise<void> WebSocket::State::untilClosed(Ref<State> state, std::source_location where) {
   State& s = *state;
   while (!s.readEnd_) {
+    // The peer does not know that it is to answer.
+    if (s.writeEnd_ && s.closing_ != Closing::WRITTEN) throw Exception(*s.writeEnd_);
     if (s.isReceiving_ || s.isReadingToClose_) {
       co_await s.readChanged_.sleep(where);
       continue;
@@ -673,7 +742,10 @@ Promise<void> WebSocket::State::untilClosed(Ref<State> state, std::source_locati
     const ReadingToClose reading(s);
     while (!s.readEnd_) {
       if (std::exchange(s.hasMessage_, false)) s.decoder_.takeMessage();
-      if (s.advance()) continue;
+      if (s.advance() != Progress::NEEDS_INPUT) {
+        co_await yieldToIo();
+        continue;
+      }
       Promise<Chunk> chunk = s.readChunk(where);
       try {
         s.took(co_await std::move(chunk), where);

@@ -114,7 +114,12 @@ struct WebSocketOptions {
 ///
 /// A message goes out as one frame. A server writes it from the caller's memory (1 KiB or less is copied), in one write
 /// with its header and the answers to pings that wait; a client has to mask it, which it does in a buffer of at most 64
-/// KiB. Answers to pings that come meanwhile wait for the message's end.
+/// KiB. Answers to pings that come meanwhile wait for the frame's end.
+///
+/// A message that is compressed, and large, goes out as several frames: at most 32 KiB of it are compressed at a time,
+/// what has come of that is sent, and the loop looks after others in between. So it is never held whole in its
+/// compressed form, and pings are answered between its frames. A compressed message that comes is decompressed in such
+/// steps, too, however it was sent.
 ///
 /// What the peer does wrong ends the connection: it gets a close frame with the fitting code, receive() fails with
 /// FAILED and this code, and so does each later one. Then destroy the WebSocket; or await close() first, to let the
@@ -137,8 +142,7 @@ public:
   /// Waits for the next message.
   ///
   /// Completes:    when a message is there whole, when the peer has sent its close frame, or on error; at once if it
-  /// has
-  ///               come already.
+  ///               has come already.
   /// Result:       the message. After a CLOSE there is none: receive() fails with DISCONNECTED and the peer's code.
   /// Errors:       FAILED if the peer breaks the protocol or a limit (`code()` is the WebSocketCloseCode that it was
   ///               told); DISCONNECTED if the connection ends without a close frame (ABNORMAL), the peer does not
@@ -154,11 +158,10 @@ public:
   ///
   /// Completes:    when the stream has taken every byte; not before it has taken what was to be sent before.
   /// Errors:       DISCONNECTED if the connection is gone, or one of the two sides has begun to close it; FAILED after
-  /// a
-  ///               send() that was cancelled in the middle.
-  /// Cancellation: clean while it waits for an earlier frame. After that partial, lost: the WebSocket can still
-  /// receive,
-  ///               but is good only for abort(), and each later send() says so.
+  ///               a send() that was cancelled in the middle.
+  /// Cancellation: clean while it waits for an earlier frame, or compresses what is to be its first one. After that
+  ///               partial, lost: the WebSocket can still receive, but is good only for abort(), and each later send()
+  ///               says so.
   /// Lifetime:     `text` stays alive until the promise is taken or destroyed.
   /// Overlap:      one at a time (a second throws FAILED); a receive() may be pending.
   Promise<void> send(std::string_view text, std::source_location where = std::source_location::current());
@@ -179,8 +182,9 @@ public:
   ///
   /// Completes:    when both close frames have gone their way. If no receive() is pending, it reads until then, and
   ///               throws away the messages that come. After a fault of the peer: when that has ended the connection.
-  /// Errors:       DISCONNECTED if the connection ends before; FAILED if the peer breaks the protocol; OVERLOADED when
-  ///               WebSocketOptions::closeTimeout is over, and then it is as after abort().
+  /// Errors:       DISCONNECTED if the connection ends before; FAILED if the peer breaks the protocol, or after a
+  ///               send() that was cancelled in the middle; OVERLOADED when WebSocketOptions::closeTimeout is over, and
+  ///               then it is as after abort().
   /// Cancellation: deferred: the close frame is sent all the same; only the waiting ends.
   /// Lifetime:     `reason` is copied.
   /// Overlap:      any number, and with everything else.

@@ -3,9 +3,11 @@
 #include <troth/net/http/websocket_decoder_detail.h>
 
 #include <troth/net/http/websocket_deflate_detail.h>
+#include <troth/runtime/pool_detail.h>
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace troth {
 inline namespace v0 {
@@ -16,6 +18,9 @@ namespace {
 
 // A header may promise anything; what it is believed at once.
 constexpr std::size_t MOST_RESERVED = 64 * 1024;
+// From so many decompressed bytes on others have their turn: a chunk of input can become a thousand times as large. The
+// inflater gives no more than that at a time, so if it has more, a PAUSE is due.
+constexpr std::size_t MOST_AT_ONCE = troth::detail::BUFFER_SIZE;
 
 } // namespace
 
@@ -28,17 +33,12 @@ WebSocketDecoder::Event WebSocketDecoder::next(std::span<const std::byte>& input
       }
       if (const WebSocketFault fault = beginFrame(); fault != WebSocketFault::NONE) return fail(fault);
     }
-    const WebSocketFrameHeader& header = parser_.header();
-    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(header.length - at_, input.size()));
-    const std::span<const std::byte> part = input.first(size);
-    input = input.subspan(size);
-    if (isControl(header.opcode)) {
-      takeControl(part);
-    } else if (const WebSocketFault fault = takeData(part); fault != WebSocketFault::NONE) {
-      return fail(fault);
+    if (const WebSocketFault fault = takePayload(input); fault != WebSocketFault::NONE) return fail(fault);
+    if (inflated_ >= MOST_AT_ONCE) {
+      inflated_ = 0;
+      return Event::PAUSE;
     }
-    at_ += size;
-    if (at_ < header.length) return Event::NEED_MORE;
+    if (at_ < parser_.header().length) return Event::NEED_MORE;
     inPayload_ = false;
     if (const Event event = endFrame(); event != Event::NEED_MORE) return event;
   }
@@ -64,10 +64,27 @@ WebSocketFault WebSocketDecoder::beginData() noexcept {
     compressed_ = header.compressed;
     type_ = header.opcode;
     fragments_ = 1;
-    utf8_.reset();
   }
   if (!compressed_ && header.length > limits_.messageSize - message_.size()) return WebSocketFault::MESSAGE_TOO_BIG;
   return WebSocketFault::NONE;
+}
+
+// Takes what has come of the frame's payload; of what is compressed, as much as is right for one step.
+WebSocketFault WebSocketDecoder::takePayload(std::span<const std::byte>& input) {
+  const WebSocketFrameHeader& header = parser_.header();
+  const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(header.length - at_, input.size()));
+  std::span<const std::byte> part = input.first(size);
+  WebSocketFault fault = WebSocketFault::NONE;
+  if (isControl(header.opcode)) {
+    takeControl(std::exchange(part, {}));
+  } else if (compressed_) {
+    fault = takeCompressed(part);
+  } else {
+    fault = takeData(std::exchange(part, {}));
+  }
+  at_ += size - part.size();
+  input = input.subspan(size - part.size());
+  return fault;
 }
 
 void WebSocketDecoder::takeControl(std::span<const std::byte> part) noexcept {
@@ -80,7 +97,6 @@ void WebSocketDecoder::takeControl(std::span<const std::byte> part) noexcept {
 
 WebSocketFault WebSocketDecoder::takeData(std::span<const std::byte> part) {
   if (part.empty()) return WebSocketFault::NONE;
-  if (compressed_) return takeCompressed(part);
   const WebSocketFrameHeader& header = parser_.header();
   const std::size_t before = message_.size();
   if (before == 0) message_.reserve(static_cast<std::size_t>(std::min<std::uint64_t>(header.length, MOST_RESERVED)));
@@ -91,23 +107,32 @@ WebSocketFault WebSocketDecoder::takeData(std::span<const std::byte> part) {
   return WebSocketFault::NONE;
 }
 
-WebSocketFault WebSocketDecoder::takeCompressed(std::span<const std::byte> part) {
+// Takes bytes off the front of `part`: all that there is to take, unless a PAUSE is due. What is left then of a piece
+// that was unmasked is unmasked again after it.
+WebSocketFault WebSocketDecoder::takeCompressed(std::span<const std::byte>& part) {
   Utf8Validator* utf8 = type_ == WebSocketOpcode::TEXT ? &utf8_ : nullptr;
   const auto& mask = parser_.header().mask;
-  if (!mask) return inflater_->inflate(part, limits_.messageSize, utf8, message_);
   std::array<std::byte, 4096> unmasked;
-  for (std::uint64_t at = at_; !part.empty();) {
-    const std::size_t size = std::min(unmasked.size(), part.size());
-    const std::span<std::byte> piece = std::span(unmasked).first(size);
-    std::memcpy(piece.data(), part.data(), size);
-    applyMask(piece, *mask, at);
+  const std::size_t size = part.size();
+  while (inflated_ < MOST_AT_ONCE && (hasMore() || !part.empty())) {
+    std::span<const std::byte> piece = part;
+    if (mask) {
+      piece = part.first(std::min(unmasked.size(), part.size()));
+      const std::span<std::byte> copy = std::span(unmasked).first(piece.size());
+      std::copy(piece.begin(), piece.end(), copy.begin());
+      applyMask(copy, *mask, at_ + (size - part.size()));
+      piece = copy;
+    }
+    const std::size_t given = piece.size(), before = message_.size();
     const WebSocketFault fault = inflater_->inflate(piece, limits_.messageSize, utf8, message_);
     if (fault != WebSocketFault::NONE) return fault;
-    part = part.subspan(size);
-    at += size;
+    part = part.subspan(given - piece.size());
+    inflated_ += message_.size() - before;
   }
   return WebSocketFault::NONE;
 }
+
+bool WebSocketDecoder::hasMore() const noexcept { return inflater_ != nullptr && inflater_->hasMore(); }
 
 WebSocketDecoder::Event WebSocketDecoder::endFrame() {
   const WebSocketFrameHeader& header = parser_.header();

@@ -29,7 +29,7 @@ struct WebSocketLimits {
 /// control frame, however many of them have arrived.
 class WebSocketDecoder {
 public:
-  enum class Event : std::uint8_t { NEED_MORE, MESSAGE, PING, PONG, CLOSE, FAULT };
+  enum class Event : std::uint8_t { NEED_MORE, PAUSE, MESSAGE, PING, PONG, CLOSE, FAULT };
 
   /// `inflater` is null if compression was not negotiated.
   WebSocketDecoder(WebSocketMasking masking, WebSocketLimits limits, WebSocketInflater* inflater) noexcept
@@ -38,7 +38,8 @@ public:
         limits_(limits),
         inflater_(inflater) {}
 
-  /// Takes bytes off the front of `input` up to the next event. After NEED_MORE all are taken. After MESSAGE call
+  /// Takes bytes off the front of `input` up to the next event. After NEED_MORE all are taken. PAUSE says that a lot
+  /// was decompressed: call it again, with what is left of `input`, once others have had their turn. After MESSAGE call
   /// takeMessage() first; after CLOSE and FAULT do not call it again. Throws std::bad_alloc.
   Event next(std::span<const std::byte>& input);
 
@@ -74,8 +75,9 @@ private:
   bool compressed_ = false;
   WebSocketOpcode type_ = WebSocketOpcode::TEXT;
   std::size_t fragments_ = 0;
-  Utf8Validator utf8_;
+  Utf8Validator utf8_; // complete between messages
   PoolString message_;
+  std::size_t inflated_ = 0; // bytes, since the last PAUSE
 
   std::array<std::byte, LONGEST_CONTROL_PAYLOAD> control_;
   std::size_t controlSize_ = 0;
@@ -83,9 +85,11 @@ private:
 
   WebSocketFault beginFrame() noexcept;
   WebSocketFault beginData() noexcept;
+  WebSocketFault takePayload(std::span<const std::byte>& input);
   void takeControl(std::span<const std::byte> part) noexcept;
   WebSocketFault takeData(std::span<const std::byte> part);
-  WebSocketFault takeCompressed(std::span<const std::byte> part);
+  WebSocketFault takeCompressed(std::span<const std::byte>& part);
+  bool hasMore() const noexcept;
   Event endFrame();
   Event endMessage();
   Event endControl() noexcept;

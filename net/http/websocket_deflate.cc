@@ -263,9 +263,6 @@ void setInput(z_stream& stream, std::span<const std::byte> input) noexcept {
   stream.avail_in = static_cast<uInt>(input.size());
 }
 
-// The most that zlib is given at a time: its counts have 32 bits.
-constexpr std::size_t MOST_INPUT = std::size_t(1) << 30;
-
 std::span<std::byte> scratch() {
   std::byte* const buffer = troth::detail::makeScratch();
   if (buffer == nullptr) throw std::bad_alloc();
@@ -289,41 +286,40 @@ void DeleteDeflate::operator()(z_stream_s* stream) const noexcept {
   delete stream;
 }
 
-WebSocketFault WebSocketInflater::inflate(std::span<const std::byte> input, std::size_t limit, Utf8Validator* utf8,
+WebSocketFault WebSocketInflater::inflate(std::span<const std::byte>& input, std::size_t limit, Utf8Validator* utf8,
                                           PoolString& message) {
   // Not less than 9: older zlibs, told to use 8, used 9 without saying so.
   if (stream_ == nullptr)
     stream_ = makeStream<DeleteInflate>([&](z_stream& s) { return inflateInit2(&s, -std::max(windowBits_, 9)); });
   const std::span<std::byte> buffer = scratch();
   setInput(*stream_, input);
-  for (;;) {
-    setOutput(*stream_, buffer);
-    const int result = ::inflate(stream_.get(), Z_NO_FLUSH);
-    const std::span<const std::byte> output = buffer.first(buffer.size() - stream_->avail_out);
-    if (output.size() > limit - message.size()) return WebSocketFault::MESSAGE_TOO_BIG;
-    if (utf8 != nullptr && !utf8->feed(output)) return WebSocketFault::NOT_UTF8;
-    message.append(reinterpret_cast<const char*>(output.data()), output.size());
-    if (result == Z_STREAM_END) {
-      // A block that says it is the last one (RFC 7692, section 7.2.3.4). Who makes such blocks begins anew after them.
-      ::inflateReset(stream_.get());
-      if (stream_->avail_in == 0) return WebSocketFault::NONE;
-    } else if (result == Z_MEM_ERROR) {
-      throw std::bad_alloc();
-    } else if (result != Z_OK && result != Z_BUF_ERROR) {
-      return WebSocketFault::NOT_DEFLATED;
-    } else if (stream_->avail_out > 0) {
-      return WebSocketFault::NONE; // all of the input is consumed
-    }
-  }
+  setOutput(*stream_, buffer);
+  const int result = ::inflate(stream_.get(), Z_NO_FLUSH);
+  // A block that says it is the last one (RFC 7692, section 7.2.3.4). Who makes such blocks begins anew after them.
+  if (result == Z_STREAM_END) ::inflateReset(stream_.get());
+  if (result == Z_MEM_ERROR) throw std::bad_alloc();
+  const std::span<const std::byte> output = buffer.first(buffer.size() - stream_->avail_out);
+  // What is wrong is found in the order of the bytes, so that the pieces in which they come make no difference.
+  const std::size_t room = limit - message.size();
+  if (utf8 != nullptr && !utf8->feed(output.first(std::min(output.size(), room)))) return WebSocketFault::NOT_UTF8;
+  if (output.size() > room) return WebSocketFault::MESSAGE_TOO_BIG;
+  message.append(reinterpret_cast<const char*>(output.data()), output.size());
+  if (result != Z_OK && result != Z_BUF_ERROR && result != Z_STREAM_END) return WebSocketFault::NOT_DEFLATED;
+  input = input.last(stream_->avail_in);
+  hasMore_ = stream_->avail_out == 0;
+  return WebSocketFault::NONE;
 }
 
 WebSocketFault WebSocketInflater::finish(std::size_t limit, Utf8Validator* utf8, PoolString& message) {
-  const WebSocketFault fault = inflate(TAIL, limit, utf8, message);
+  WebSocketFault fault = WebSocketFault::NONE;
+  std::span<const std::byte> tail = TAIL;
+  do fault = inflate(tail, limit, utf8, message);
+  while (fault == WebSocketFault::NONE && (hasMore_ || !tail.empty()));
   if (fault == WebSocketFault::NONE && forgets_) ::inflateReset(stream_.get());
   return fault;
 }
 
-PoolString WebSocketDeflater::deflate(std::span<const std::byte> message) {
+void WebSocketDeflater::deflate(std::span<const std::byte> bytes, Part part, PoolString& payload) {
   // zlib has no window of 8 bits for data without its own header. With one of 9, whose matches reach back by one byte
   // only, what comes out fits into any.
   if (stream_ == nullptr)
@@ -333,21 +329,24 @@ PoolString WebSocketDeflater::deflate(std::span<const std::byte> message) {
                           windowBits_ < 9 ? Z_RLE : Z_DEFAULT_STRATEGY);
     });
   const std::span<std::byte> buffer = scratch();
-  PoolString out;
+  const std::size_t before = payload.size();
+  setInput(*stream_, bytes);
   do {
-    const std::span<const std::byte> part = message.first(std::min(message.size(), MOST_INPUT));
-    message = message.subspan(part.size());
-    setInput(*stream_, part);
-    do {
-      setOutput(*stream_, buffer);
-      ::deflate(stream_.get(), message.empty() ? Z_SYNC_FLUSH : Z_NO_FLUSH);
-      out.append(reinterpret_cast<const char*>(buffer.data()), buffer.size() - stream_->avail_out);
-    } while (stream_->avail_out == 0);
-  } while (!message.empty());
-  out.resize(out.size() - std::min(out.size(), TAIL.size()));
-  if (out.empty()) out.push_back('\0'); // RFC 7692, section 7.2.3.6: the empty block, without its tail
-  if (forgets_) ::deflateReset(stream_.get());
-  return out;
+    setOutput(*stream_, buffer);
+    ::deflate(stream_.get(), part == Part::LAST ? Z_SYNC_FLUSH : Z_NO_FLUSH);
+    payload.append(reinterpret_cast<const char*>(buffer.data()), buffer.size() - stream_->avail_out);
+  } while (stream_->avail_out == 0);
+  if (part == Part::NOT_LAST) return;
+  if (payload.size() > before) {
+    payload.resize(payload.size() - TAIL.size()); // the flush has put it there whole
+  } else {
+    payload.push_back('\0'); // RFC 7692, section 7.2.3.6: the empty block, without its tail
+  }
+  if (forgets_) reset();
+}
+
+void WebSocketDeflater::reset() noexcept {
+  if (stream_ != nullptr) ::deflateReset(stream_.get());
 }
 
 #else // Nothing is negotiated, so nothing is compressed.
@@ -355,7 +354,7 @@ PoolString WebSocketDeflater::deflate(std::span<const std::byte> message) {
 void DeleteInflate::operator()(z_stream_s*) const noexcept {}
 void DeleteDeflate::operator()(z_stream_s*) const noexcept {}
 
-WebSocketFault WebSocketInflater::inflate(std::span<const std::byte>, std::size_t, Utf8Validator*, PoolString&) {
+WebSocketFault WebSocketInflater::inflate(std::span<const std::byte>&, std::size_t, Utf8Validator*, PoolString&) {
   return WebSocketFault::NOT_DEFLATED;
 }
 
@@ -363,9 +362,9 @@ WebSocketFault WebSocketInflater::finish(std::size_t, Utf8Validator*, PoolString
   return WebSocketFault::NOT_DEFLATED;
 }
 
-PoolString WebSocketDeflater::deflate(std::span<const std::byte> message) {
-  return PoolString(reinterpret_cast<const char*>(message.data()), message.size());
-}
+void WebSocketDeflater::deflate(std::span<const std::byte>, Part, PoolString&) {}
+
+void WebSocketDeflater::reset() noexcept {}
 
 #endif
 

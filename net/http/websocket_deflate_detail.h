@@ -7,6 +7,7 @@
 #include <troth/net/http/websocket_frame_detail.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <source_location>
@@ -54,32 +55,42 @@ struct DeleteDeflate {
   void operator()(z_stream_s* stream) const noexcept;
 };
 
-/// Decompresses messages. Takes its memory with the first one.
+/// Decompresses messages, a step at a time. Takes its memory with the first one.
 class WebSocketInflater {
 public:
   explicit WebSocketInflater(const WebSocketDeflateTerms& terms) noexcept
       : windowBits_(terms.peerWindowBits), forgets_(terms.peerNoContextTakeover) {}
 
-  /// Decompresses a part of a message, which it appends to `message`. Stops with MESSAGE_TOO_BIG before that would have
-  /// more than `limit` bytes, and with NOT_UTF8 if `utf8`, which may be null, says so.
-  WebSocketFault inflate(std::span<const std::byte> input, std::size_t limit, Utf8Validator* utf8, PoolString& message);
-  /// The same for the end of the message.
+  /// Takes bytes off the front of `input`, which is a part of a message, and appends at most 64 KiB of what comes of
+  /// them to `message`. Call it until `input` is empty and hasMore() says no. Stops with MESSAGE_TOO_BIG before the
+  /// message would have more than `limit` bytes, and with NOT_UTF8 if `utf8`, which may be null, says so. Throws
+  /// std::bad_alloc.
+  WebSocketFault inflate(std::span<const std::byte>& input, std::size_t limit, Utf8Validator* utf8,
+                         PoolString& message);
+  bool hasMore() const noexcept { return hasMore_; }
+  /// The end of the message, once all of that was called for.
   WebSocketFault finish(std::size_t limit, Utf8Validator* utf8, PoolString& message);
 
 private:
   std::unique_ptr<z_stream_s, DeleteInflate> stream_;
   int windowBits_;
   bool forgets_;
+  bool hasMore_ = false;
 };
 
-/// Compresses messages. Takes its memory with the first one.
+/// Compresses messages, a part at a time. Takes its memory with the first one.
 class WebSocketDeflater {
 public:
+  enum class Part : std::uint8_t { NOT_LAST, LAST };
+
   explicit WebSocketDeflater(const WebSocketDeflateTerms& terms) noexcept
       : windowBits_(terms.ownWindowBits), level_(terms.level), forgets_(terms.ownNoContextTakeover) {}
 
-  /// The payload of the compressed message.
-  PoolString deflate(std::span<const std::byte> message);
+  /// Compresses a part of a message, of less than 4 GiB, and appends what comes of it to `payload`; that may be nothing
+  /// yet, but for the last part, which is empty only if the message is. Throws std::bad_alloc.
+  void deflate(std::span<const std::byte> bytes, Part part, PoolString& payload);
+  /// What was compressed of a message goes nowhere: the next one refers to nothing before it.
+  void reset() noexcept;
 
 private:
   std::unique_ptr<z_stream_s, DeleteDeflate> stream_;

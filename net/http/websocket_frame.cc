@@ -221,7 +221,6 @@ WebSocketFault WebSocketHeaderParser::checkSecond(unsigned byte) noexcept {
   header_.length = length;
   if (length == LENGTH_IN_16_BITS) need_ = 4;
   if (length == LENGTH_IN_64_BITS) need_ = 10;
-  header_.mask.reset();
   if (masked) {
     header_.mask.emplace();
     need_ = static_cast<std::uint8_t>(need_ + 4);

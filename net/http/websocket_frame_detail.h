@@ -127,7 +127,6 @@ public:
   bool feed(std::span<const std::byte> bytes) noexcept;
   /// Whether no character is left unfinished.
   bool isComplete() const noexcept { return left_ == 0; }
-  void reset() noexcept { left_ = 0; }
 
 private:
   std::uint8_t left_ = 0; // bytes that the character still needs

@@ -81,7 +81,7 @@ Refusal checkOrigin(const WebSocketRequest& request, const WebSocketServerOption
   return {FORBIDDEN, givenValue(headers, HeaderId::ORIGIN) + " is not allowed"};
 }
 
-// RFC 6455, section 4.1: tokens, each of them once. (Comparing each with each is bounded by the size of a head.)
+// RFC 6455, section 4.1: tokens, each of them once.
 bool isSubprotocolList(std::string_view list) {
   std::vector<std::string_view> seen;
   while (const std::optional<std::string_view> name = detail::nextElement(list)) {

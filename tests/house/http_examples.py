@@ -143,7 +143,7 @@ def fields_are_passed(program: str) -> None:
                b"nonsense\r\n\r\n", b""]
     with running(program, "--to", f"http://127.0.0.1:{behind(answers, heads)}") as proxy:
         status, fields, text = proxy.ask("GET", "/a%2fb?c=d", headers={
-            "Host": "front.example", "Connection": "x-hop , close", "X-Hop": "1", "X-End": "2", "TE": "trailers",
+            "Host": "front.example", "Connection": "x-hop , close, te", "X-Hop": "1", "X-End": "2", "TE": "gzip",
             "Keep-Alive": "x", "Proxy-Authorization": "x", "X-Forwarded-For": "10.0.0.1", "Via": "1.0 first"})
         assert (status, text) == (200, b"ok")
         assert fields["x-public"] == "2" and fields["via"] == "1.1 reverse_proxy" and "x-private" not in fields
@@ -176,6 +176,73 @@ def fields_are_passed(program: str) -> None:
     assert "\r\nHost: front.example\r\n" not in head
 
 
+def talks(*steps):
+    """A server with one connection that waits for the end of a text, and then says something, once for each step; returns
+    its port, and what it has heard."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    heard = []
+
+    def serve():
+        with listener, listener.accept()[0] as stream:
+            for end, answer in steps:
+                heard.append(until(stream, end))
+                stream.sendall(answer)
+            heard.append(stream.recv(100))
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1], heard
+
+
+def messages_are_passed(program: str) -> None:
+    """Trailers, interim responses and Expect, both ways, as far as each side wants them."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 2\r\nContent-Length: 7\r\n\r\n"
+    port, heard = talks((b"\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n"),
+                        (b"X-Sum: 3\r\n\r\n", chunked), (b"\r\n\r\n", chunked),
+                        (b"\r\n\r\n", b"HTTP/1.1 403 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"))
+    with running(program, "--to", f"http://127.0.0.1:{port}") as proxy:
+        with proxy.connect() as stream:
+            stream.sendall(b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\nExpect: 100-continue\r\n"
+                           b"Connection: TE\r\nTE: trailers\r\n\r\n")
+            interim = until(stream, b"</a>\r\n")
+            while interim.count(b"\r\n\r\n") < 2:
+                interim += stream.recv(1000)
+            assert b"HTTP/1.1 103 Early Hints\r\n" in interim and b"HTTP/1.1 100 Continue\r\n\r\n" in interim, interim
+            assert b"X-Hop" not in interim, interim
+            stream.sendall(b"3\r\nabc\r\n0\r\nHost: evil\r\nX-Sum: 3\r\n\r\n")
+            text = until(stream, b"\r\nX-Sum: 2\r\n\r\n")
+            assert b"HTTP/1.1 200 OK\r\n" in text and b"\r\n2\r\nok\r\n0\r\n" in text, text
+            assert b"Content-Length" not in text, text
+            stream.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")  # which does not say that it takes them
+            text = until(stream, b"\r\n0\r\n\r\n")
+            assert b"X-Sum" not in text, text
+            stream.sendall(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+            text = until(stream, b"\r\n\r\nno")
+            assert text.startswith(b"HTTP/1.1 403 "), text  # nobody has asked for the body
+    head, body = heard[0], heard[1]
+    for line in (b"Expect: 100-continue", b"TE: trailers", b"Connection: TE", b"Trailer: X-Sum", b"Transfer-Encoding: chunked"):
+        assert b"\r\n" + line + b"\r\n" in head, (line, head)
+    assert body.endswith(b"3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n") and b"evil" not in body, body
+    assert b"TE: " not in heard[2] and b"Expect: " in heard[3], heard
+    assert heard[4] == b"", heard  # the body was not sent
+
+
+def hops_are_counted(program: str) -> None:
+    heads = []
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with running(program, "--to", f"http://127.0.0.1:{behind([answer, answer], heads)}") as proxy:
+        assert proxy.ask("OPTIONS", "/", headers={"Max-Forwards": "0"})[0] == 204
+        assert proxy.ask("OPTIONS", "/", headers={"Max-Forwards": "3"})[0] == 200
+        assert proxy.ask("GET", "/", headers={"Max-Forwards": "x"})[0] == 200
+        with proxy.connect() as stream:
+            stream.sendall(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n")
+            assert until(stream, b"\r\n").startswith(b"HTTP/1.1 501 ")
+        with proxy.connect() as stream:
+            stream.sendall(b"OPTIONS / HTTP/1.0\r\nMax-Forwards: 0\r\n\r\n")
+            assert until(stream, b"\r\n").startswith(b"HTTP/1.1 204 ")
+    assert "\r\nMax-Forwards: 2\r\n" in heads[0] and "\r\nMax-Forwards: x\r\n" in heads[1], heads
+    assert "CONNECT" in proxy.errors, proxy.errors
+
+
 def main() -> int:
     http_server, reverse_proxy = sys.argv[1:]
     data = os.urandom(2_000_000)
@@ -191,6 +258,8 @@ def main() -> int:
             drains(server)
         assert '"GET /hello/a%20b%2Fc?x=y HTTP/1.1" 200 13' in server.errors, server.errors
         fields_are_passed(reverse_proxy)
+        messages_are_passed(reverse_proxy)
+        hops_are_counted(reverse_proxy)
         with running(reverse_proxy, "--to", "http://127.0.0.1:1") as proxy:
             assert proxy.ask("GET", "/")[0] == 502
         assert "connection refused" in proxy.errors, proxy.errors

@@ -3,6 +3,7 @@
 #include "helpers.h"
 
 #include <troth/runtime/event_loop_local.h>
+#include <troth/runtime/event_loop_observer.h>
 #include <troth/runtime/pool_detail.h>
 #include <troth/runtime/task_set.h>
 
@@ -112,6 +113,52 @@ TEST_CASE_FIXTURE(TaskTest, "what yieldUntilWouldSleep lets run may queue more, 
   scope.poll();
   CHECK(log == "123");
   CHECK(tasks.isEmpty());
+}
+
+TEST_CASE("yieldToIo has the loop look at the world behind each step, and what that brings goes first") {
+  NothingLeft nothingLeft;
+  Port port;
+  EventLoop loop(port);
+  WaitScope scope(loop);
+  std::string log;
+  port.log = &log;
+  auto brought = newPromiseAndFulfiller<void>();
+  port.onPoll = [&] {
+    if (brought.fulfiller->isWaiting()) brought.fulfiller->fulfill();
+    return true;
+  };
+  Promise<void> reader = std::move(brought.promise).then([&] { log += "r"; }).eagerlyEvaluate(nullptr);
+  const auto body = [&]() -> Promise<void> {
+    co_await yield();
+    for (int i = 0; i < 3; ++i) {
+      log += "s";
+      co_await yieldToIo();
+    }
+  };
+  Promise<void> steps = body();
+  SUBCASE("wait") {
+    std::move(steps).wait(scope);
+    CHECK(log == "sprspsp");
+  }
+  SUBCASE("poll") {
+    CHECK(scope.poll() > 0);
+    CHECK(log.starts_with("sprspsp"));
+  }
+  SUBCASE("run, for a port that is driven") {
+    std::size_t batches = 0;
+    for (; loop.run() > 0; ++batches) port.poll();
+    CHECK(log == "sprspspp");
+    CHECK(batches == 4);
+  }
+  SUBCASE("timed, for an observer") {
+    struct Observer final : EventLoopObserver {
+      std::chrono::nanoseconds slowTurnLimit() const noexcept override { return std::chrono::hours(1); }
+    } observer;
+    loop.setObserver(&observer);
+    std::move(steps).wait(scope);
+    CHECK(log == "sprspsp");
+    loop.setObserver(nullptr);
+  }
 }
 
 TEST_CASE("yieldUntilWouldSleep waits until a look at the world brings nothing, and does not block") {

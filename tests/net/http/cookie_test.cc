@@ -139,7 +139,7 @@ TEST_CASE("the media type that Accept likes best is chosen, by the most specific
                          {"TEXT/HTML ; Q=0.001", TYPES[0]}, {"text/plain;charset=UTF-8, */*;q=0.9", TYPES[2]},
                          {"text/plain;charset=latin1, */*;q=0.1", TYPES[0]}, {"text/plain;charset=\"utf-8\";q=0.7;ext=1, text/html;q=0.6", TYPES[2]},
                          {"image/png", ""}, {"", ""}, {"text/html;q=0", ""}, {"text/html;q=2", ""}, {"text/html;q=1.001", ""},
-                         {"text/html;q=0.0001", ""}, {"text/html;q=x", ""}, {"*/html", ""}, {"*", ""}, {",,;q=1,/,text/html;", TYPES[0]},
+                         {"text/html;q=0.0001", ""}, {"text/html;q=x", ""}, {"text/html;q=\"1\"", ""}, {"*/html", ""}, {"*", ""}, {",,;q=1,/,text/html;", TYPES[0]},
                          {"a/b;x=\"1,2\", application/json", TYPES[1]}}) {
     CAPTURE(row.accept);
     CHECK(negotiateMediaType(row.accept, TYPES).value_or("") == row.best);
@@ -175,7 +175,8 @@ TEST_CASE("the language that Accept-Language likes best is chosen") {
   struct Row { std::string_view accept, best; };
   for (const Row& row : {Row{"en", "en"}, {"en-US", "en-US"}, {"en-GB, de;q=0.9", "en"}, {"fr, en;q=0.3", "en"}, {"zh", "zh-Hant"},
                          {"zh-Hant-TW", "zh-Hant"}, {"*", "de"}, {"*;q=0.1, en-us", "en-US"}, {"fr", ""}, {"", ""}, {"en;q=0, *", "de"},
-                         {"e", ""}, {"en-GB;q=0, en;q=0.2, de;q=0.1", "en"}, {"DE", "de"}}) {
+                         {"e", ""}, {"en-GB;q=0, en;q=0.2, de;q=0.1", "en"}, {"DE", "de"},
+                         {"en-GB;q=0, *;q=0.5, de;q=0", "en"}}) {
     CAPTURE(row.accept);
     CHECK(negotiateLanguage(row.accept, LANGUAGES).value_or("") == row.best);
   }

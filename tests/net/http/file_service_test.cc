@@ -12,7 +12,11 @@
 #include <filesystem>
 #include <optional>
 
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 using namespace troth;
 using namespace troth::http;
@@ -184,7 +188,7 @@ TEST_CASE_FIXTURE(FilesTest, "conditions are met by 304 and 412") {
   CHECK(serving->send("HEAD", "/a.txt", "If-None-Match: " + etag + "\r\n").status == 304);
   put("a.txt", "Contents", seconds(3000));
   CHECK(get("/a.txt", "If-None-Match: " + etag + "\r\n").status == 200);
-  put("a.txt", "contents", seconds(0));
+  put("a.txt", "contents", seconds(-10));
   CHECK(get("/a.txt").field("ETag").starts_with("W/\"8-")); // it may change within the same tick
   put("a.txt", "contents", days(365 * 70)); // before 1970
   CHECK(get("/a.txt").field("Last-Modified") == "");
@@ -234,8 +238,10 @@ TEST_CASE_FIXTURE(FilesTest, "ranges are sent by themselves or together, and nev
   CHECK(range("bytes=2-4", "If-Range: \"x\"\r\n").body == "0123456789");
   CHECK(range("bytes=2-4", "If-Range: " + one.field("Last-Modified") + "\r\n").status == 206);
   CHECK(serving->send("HEAD", "/a.bin", "Range: bytes=2-4\r\n").status == 200);
-  put("a.bin", "0123456789", seconds(0));
-  CHECK(range("bytes=2-4", "If-Range: " + get("/a.bin").field("ETag") + "\r\n").status == 200); // weak
+  put("a.bin", "0123456789", seconds(-3600)); // as new as can be, however slow the machine is
+  const Reply fresh = get("/a.bin");
+  CHECK(range("bytes=2-4", "If-Range: " + fresh.field("ETag") + "\r\n").status == 200); // weak
+  CHECK(range("bytes=2-4", "If-Range: " + fresh.field("Last-Modified") + "\r\n").status == 200); // as weak as that
 }
 
 TEST_CASE_FIXTURE(FilesTest, "large files, and ranges of them, are streamed") {
@@ -280,10 +286,144 @@ TEST_CASE_FIXTURE(FilesTest, "a compressed sibling is sent to those who take it"
   CHECK(get("/a.css", "Accept-Encoding: gzip\r\nIf-None-Match: " + gzip.field("ETag") + "\r\n").status == 304);
   CHECK(get("/b.js", "Accept-Encoding: gzip, br\r\n").body == "plain");
   CHECK(get("/c.png", "Accept-Encoding: gzip\r\n").body == "plain");
+  // The second choice is better than none, and one of the same time as new as the file.
+  std::filesystem::last_write_time(disk.inside("b.js.gz"), std::filesystem::last_write_time(disk.inside("b.js")));
+  CHECK(get("/b.js", "Accept-Encoding: gzip, br\r\n").body == "old");
+  put("b.js", "new"); // of the same size, too
+  std::filesystem::last_write_time(disk.inside("b.js.gz"), std::filesystem::last_write_time(disk.inside("b.js")));
+  CHECK(get("/b.js", "Accept-Encoding: gzip\r\n").field("ETag") != get("/b.js").field("ETag"));
   CHECK(get("/a.css.gz", "Accept-Encoding: gzip\r\n").body == "gzipped");
+  const std::string longest = std::string(251, 'x') + ".css"; // whose sibling would have no name
+  put(longest, "plain");
+  CHECK(get("/" + longest, "Accept-Encoding: gzip\r\n").body == "plain");
   serve({.precompressed = FileSettings::Precompressed::IGNORE});
   CHECK(get("/a.css", "Accept-Encoding: gzip\r\n").body == "plain plain plain");
   CHECK(get("/a.css", "Accept-Encoding: gzip\r\n").field("Vary") == "");
+}
+
+TEST_CASE_FIXTURE(FilesTest, "what may not be read is 403, and its compressed sibling as good as none") {
+  put("a.css", "plain");
+  put("a.css.br", "brotlied");
+  put("a.css.gz", "gzipped");
+  put("b.css", "plain");
+  disk.makeDirectory("b.css.gz");
+  put("secret.css", "hidden");
+  put("secret.css.gz", "gzipped");
+  for (std::string_view name : {"a.css.br", "a.css.gz", "secret.css"}) REQUIRE(::chmod(disk.inside(name).c_str(), 0) == 0);
+  struct AsNobody { // for whom the modes count
+    const bool isRoot = ::geteuid() == 0;
+    AsNobody() { if (isRoot) REQUIRE(::seteuid(65'534) == 0); }
+    ~AsNobody() { if (isRoot) CHECK(::seteuid(0) == 0); }
+  } nobody;
+  const Reply reply = get("/a.css", "Accept-Encoding: gzip, br\r\n");
+  CHECK(reply.status == 200);
+  CHECK(reply.body == "plain");
+  CHECK(reply.field("Content-Encoding") == "");
+  CHECK(get("/b.css", "Accept-Encoding: gzip\r\n").body == "plain");
+  const Reply secret = get("/secret.css", "Accept-Encoding: gzip\r\n");
+  CHECK(secret.status == 403);
+  CHECK(!contains(secret.wire, "hidden"));
+  CHECK(!contains(secret.wire, "gzipped"));
+}
+
+TEST_CASE_FIXTURE(FilesTest, "a part is one of what is sent, and several parts of what is coded are not") {
+  put("a.css", "0123456789");
+  put("a.css.gz", "abcdefghijkl");
+  const std::string gzip = "Accept-Encoding: gzip\r\n";
+  const std::string etag = get("/a.css", gzip).field("ETag"), plainTag = get("/a.css").field("ETag");
+  const Reply one = get("/a.css", gzip + "Range: bytes=2-4\r\nIf-Range: " + etag + "\r\n");
+  CHECK(one.status == 206);
+  CHECK(one.body == "cde");
+  CHECK(one.field("Content-Range") == "bytes 2-4/12");
+  CHECK(one.field("Content-Encoding") == "gzip");
+  CHECK(one.field("ETag") == etag);
+  CHECK(get("/a.css", gzip + "Range: bytes=2-4\r\nIf-Range: " + plainTag + "\r\n").body == "abcdefghijkl");
+  CHECK(get("/a.css", "Range: bytes=2-4\r\nIf-Range: " + etag + "\r\n").body == "0123456789");
+  const Reply several = get("/a.css", gzip + "Range: bytes=0-1,4-5\r\n");
+  CHECK(several.status == 200);
+  CHECK(several.body == "abcdefghijkl");
+  CHECK(get("/a.css", "Range: bytes=0-1,4-5\r\n").status == 206);
+  const Reply behind = get("/a.css", gzip + "Range: bytes=12-\r\n");
+  CHECK(behind.status == 416);
+  CHECK(behind.field("Content-Range") == "bytes */12");
+  CHECK(behind.field("Content-Encoding") == "");
+  CHECK(get("/a.css", gzip + "If-None-Match: " + etag + "\r\nRange: bytes=0-1\r\n").status == 304);
+  CHECK(get("/a.css", gzip + "If-Match: " + plainTag + "\r\nRange: bytes=0-1\r\n").status == 412);
+  const Reply head = serving->send("HEAD", "/a.css", gzip + "Range: bytes=0-1\r\n");
+  CHECK(head.status == 200);
+  CHECK(head.field("Content-Length") == "12");
+  CHECK(head.field("Content-Encoding") == "gzip");
+  CHECK(get("/a.css", "Range: bytes=0-1\r\nRange: bytes=4-5\r\n").body == "0123456789");
+}
+
+TEST_CASE_FIXTURE(FilesTest, "what is no file is 404 at once, for GET and HEAD, also where a compressed sibling should be") {
+  REQUIRE(::mkfifo(disk.inside("fifo").c_str(), 0600) == 0);
+  put("a.css", "plain");
+  REQUIRE(::mkfifo(disk.inside("a.css.gz").c_str(), 0600) == 0);
+  disk.link("/dev/zero", "a.css.br");
+  disk.link("/dev/zero", "linked");
+  disk.link("..", "up");
+  disk.link("/", "root");
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  disk.inside("socket").copy(address.sun_path, sizeof address.sun_path - 1);
+  REQUIRE(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  serve();
+  // Not everybody may make one.
+  const bool hasDevice = ::mknod(disk.inside("zero").c_str(), S_IFCHR | 0600, ::makedev(1, 5)) == 0;
+  for (std::string_view path : {"/fifo", "/socket", "/linked", "/up/secret", "/up/", "/root/etc/passwd", "/zero"}) {
+    CAPTURE(path);
+    if (path == "/zero" && !hasDevice) continue;
+    for (std::string_view method : {"GET", "HEAD"}) CHECK(serving->send(method, path).status == 404);
+  }
+  CHECK(get("/a.css", "Accept-Encoding: gzip, br\r\n").body == "plain");
+  ::close(fd);
+}
+
+TEST_CASE_FIXTURE(FilesTest, "a file that is changed while it is sent") {
+  const std::string contents(1'000'000, 'a');
+  put("large.bin", contents);
+  serve();
+  const std::unique_ptr<AsyncIoStream> client = serving->connect();
+  client->write("GET /large.bin HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").wait(scope);
+  std::string got(1000, '.');
+  client->read(std::as_writable_bytes(std::span(got))).wait(scope);
+  const auto rest = [&] { return client->readAllText(2'000'000).wait(scope); };
+  const std::string_view sent = std::string_view(got).substr(got.find("\r\n\r\n") + 4);
+  SUBCASE("becomes shorter: the connection breaks, so that nobody takes a part for the whole") {
+    std::filesystem::resize_file(disk.inside("large.bin"), 300'000);
+    CHECK((thrownBy(rest).kind() == Exception::Kind::DISCONNECTED));
+    CHECK(contains(serving->failures, "became shorter"));
+    serving->failures.clear();
+  }
+  SUBCASE("becomes longer: it is sent as long as it was") {
+    std::filesystem::resize_file(disk.inside("large.bin"), 1'500'000);
+    CHECK((std::string(sent) + rest() == contents));
+  }
+  SUBCASE("is replaced: it is sent as it was") {
+    directory->replaceFile(Path::parse("large.bin"), std::string(1'000'000, 'b')).wait(scope);
+    CHECK((std::string(sent) + rest() == contents));
+    CHECK((get("/large.bin").body == std::string(1'000'000, 'b')));
+  }
+  SUBCASE("is removed: it is sent as it was") {
+    std::filesystem::remove(disk.inside("large.bin"));
+    CHECK((std::string(sent) + rest() == contents));
+    CHECK(get("/large.bin").status == 404);
+  }
+}
+
+TEST_CASE_FIXTURE(FilesTest, "a small file that becomes shorter before it was read is the server's fault") {
+  put("small.bin", "0123456789");
+  serve({.contentType = [&](std::string_view) { // which is asked for in between
+           std::filesystem::resize_file(disk.inside("small.bin"), 5);
+           return std::string_view("image/x-mine");
+         }});
+  const Reply reply = get("/small.bin");
+  CHECK(reply.status == 500);
+  CHECK(!contains(reply.body, "01234"));
+  CHECK(contains(serving->failures, "became shorter"));
+  serving->failures.clear();
 }
 
 TEST_CASE_FIXTURE(FilesTest, "a handler sends one file") {

@@ -56,6 +56,8 @@ TEST_CASE_FIXTURE(LoopTest, "texts, forms and parts are read within limits, and 
   CHECK(serving.send("POST", "/text", "", "0123456789").body == "0123456789");
   CHECK(serving.send("POST", "/text").body == "");
   CHECK(serving.send("POST", "/text", "", "0123456789a").status == 413);
+  // What is said to be too long is not waited for.
+  CHECK(contains(serving.exchange("POST /text HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n"), " 413 "));
   const auto chunked = [&](std::string_view chunks) {
     return Reply::parse(serving.exchange("POST /text HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" +
                                          std::string(CHUNKED) + "\r\n" + std::string(chunks) + "0\r\n\r\n"));
@@ -63,6 +65,9 @@ TEST_CASE_FIXTURE(LoopTest, "texts, forms and parts are read within limits, and 
   CHECK(chunked("5\r\n01234\r\n5\r\n56789\r\n").body == "0123456789");
   CHECK(chunked("5\r\n01234\r\n6\r\n56789a\r\n").status == 413);
   CHECK(serving.send("POST", "/text", "Content-Encoding: gzip\r\n", "x").status == 415);
+  CHECK(serving.send("POST", "/text", "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n", "x").status == 415);
+  CHECK(serving.send("POST", "/text", "Content-Encoding: identity, gzip\r\n", "x").status == 415);
+  CHECK(serving.send("POST", "/text", "Content-Encoding: identity\r\nContent-Encoding: , Identity\r\n", "x").status == 200);
   CHECK(serving.send("POST", "/text", "Content-Encoding: Identity\r\n", "x").status == 200);
 
   constexpr std::string_view FORM = "Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n";
@@ -126,6 +131,11 @@ TEST_CASE_FIXTURE(LoopTest, "what is worth it is compressed for those who take i
   sends("/coded", "text/plain", text, [](HeaderMap& headers) { headers.set(HeaderId::CONTENT_ENCODING, "x"); });
   sends("/asis", "text/plain", text, [](HeaderMap& headers) { headers.set(HeaderId::CACHE_CONTROL, "a, no-transform"); });
   sends("/vary", "text/plain", text, [](HeaderMap& headers) { headers.set(HeaderId::VARY, "Accept, accept-encoding"); });
+  sends("/any", "text/plain", text, [](HeaderMap& headers) { headers.set(HeaderId::VARY, "*"); });
+  sends("/part", "text/plain", text, [](HeaderMap& headers) { headers.set(HeaderId::CONTENT_RANGE, "bytes 0-1/9"); });
+  const std::string least(CompressionSettings().least, 'x'), less = least.substr(1);
+  sends("/least", "text/plain", least, nothing);
+  sends("/less", "text/plain", less, nothing);
   router.get("/stream", [&](Request& request, Response& response) -> Promise<void> {
     response.headers().set(HeaderId::CONTENT_TYPE, "text/plain");
     const std::unique_ptr<EncodingStream> stream = startCompressed(request, response, 200);
@@ -161,6 +171,10 @@ TEST_CASE_FIXTURE(LoopTest, "what is worth it is compressed for those who take i
     CHECK(serving.get("/coded", accept).body == text);
     CHECK(serving.get("/asis", accept).body == text);
     CHECK(serving.get("/vary", accept).field("Vary") == "Accept, accept-encoding");
+    CHECK(serving.get("/any", accept).field("Vary") == "*");
+    CHECK(serving.get("/part", accept).body == text);
+    CHECK(serving.get("/least", accept).field("Content-Encoding") == codingName(coding));
+    CHECK(serving.get("/less", accept).field("Content-Encoding") == "");
   }
   const Reply unasked = serving.get("/text");
   CHECK(unasked.body == text);
@@ -218,6 +232,17 @@ TEST_CASE_FIXTURE(LoopTest, "events are written line by line, and nothing can be
                       "data: first\n\ndata: second\n\n");
   CHECK(serving.get("/").status == 200);
   CHECK(last.empty());
+  const std::string large(300'000, 'x');
+  router.get("/both", [&](Request&, Response& response) -> Promise<void> {
+    response.headers().set(HeaderId::CACHE_CONTROL, "no-cache");
+    EventStream events(response);
+    Promise<void> first = events.send(large), second = events.send("second");
+    co_await std::move(second);
+    co_await std::move(first);
+  });
+  const Reply both = serving.get("/both");
+  CHECK(both.field("Cache-Control") == "no-cache");
+  CHECK((both.body == "data: " + large + "\n\ndata: second\n\n"));
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a stream of events is kept alive, and ends with its client") {

@@ -3,6 +3,7 @@
 #include <fixtures.h>
 
 #include <troth/net/http/http_error.h>
+#include <troth/net/http/status.h>
 
 using namespace troth;
 using namespace troth::http;
@@ -16,6 +17,11 @@ Promise<void> refuse() {
 }
 
 Promise<void> passOn() { co_await refuse(); }
+
+TEST_CASE("no reason is longer than what the server has room for") {
+  for (int status = 100; status < 600; ++status)
+    CHECK(reasonPhrase(status).size() <= std::string_view("Network Authentication Required").size());
+}
 
 TEST_CASE_FIXTURE(LoopTest, "an HttpError comes through promises with its type, its status and its text") {
   try {

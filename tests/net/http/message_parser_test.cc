@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The parser by raw bytes: what it takes, what it refuses and why, and that no split changes either.
 #include "malformed_requests.h"
+#include "well_formed_messages.h"
 
 #include <fixtures.h>
 
@@ -159,6 +160,16 @@ TEST_CASE("what breaks the rules is refused with its status, however it is split
     const std::string verdict = request(c.bytes);
     CHECK_MESSAGE(contains(" " + verdict.substr(verdict.rfind(']') == std::string::npos ? 0 : verdict.rfind(']') + 1), std::to_string(c.status) + " "),
                   troth::detail::quote(c.bytes.substr(c.bytes.size() < 60 ? 0 : c.bytes.size() - 60)) << " → " << verdict);
+  }
+}
+
+TEST_CASE("what is odd and in order is understood, and what is malformed in a response refused") {
+  for (const Message& c : wellFormedRequests()) CHECK(request(c.bytes) == c.understood);
+  for (const Message& c : responses()) {
+    const std::string verdict = response(c.bytes);
+    const bool isRefused = c.understood.ends_with(' ');
+    const std::string last = verdict.substr(verdict.rfind(']') == std::string::npos ? 0 : verdict.rfind(']') + 1);
+    CHECK_MESSAGE((isRefused ? last.starts_with(c.understood) : verdict == c.understood), troth::detail::quote(c.bytes) << " → " << verdict);
   }
 }
 

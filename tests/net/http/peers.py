@@ -83,8 +83,8 @@ def served(*command):
         server.stop()
 
 
-def probe(seconds=60.0):
-    return served(options.probe, int(seconds * 1000))
+def probe(seconds=60.0, *directory):
+    return served(options.probe, int(seconds * 1000), *directory)
 
 
 @contextlib.contextmanager
@@ -288,7 +288,8 @@ def nginx():
         expect(client(f"{url}/large") == large, "a file comes otherwise")
         expect(client("--compressed", "--include", f"{url}/text").endswith(b"\n" + text), "a coded file comes otherwise")
         expect(client("--follow", f"{url}/moved") == text, "a redirect leads elsewhere")
-        expect(b"200" in client("--head", "--include", f"{url}/text").split(b"\n")[0], "HEAD")
+        head = client("--head", f"{url}/text")
+        expect(head.startswith(b"HTTP/1.1 200 OK\r\n") and head.endswith(b"\r\n\r\n"), f"HEAD: {head!r}")
         process.terminate()
         process.wait(10)
 
@@ -318,35 +319,131 @@ def node_server():
     server.process.wait(10)
 
 
+@contextlib.contextmanager
+def said(*replies):
+    """A server that answers each connection with the next of the replies, and closes it; gives its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        for reply in replies:
+            stream, _ = listener.accept()
+            with stream:
+                stream.recv(65536)
+                stream.sendall(reply)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    thread.join(10)
+    listener.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@case("peers.client_retry")
+def client_retry():
+    """The client tries again after nothing, and after 503 no sooner than the server says."""
+    with said(b"", b"HTTP/1.1 503 No\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n", OK) as url:
+        begin = time.monotonic()
+        expect(client("--retry", "2", url) == b"ok", "another answer")
+        expect(1 <= time.monotonic() - begin < 5, "not when it should")
+
+
+@case("peers.client_errors")
+def client_errors():
+    """What the client says when there is no answer, or none in time."""
+    def error(*arguments):
+        if not options.client:
+            raise Skip("the example http_client is not built")
+        done = subprocess.run([options.client, *arguments], capture_output=True, text=True, timeout=30, check=False)
+        expect(done.returncode == 1 and not done.stdout, f"{done}")
+        return done.stderr
+
+    with said(b"") as url:
+        expect(error(url) == "http_client: HTTP: the server closed the connection instead of answering\n", "nothing")
+    with said(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n") as url:
+        expect("breaks the rules" in error(url), "nonsense")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        for seconds in ("0.0001", "1e-12", "0.25"):
+            said_so = error("--timeout", seconds, url)
+            expect("timed out" in said_so and " 0" not in said_so, said_so)
+    for bad in ("0", "-1", "1s", "nan", "1e99", ""):
+        expect("is no number of seconds" in error("--timeout", bad, url), bad)
+    expect("is no number from" in error("--retry", "-1", url), "--retry")
+
+
 # ------------------------------------------------------------------------------------------- clients that mean no good
 
 @case("peers.patience")
 def patience():
-    """Who says nothing, drips, stops in a body, does not read or stays idle is ended in time."""
-    with probe(SHORT) as server:
-        def ends(what, client, begin, least=0.0):
-            received, was_reset = read_all(client)
-            took = time.monotonic() - begin
-            expect(least <= took < SHORT + 3, f"{what}: ended after {took:.2f} s")
-            return received, was_reset
+    """Who says nothing, drips, stops in a body, does not read (a text, or a file) or stays idle is ended in time."""
+    with tempfile.TemporaryDirectory() as root, open(os.path.join(root, "large"), "wb") as file:
+        file.truncate(8_000_000)
+        with probe(SHORT, root) as server:
+            try_patience(server)
 
-        begin = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            silent, dripping, stalled, idle, deaf = (stack.enter_context(server.connect()) for _ in range(5))
-            stalled.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
-            idle.sendall(GET)
-            deaf.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
-            dripping.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
-            while time.monotonic() < begin + SHORT * 0.9:
-                dripping.sendall(b"A: b\r\n")
-                time.sleep(SHORT / 10)
-            expect(ends("silent", silent, begin, SHORT * 0.9) == (b"", False), "silent")
-            expect(b" 408 Request Timeout\r\n" in ends("dripping", dripping, begin, SHORT * 0.9)[0], "dripping")
-            expect(b" 408 Request Timeout\r\n" in ends("stalled", stalled, begin, SHORT * 0.9)[0], "stalled")
-            expect(ends("idle", idle, begin, SHORT * 0.9)[0].endswith(b"\r\n\r\nGET / 0\n"), "idle")
-            time.sleep(max(0.0, begin + 3 * SHORT - time.monotonic()))
-            received, was_reset = ends("deaf", deaf, begin)
-            expect(was_reset and len(received) < 8_000_000, f"deaf: {len(received)} bytes")
+
+def try_patience(server):
+    def ends(what, client, begin, least=0.0):
+        received, was_reset = read_all(client)
+        took = time.monotonic() - begin
+        expect(least <= took < SHORT + 3, f"{what}: ended after {took:.2f} s")
+        return received, was_reset
+
+    begin = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        silent, dripping, stalled, idle, deaf, deaf_to_file = (stack.enter_context(server.connect()) for _ in range(6))
+        stalled.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        idle.sendall(GET)
+        deaf.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        deaf_to_file.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n")
+        dripping.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        while time.monotonic() < begin + SHORT * 0.9:
+            dripping.sendall(b"A: b\r\n")
+            time.sleep(SHORT / 10)
+        expect(ends("silent", silent, begin, SHORT * 0.9) == (b"", False), "silent")
+        expect(b" 408 Request Timeout\r\n" in ends("dripping", dripping, begin, SHORT * 0.9)[0], "dripping")
+        expect(b" 408 Request Timeout\r\n" in ends("stalled", stalled, begin, SHORT * 0.9)[0], "stalled")
+        expect(ends("idle", idle, begin, SHORT * 0.9)[0].endswith(b"\r\n\r\nGET / 0\n"), "idle")
+        time.sleep(max(0.0, begin + 3 * SHORT - time.monotonic()))
+        for name, client in (("deaf", deaf), ("deaf to a file", deaf_to_file)):
+            received, was_reset = ends(name, client, begin)
+            expect(was_reset and len(received) < 8_000_000, f"{name}: {len(received)} bytes")
+
+
+@case("peers.changing_file")
+def changing_file():
+    """A file that is replaced while it is sent comes as it was; one that becomes shorter breaks the connection."""
+    size = 30_000_000  # more than the sockets' buffers hold
+    with tempfile.TemporaryDirectory() as root:
+        path = os.path.join(root, "large")
+
+        def make(at, byte):
+            with open(at, "wb") as file:
+                file.write(byte * size)
+
+        def begin():
+            client = server.connect()
+            client.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            received = client.recv(4096)
+            return client, received[received.index(b"\r\n\r\n") + 4:]
+
+        make(path, b"a")
+        with probe(60, root) as server:
+            client, received = begin()
+            make(path + "2", b"b")
+            os.rename(path + "2", path)
+            with client:
+                received += read_all(client)[0]
+            expect(received == b"a" * size, f"{len(received)} bytes of the old one")
+            client, received = begin()
+            os.truncate(path, 20_000_000)
+            with client:
+                rest, was_reset = read_all(client)
+            expect(was_reset and len(received + rest) < size, f"{len(received + rest)} bytes, reset: {was_reset}")
+            expect("became shorter" in server.stop()[1], "the server says nothing of it")
 
 
 @case("peers.slow_crowd")

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 // A server to be probed over sockets: it says what it has understood of each request.
 //
-//   probe_server [MILLISECONDS]
+//   probe_server [MILLISECONDS [DIRECTORY]]
 //
-// Answers "METHOD target length-of-content", at /large with 8 MB, at /slow after a second. All its times are
-// MILLISECONDS (a minute if not given), but for the grace of SIGTERM, which is 2 s. Prints its port first.
+// Answers "METHOD target length-of-content", at /large with 8 MB, at /file with the file "large" of DIRECTORY, at /slow
+// after a second. All its times are MILLISECONDS (a minute if not given), but for the grace of SIGTERM, which is 2 s.
+// Prints its port first.
 #include <troth/io/async_io.h>
+#include <troth/io/file.h>
+#include <troth/net/http/file_service.h>
 #include <troth/net/http/server.h>
 #include <troth/net/network.h>
 
@@ -33,9 +36,14 @@ Promise<std::uint64_t> sizeOf(AsyncInputStream& body) {
   }
 }
 
-Promise<void> answer(Timer& timer, const std::string& large, Request& request, Response& response) {
+Promise<void> answer(Timer& timer, const std::string& large, Directory* directory, Request& request,
+                     Response& response) {
   if (request.path() == "/large") {
     co_await response.send(200, large);
+    co_return;
+  }
+  if (request.path() == "/file" && directory != nullptr) {
+    co_await sendFile(request, response, *directory, Path::parse("large"));
     co_return;
   }
   const std::uint64_t size = co_await sizeOf(request.body());
@@ -54,8 +62,11 @@ int main(int argc, char** argv) {
   AsyncIoContext io = setupAsyncIo();
   Log log;
   const std::string large(8'000'000, 'x');
-  const auto service =
-      newService([&](Request& request, Response& response) { return answer(io.timer(), large, request, response); });
+  std::unique_ptr<Directory> directory;
+  if (argc > 2) directory = openDirectory(io, argv[2]).wait(io.waitScope());
+  const auto service = newService([&](Request& request, Response& response) {
+    return answer(io.timer(), large, directory.get(), request, response);
+  });
   Server server(*service, io.timer(), log, settings);
   auto network = newNetwork(io);
   auto port = network->parseAddress("127.0.0.1:0").wait(io.waitScope())->listen();

@@ -113,6 +113,8 @@ TEST_CASE_FIXTURE(LoopTest, "a method without a route is 405 and told which ther
   CHECK(answer(serving, "/a", "propfind") == "405");
   CHECK(answer(serving, "/a", "OPTIONS") == "405");
   CHECK(answer(serving, "/none/at/all", "OPTIONS") == "404");
+  CHECK(answer(serving, "a:1", "CONNECT") == "501");
+  CHECK(answer(serving, "*", "OPTIONS") == "404");
 }
 
 TEST_CASE_FIXTURE(LoopTest, "OPTIONS is answered if that is wanted") {
@@ -137,6 +139,7 @@ TEST_CASE_FIXTURE(LoopTest, "what is mounted sees the path beneath, and the para
   users.get("/posts/{post}", saying("post", {"user", "post"})).mount("/deep", inner);
   router.mount("/inner", inner).mount("/users/{user}/", users).get("/inner/own", saying("own"));
   router.mount("/raw", newService(sayPath));
+  router.get("/way/{a}/{b}/no", saying("no")).mount("/{way}/z/v", newService(sayPath));
   Serving serving(router, scope);
   for (const Row& row : {Row{"/inner", "inner"}, {"/inner/", "inner"}, {"/inner/x/a%2Fb", "x y=a/b"}, {"/inner/own", "own"},
                          {"/inner/none", "404"}, {"/innermost", "404"}, {"/inner/x/../x/1", "x y=1"},
@@ -144,7 +147,9 @@ TEST_CASE_FIXTURE(LoopTest, "what is mounted sees the path beneath, and the para
                           "post user=a-rather-long-name-of-a-user post=another-rather-long-name"},
                          {"/users/u/deep/x/2", "x y=2"}, {"/users/u/deep", "inner"}, {"/users/u/deep/path/a", "[/path/a]"},
                          {"/users//deep", "404"}, {"/raw", "[/]"}, {"/raw/", "[/]"}, {"/raw/a%2fb/", "[/a%2Fb/]"},
-                         {"/raw/../inner", "inner"}, {"/inner/x/%2e%2E/%2E./raw/a", "[/a]"}}) {
+                         {"/raw/../inner", "inner"}, {"/inner/x/%2e%2E/%2E./raw/a", "[/a]"},
+                         // What was found on a way that led nowhere is forgotten.
+                         {"/way/z/v", "[/]"}}) {
     CAPTURE(row.path);
     CHECK(answer(serving, row.path) == row.answer);
   }

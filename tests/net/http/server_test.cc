@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The server in memory: responses, bodies, errors, limits, time, coming to an end, cancellation.
 #include "malformed_requests.h"
+#include "well_formed_messages.h"
 #include "server_fixture.h"
 
 #include <troth/net/http/http_error.h>
@@ -613,6 +614,35 @@ TEST_CASE_FIXTURE(HttpTest, "each breach of the rules is answered with its statu
     }
     if (!readsBody) break;
   }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "what is odd and in order is handled as it was meant, and the connection kept or not") {
+  settings.unknownMethods = ServerSettings::UnknownMethods::PASS;
+  handler = [](Request& request, Response& response) -> Promise<void> {
+    const std::string content = co_await request.body().readAllText(100);
+    std::string text = std::string(request.methodText()) + "(" + std::string(request.target()) + "){" + content + "}";
+    for (const HeaderField field : request.trailers()) text += "[" + std::string(field.name) + "|" + std::string(field.value) + "]";
+    co_await response.send(200, std::move(text));
+  };
+  for (const Message& message : wellFormedRequests())
+    for (const std::size_t piece : {std::size_t(1000), std::size_t(1)}) {
+      CAPTURE(troth::detail::quote(message.bytes));
+      CAPTURE(piece);
+      const std::string& all = message.understood;
+      const std::size_t open = all.find(')') + 1, content = all.find('{'), behind = all.rfind('+');
+      const std::string_view bytes(message.bytes.data(), message.bytes.size() - (all.size() - behind - 1));
+      auto client = connect();
+      for (std::size_t at = 0; at < bytes.size(); at += piece) {
+        client->send(bytes.substr(at, piece));
+        settle();
+      }
+      CHECK(client->take().ends_with("\r\n\r\n" + all.substr(0, open) + all.substr(content, behind - content)));
+      CHECK(client->ended == (all.substr(open, 4).ends_with('c')));
+      client->send(GET);
+      settle();
+      CHECK(client->take().ends_with(client->ended ? "" : "GET(/){}"));
+      CHECK(!client->wasReset);
+    }
 }
 
 TEST_CASE_FIXTURE(HttpTest, "content beyond the limit, or malformed, ends the request with its status") {

@@ -66,6 +66,7 @@ std::string decode(WebSocketDecoder decoder, std::string_view bytes, std::size_t
     at += piece.size();
     std::span<const std::byte> input = asBytes(piece);
     for (Event event = decoder.next(input); event != Event::NEED_MORE; event = decoder.next(input)) {
+      if (event == Event::PAUSE) continue;
       if (event == Event::FAULT) return seen + "!" + std::string(textOf(decoder.fault()));
       if (event == Event::CLOSE)
         return seen + "close " + std::to_string(decoder.closeFrame().code) + " " + std::string(decoder.closeFrame().reason);
@@ -301,8 +302,15 @@ TEST_CASE("any fragments, with control frames between and bytes in any pieces, a
 
 #ifdef TROTH_HAS_ZLIB
 
+/// The payload of the compressed message; one that is long is compressed in three parts.
 std::string compressed(WebSocketDeflater& deflater, std::string_view message) {
-  return std::string(deflater.deflate(asBytes(message)));
+  PoolString payload;
+  if (const std::size_t third = message.size() / 3; third > 20) {
+    for (int i = 0; i < 2; ++i, message.remove_prefix(third))
+      deflater.deflate(asBytes(message.substr(0, third)), WebSocketDeflater::Part::NOT_LAST, payload);
+  }
+  deflater.deflate(asBytes(message), WebSocketDeflater::Part::LAST, payload);
+  return std::string(payload);
 }
 
 TEST_CASE("a compressed message is what RFC 7692 shows, in one frame or two, with and without a context") {
@@ -358,6 +366,18 @@ TEST_CASE("random messages survive each window and each way to keep contexts, in
   }
 }
 
+TEST_CASE("for a window of 256 bytes only what repeats the last byte is compressed: zlib cannot make smaller windows") {
+  SeededRandom random(8);
+  std::string block, repeated;
+  for (int i = 0; i < 200; ++i) block.push_back(static_cast<char>(random.upTo(255)));
+  for (int i = 0; i < 10; ++i) repeated += block;
+  WebSocketDeflater narrow({.ownWindowBits = 8});
+  CHECK(compressed(narrow, repeated).size() > 1000);
+  CHECK(compressed(narrow, std::string(2000, 'r')).size() < 100);
+  WebSocketDeflater next({.ownWindowBits = 9});
+  CHECK(compressed(next, repeated).size() < 500);
+}
+
 TEST_CASE("a decompression bomb stops at the message's limit, and damaged data with an error") {
   WebSocketDeflater deflater({});
   const std::string bomb = compressed(deflater, std::string(1'000'000, '\0'));
@@ -366,16 +386,67 @@ TEST_CASE("a decompression bomb stops at the message's limit, and damaged data w
   CHECK(contains(decode(clientDecoder(&inflater), frame({WebSocketOpcode::BINARY, bomb, true, true})), "too big"));
   PoolString message;
   WebSocketInflater other({});
-  CHECK(other.inflate(asBytes(bomb), 100'000, nullptr, message) == WebSocketFault::MESSAGE_TOO_BIG);
+  std::span<const std::byte> rest = asBytes(bomb);
+  CHECK(other.inflate(rest, 100'000, nullptr, message) == WebSocketFault::NONE);
+  CHECK((other.hasMore() && message.size() == 65'536)); // no more at a time
+  CHECK(other.inflate(rest, 100'000, nullptr, message) == WebSocketFault::MESSAGE_TOO_BIG);
   CHECK(message.size() <= 100'000);
   WebSocketInflater third({});
   CHECK(contains(decode(clientDecoder(&third), frame({WebSocketOpcode::TEXT, "\xff\xff", true, true})), "cannot be decompressed"));
+  WebSocketInflater forgetful({.peerNoContextTakeover = true}); // a peer that has promised not to reach back
+  const std::string hello = raw({0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00});
+  CHECK(contains(decode(clientDecoder(&forgetful), hello + raw({0xc1, 0x05, 0xf2, 0x00, 0x11, 0x00, 0x00})), "cannot be decompressed"));
   WebSocketInflater fourth({});
   const std::string reaching = raw({0xc1, 0x05, 0xf2, 0x00, 0x11, 0x00, 0x00}); // back to what was never there
   CHECK(contains(decode(clientDecoder(&fourth), reaching), "cannot be decompressed"));
-  WebSocketDeflater fresh({});
-  WebSocketInflater sixth({});
-  CHECK(contains(decode(clientDecoder(&sixth), frame({WebSocketOpcode::TEXT, compressed(fresh, "\xce\xba\xff"), true, true})), "not UTF-8"));
+}
+
+TEST_CASE("compressed text is checked to be UTF-8 wherever its characters are cut") {
+  std::string euros = "x"; // so that no character ends where a step does
+  for (int i = 0; i < 30'000; ++i) euros += "\xe2\x82\xac";
+  auto decoded = [](const std::string& message, bool ended = true) {
+    WebSocketDeflater deflater({});
+    WebSocketInflater inflater({});
+    const std::string payload = compressed(deflater, message);
+    std::string bytes = frame({WebSocketOpcode::TEXT, payload.substr(0, payload.size() / 2), false, true});
+    bytes += more(payload.substr(payload.size() / 2), ended);
+    return decode(clientDecoder(&inflater), bytes, 100);
+  };
+  CHECK((decoded(euros) == "text " + euros + ";"));
+  CHECK(contains(decoded(euros + "\xe2\x82"), "not UTF-8"));
+  CHECK(contains(decoded(euros + "\xff" + std::string(1000, 'x'), false), "not UTF-8")); // before the message's end
+  CHECK(contains(decoded("\xce\xba\xff"), "not UTF-8"));
+  CHECK(contains(decoded(std::string(99'999, 'x') + "\xff" + std::string(50'000, 'x')), "not UTF-8")); // what is wrong first
+  CHECK(contains(decoded(std::string(100'000, 'x') + "\xff"), "too big"));
+  // A stored block for whose 4 bytes the end of the message comes, 00 00 ff ff, which a sender leaves out.
+  WebSocketInflater inflater({});
+  CHECK(contains(decode(clientDecoder(&inflater), raw({0xc1, 0x05, 0x00, 0x04, 0x00, 0xfb, 0xff})), "not UTF-8"));
+}
+
+TEST_CASE("a lot that is decompressed comes in steps, and what is left of the input is taken later") {
+  WebSocketDeflater deflater({});
+  auto message = [&](std::size_t size, char letter) {
+    return frame({WebSocketOpcode::BINARY, compressed(deflater, std::string(size, letter)), true, true}, MASK);
+  };
+  WebSocketInflater inflater({});
+  WebSocketDecoder decoder(WebSocketMasking::REQUIRED, LIMITS, &inflater);
+  std::string bytes = message(40'000, 'y');
+  bytes += message(40'000, 'y');
+  bytes += message(99'000, 'z');
+  bytes += frame({WebSocketOpcode::PING, "p"}, MASK);
+  std::span<const std::byte> input = asBytes(bytes);
+  REQUIRE(decoder.next(input) == Event::MESSAGE);
+  CHECK((decoder.takeMessage() == PoolString(40'000, 'y')));
+  CHECK(decoder.next(input) == Event::PAUSE); // messages count together
+  CHECK(decoder.isInside());
+  REQUIRE(decoder.next(input) == Event::MESSAGE);
+  CHECK((decoder.takeMessage() == PoolString(40'000, 'y')));
+  CHECK(decoder.next(input) == Event::PAUSE);
+  CHECK(!input.empty());
+  REQUIRE(decoder.next(input) == Event::MESSAGE);
+  CHECK((decoder.takeMessage() == PoolString(99'000, 'z')));
+  CHECK(decoder.next(input) == Event::PING);
+  CHECK(input.empty());
 }
 
 #endif

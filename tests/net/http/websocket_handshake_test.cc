@@ -164,6 +164,7 @@ TEST_CASE("a client's handshake and a server's answer fit together, and each wro
   CHECK(contains(thrownBy([&] { return handshake.check(200, good.headers); }).description(), "the status 200"));
   CHECK(contains(refusal([](HeaderMap& r) { r.remove(HeaderId::UPGRADE); }), "no Upgrade"));
   CHECK(contains(refusal([](HeaderMap& r) { r.set(HeaderId::UPGRADE, "h2c"); }), "\"h2c\""));
+  CHECK(contains(refusal([](HeaderMap& r) { r.add(HeaderId::UPGRADE, "websocket"); }), "where websocket was expected"));
   CHECK(contains(refusal([](HeaderMap& r) { r.set(HeaderId::CONNECTION, "close"); }), "\"close\""));
   CHECK(contains(refusal([](HeaderMap& r) { r.remove(HeaderId::SEC_WEBSOCKET_ACCEPT); }), "no Sec-WebSocket-Accept"));
   CHECK(contains(refusal([](HeaderMap& r) { r.set(HeaderId::SEC_WEBSOCKET_ACCEPT, KEY); }), KEY));
@@ -200,6 +201,7 @@ TEST_CASE("a server accepts the first offer that it can, and declines what RFC 7
   CHECK(negotiate("permessage-deflate; server_max_window_bits=\"10\"; client_max_window_bits=9").response ==
         "permessage-deflate; server_max_window_bits=10; client_max_window_bits=9");
   CHECK(negotiate("permessage-deflate; server_max_window_bits=8").terms->ownWindowBits == 8);
+  CHECK(negotiate("permessage-deflate; server_max_window_bits=15").response == "permessage-deflate; server_max_window_bits=15");
   CHECK(negotiate("permessage-deflate; server_max_window_bits=7, permessage-deflate; server_no_context_takeover").response ==
         "permessage-deflate; server_no_context_takeover");
   for (std::string_view declined :
@@ -238,6 +240,32 @@ TEST_CASE("a server's wishes go into the answer, as far as the client can follow
   }
 }
 
+TEST_CASE("a client offers what it wishes, and the wishes for its own messages are kept") {
+  auto offer = [](const WebSocketDeflateOptions& wishes) {
+    WebSocketClientOptions options;
+    options.deflate = wishes;
+    return std::string(*WebSocketHandshake(options).headers().get(HeaderId::SEC_WEBSOCKET_EXTENSIONS));
+  };
+  CHECK(offer({}) == "permessage-deflate; client_max_window_bits");
+  CHECK(offer({.peerWindowBits = 10}) == "permessage-deflate; server_max_window_bits=10; client_max_window_bits");
+  CHECK(offer({.ownWindowBits = 9, .ownNoContextTakeover = true, .peerNoContextTakeover = true}) ==
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=9");
+  for (int level : {-1, 10}) CHECK(contains(thrownBy([&] { offer({.level = level}); }).description(), "0 to 9"));
+
+  const WebSocketDeflateOptions wishes{.level = 3, .smallest = 77};
+  const auto server = negotiate("permessage-deflate", wishes).terms;
+  CHECK((server->level == 3 && server->smallest == 77));
+  WebSocketClientOptions options;
+  options.deflate = wishes;
+  const WebSocketHandshake handshake(options);
+  HeaderMap request;
+  request.addAll(handshake.headers());
+  WebSocketServerOptions serverOptions;
+  serverOptions.deflate.emplace();
+  const auto client = handshake.check(101, answer(request, serverOptions).headers).deflate;
+  CHECK((client->level == 3 && client->smallest == 77));
+}
+
 TEST_CASE("a client takes what it offered and no more") {
   auto check = [](const WebSocketDeflateOptions& wishes, std::string_view accepted) {
     WebSocketClientOptions options;
@@ -253,6 +281,7 @@ TEST_CASE("a client takes what it offered and no more") {
   const auto terms = check({}, "permessage-deflate; server_no_context_takeover; client_max_window_bits=8; server_max_window_bits=9");
   CHECK(terms->peerNoContextTakeover);
   CHECK(!terms->ownNoContextTakeover);
+  CHECK(check({}, "permessage-deflate; client_no_context_takeover")->ownNoContextTakeover);
   CHECK(terms->ownWindowBits == 8);
   CHECK(terms->peerWindowBits == 9);
   WebSocketDeflateOptions wishes;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
-// From a request to a WebSocket, on the server and on a connection in memory.
+// From a request to a WebSocket, on the server and on a connection in memory; the stream between the two.
 #include <fixtures.h>
 
 #include <troth/io/pipe.h>
+#include <troth/io/testing.h>
 #include <troth/net/http/server.h>
+#include <troth/net/http/upgraded_stream_detail.h>
 #include <troth/net/http/websocket_frame_detail.h>
 #include <troth/net/http/websocket_server.h>
 #include <troth/timers/manual_timer.h>
@@ -79,6 +81,38 @@ TEST_CASE_FIXTURE(Served, "a request becomes a WebSocket, whose first frame may 
   CHECK(ask(masked(http::detail::WebSocketOpcode::CLOSE, "\x03\xe8")) == "\x88\x02\x03\xe8");
 }
 
+TEST_CASE_FIXTURE(LoopTest, "who has spoken is not asked whether it is there, and whatever it says is an answer to a ping") {
+  using namespace std::chrono_literals;
+  ManualTimer timer;
+  WebSocketOptions options;
+  options.timer = &timer;
+  options.pingInterval = 30s;
+  options.pingTimeout = 10s;
+  TwoWayPipe pipe = newTwoWayPipe();
+  WebSocket socket(std::move(pipe.ends[0]), WebSocket::Role::SERVER, {}, options);
+  AsyncIoStream& peer = *pipe.ends[1];
+  const std::string text = masked(http::detail::WebSocketOpcode::TEXT, "here");
+  Promise<WebSocketMessage> receiving = socket.receive();
+  const auto speak = [&] {
+    CHECK(!receiving.poll(scope));
+    peer.write(text).wait(scope);
+    CHECK(std::move(receiving).wait(scope).text() == "here");
+    receiving = socket.receive();
+  };
+  Promise<Chunk> asked = peer.tryReadChunk();
+  timer.advanceBy(29s);
+  speak();
+  timer.advanceBy(1s);
+  CHECK(!asked.poll(scope)); // it has spoken
+  timer.advanceBy(30s);
+  REQUIRE(asked.poll(scope));
+  CHECK(std::move(asked).wait(scope).text().substr(0, 2) == "\x89\x08");
+  timer.advanceBy(9s);
+  speak();
+  timer.advanceBy(1s);
+  CHECK(!receiving.poll(scope)); // no pong, but a sign of life
+}
+
 TEST_CASE_FIXTURE(Served, "a request that must not become one is answered, and the connection goes on with HTTP") {
   auto without = [](std::string_view line) {
     std::string head(HEAD);
@@ -97,6 +131,105 @@ TEST_CASE_FIXTURE(Served, "a request that must not become one is answered, and t
   std::string old(HEAD);
   old.replace(old.find("HTTP/1.1"), 8, "HTTP/1.0");
   CHECK(ask(old).starts_with("HTTP/1.1 400 "));
+}
+
+/// A stream behind a head that goes out three bytes a turn, and whose peer expects it, `behind` and the end.
+struct Upgraded {
+  ScriptedStream script;
+  std::unique_ptr<AsyncIoStream> stream;
+
+  explicit Upgraded(std::string_view behind) {
+    script.shortWrites(3).expectWrite("the head, ").expectWrite(behind).expectShutdown();
+    stream = http::detail::newUpgradedStream(newShortIoStream(script, SIZE_MAX), Chunk::copyOf(asBytes("early")), "the head, ",
+                                             std::source_location::current());
+  }
+};
+
+TEST_CASE_FIXTURE(LoopTest, "the head of an upgraded connection goes out whoever is cancelled that was to write behind it") {
+  for (std::size_t turns = 0; turns < 4; ++turns) { // the head takes four
+    CAPTURE(turns);
+    Upgraded upgraded("second");
+    {
+      Promise<void> cancelled = upgraded.stream->write("first").eagerlyEvaluate(nullptr);
+      CHECK(contains(thrownBy([&] { (void)upgraded.stream->write("another"); }).description(), "write"));
+      for (std::size_t i = 0; i < turns; ++i) loop.run(1);
+    }
+    SUBCASE("by another write") {
+      upgraded.stream->write("second").wait(scope);
+      upgraded.stream->shutdownWrite();
+    }
+    SUBCASE("by a pump") {
+      TwoWayPipe pipe = newTwoWayPipe();
+      Promise<std::uint64_t> pumping = pipe.ends[0]->pumpTo(*upgraded.stream, 6);
+      pipe.ends[1]->write("second").wait(scope);
+      CHECK(std::move(pumping).wait(scope) == 6);
+      upgraded.stream->shutdownWrite();
+    }
+    SUBCASE("by a write that the end follows at once") {
+      Promise<void> second = upgraded.stream->write("second").eagerlyEvaluate(nullptr);
+      CHECK(contains(thrownBy([&] { upgraded.stream->shutdownWrite(); }).description(), "shutdownWrite"));
+      std::move(second).wait(scope);
+      upgraded.stream->shutdownWrite();
+    }
+    CHECK(upgraded.stream->tryReadChunk().wait(scope).text() == "early");
+    upgraded.script.checkFinished();
+  }
+  Upgraded silent("");
+  silent.stream->shutdownWrite(); // behind the head as well
+  { Promise<void> cancelled = silent.stream->tryReadChunk().ignoreResult(); }
+  loop.run();
+  CHECK(contains(failureOf(silent.stream->write("late"), scope).description(), "shut down"));
+  silent.script.checkFinished();
+}
+
+/// A stream that takes each write but the first.
+struct FirstFails final : AsyncIoStream {
+  explicit FirstFails(std::size_t& count) : writes(count) {}
+  Promise<std::size_t> tryRead(std::span<std::byte>, std::size_t, std::source_location) override { return NEVER_DONE; }
+  Promise<void> write(std::span<const std::byte>, std::source_location) override {
+    if (++writes > 1) return READY_NOW;
+    return evalLater([] { throw Exception(Exception::Kind::OVERLOADED, "no memory for the head"); });
+  }
+  Promise<void> write(std::span<const std::span<const std::byte>>, std::source_location where) override {
+    return write(std::span<const std::byte>(), where);
+  }
+  void shutdownWrite(std::source_location) override {}
+  void abortRead(std::source_location) override {}
+  std::size_t& writes;
+};
+
+TEST_CASE_FIXTURE(LoopTest, "when the head cannot be written, each write behind it says why") {
+  std::size_t writes = 0;
+  auto headless = http::detail::newUpgradedStream(std::make_unique<FirstFails>(writes), Chunk(), "the head", std::source_location::current());
+  for (int i = 0; i < 3; ++i) CHECK(contains(failureOf(headless->write("first"), scope).description(), "no memory for the head"));
+  CHECK(writes == 1);
+
+  ScriptedStream script;
+  script.shortWrites(3).failWriteAt(4, Exception(Exception::Kind::DISCONNECTED, "the peer went")).expectWrite("the head");
+  auto stream = http::detail::newUpgradedStream(newShortIoStream(script, SIZE_MAX), Chunk(), "the head", std::source_location::current());
+  Promise<void> waiting = stream->write("first");
+  { Promise<void> cancelled = std::move(waiting); }
+  for (int i = 0; i < 2; ++i) CHECK(contains(failureOf(stream->write("second"), scope).description(), "the peer went"));
+  Upgraded gone("");
+  Promise<void> pending = gone.stream->write("first");
+  gone.stream.reset();
+  CHECK(failureOf(std::move(pending), scope).kind() == Exception::Kind::DISCONNECTED);
+}
+
+TEST_CASE("writing behind the head of an upgraded connection may be cancelled at every step") {
+  const std::function<Promise<void>(LoopTest&)> body = [](LoopTest&) {
+    auto talk = coCapture([]() -> Promise<void> {
+      Upgraded upgraded("first, second");
+      co_await upgraded.stream->write("first, ");
+      co_await upgraded.stream->write("second");
+      upgraded.stream->shutdownWrite();
+      const Chunk chunk = co_await upgraded.stream->tryReadChunk();
+      CHECK(chunk.text() == "early");
+      upgraded.script.checkFinished();
+    });
+    return talk();
+  };
+  CHECK(cancelSweep(body) > 8);
 }
 
 } // namespace

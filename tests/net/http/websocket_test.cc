@@ -5,10 +5,13 @@
 #include <troth/io/pipe.h>
 #include <troth/io/testing.h>
 #include <troth/net/http/websocket.h>
+#include <troth/net/http/websocket_deflate_detail.h>
 #include <troth/net/http/websocket_frame_detail.h>
 #include <troth/runtime/join.h>
 #include <troth/timers/manual_timer.h>
+#include <troth/timers/random.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -86,6 +89,14 @@ std::string heard(Raw& raw, WaitScope& scope) {
     if (!reading.poll(scope)) return all;
     const Chunk chunk = std::move(reading).wait(scope);
     if (chunk.empty()) return all;
+    all += chunk.text();
+  }
+}
+
+Promise<void> readInto(AsyncInputStream& stream, std::string& all) {
+  for (;;) {
+    const Chunk chunk = co_await stream.tryReadChunk();
+    if (chunk.empty()) co_return;
     all += chunk.text();
   }
 }
@@ -222,6 +233,8 @@ TEST_CASE_FIXTURE(LoopTest, "a send that waits for its turn may be cancelled, an
     CHECK(!waiting.poll(scope));
   }
   CHECK(readSome(*raw.peer, scope) == frame(WebSocketOpcode::PONG, "x"));
+  Promise<void> asking = raw.socket.ping();
+  CHECK(readSome(*raw.peer, scope).size() == 10);
   {
     Promise<void> sending = raw.socket.send("a message");
     CHECK(!sending.poll(scope));
@@ -229,12 +242,14 @@ TEST_CASE_FIXTURE(LoopTest, "a send that waits for its turn may be cancelled, an
     CHECK(raw.peer->tryRead({&first, 1}).wait(scope) == 1);
     CHECK(!sending.poll(scope));
   }
+  CHECK(contains(failureOf(std::move(asking), scope).description(), "partly written"));
   const Exception e = failureOf(raw.socket.send("another"), scope);
   CHECK(e.kind() == Exception::Kind::FAILED);
-  CHECK(contains(e.description(), "destroyed while its frame was partly written"));
+  CHECK(contains(e.description(), "ended while its message was partly written"));
   CHECK(contains(failureOf(raw.socket.ping(), scope).description(), "partly written"));
   Promise<void> speaking = tell(raw, frame(WebSocketOpcode::TEXT, "still heard", MASK));
   CHECK(shown(std::move(receiving).wait(scope)) == "text still heard");
+  CHECK(contains(failureOf(raw.socket.close(), scope).description(), "partly written"));
   raw.socket.abort();
 }
 
@@ -252,7 +267,8 @@ TEST_CASE_FIXTURE(LoopTest, "pings are answered in their order, and a flood of t
   CHECK(answers.empty());
 
   std::string flood;
-  for (int i = 0; i < 1'000'000; ++i) flood += frame(WebSocketOpcode::PING, "");
+  const std::string ping = frame(WebSocketOpcode::PING, "");
+  for (int i = 0; i < 1'000'000; ++i) flood += ping;
   flood += frame(WebSocketOpcode::PING, "last") + frame(WebSocketOpcode::TEXT, "after the flood");
   Promise<void> flooding = tell(raw, flood);
   CHECK(shown(std::move(receiving).wait(scope)) == "text after the flood");
@@ -263,6 +279,22 @@ TEST_CASE_FIXTURE(LoopTest, "pings are answered in their order, and a flood of t
   REQUIRE(all.size() > 18);
   CHECK(unmasked(all.substr(all.size() - 18, 10)) == frame(WebSocketOpcode::PONG, "last"));
   CHECK(unmasked(all.substr(all.size() - 8)) == closeFrame(1000));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "so many answers to pings wait while the peer does not read, and the last one is to the last ping") {
+  WebSocketOptions options;
+  options.maxQueuedPongs = 2;
+  Raw raw = makeRaw(Role::SERVER, options);
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  auto ping = [](const char* payload) { return frame(WebSocketOpcode::PING, payload, MASK); };
+  auto pong = [](const char* payload) { return frame(WebSocketOpcode::PONG, payload); };
+  for (int round = 0; round < 3; ++round) { // the first is being written, and two wait
+    for (const std::string& pings : {ping("1"), ping("22") + ping("333") + ping("4444"), ping("5")}) {
+      tell(raw, pings).wait(scope);
+      CHECK(!receiving.poll(scope));
+    }
+    CHECK(heard(raw, scope) == pong("1") + pong("22") + pong("5"));
+  }
 }
 
 TEST_CASE_FIXTURE(LoopTest, "what the peer does wrong is answered by a close frame with its code, and is the error of each receive") {
@@ -322,12 +354,15 @@ TEST_CASE_FIXTURE(LoopTest, "a connection that ends without a close frame is ABN
 }
 
 TEST_CASE_FIXTURE(LoopTest, "close sends a frame, throws away what comes before the peer's, and nothing is sent after it") {
-  Raw raw = makeRaw(Role::SERVER);
+  WebSocketOptions options;
+  options.maxMessageSize = 10;
+  Raw raw = makeRaw(Role::SERVER, options);
   Promise<void> closing = raw.socket.close(Code::GOING_AWAY, "bye");
   CHECK(!closing.poll(scope));
   CHECK(readSome(*raw.peer, scope) == closeFrame(1001, "bye"));
+  CHECK(!raw.peer->tryReadChunk().poll(scope)); // not the end: the peer has not spoken
   CHECK(failureOf(raw.socket.send("late"), scope).kind() == Exception::Kind::DISCONNECTED);
-  tell(raw, frame(WebSocketOpcode::TEXT, "late too", MASK) + frame(WebSocketOpcode::PING, "?", MASK)).wait(scope);
+  for (int i = 0; i < 2; ++i) tell(raw, frame(WebSocketOpcode::TEXT, "late too", MASK) + frame(WebSocketOpcode::PING, "?", MASK)).wait(scope);
   Promise<WebSocketMessage> receiving = raw.socket.receive(); // while close() reads
   CHECK(!receiving.poll(scope));
   CHECK(!closing.poll(scope));
@@ -337,6 +372,23 @@ TEST_CASE_FIXTURE(LoopTest, "close sends a frame, throws away what comes before 
   CHECK(readSome(*raw.peer, scope).empty()); // the server ends the connection, without a pong
   raw.socket.close().wait(scope);            // it is done
   CHECK(failureOf(raw.socket.receive(), scope).code() == Code::GOING_AWAY);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a close is done when its own frame has gone, and fails if it cannot go") {
+  for (bool goes : {true, false}) {
+    Raw raw = makeRaw(Role::SERVER);
+    Promise<void> telling = tell(raw, closeFrame(1000, "", MASK));
+    CHECK(shown(raw.socket.receive().wait(scope)) == "close 1000 ");
+    Promise<void> closing = raw.socket.close();
+    CHECK(!closing.poll(scope)); // nobody reads
+    if (goes) {
+      CHECK(readSome(*raw.peer, scope) == closeFrame(1000));
+      std::move(closing).wait(scope);
+    } else {
+      raw.peer.reset();
+      CHECK(failureOf(std::move(closing), scope).kind() == Exception::Kind::DISCONNECTED);
+    }
+  }
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a receive goes on with reading when the close that did so is cancelled") {
@@ -350,6 +402,17 @@ TEST_CASE_FIXTURE(LoopTest, "a receive goes on with reading when the close that 
   CHECK(shown(std::move(receiving).wait(scope)) == "text still here");
   CHECK(shown(raw.socket.receive().wait(scope)) == "close 1000 ");
   CHECK(unmasked(heard(raw, scope)) == closeFrame(1000));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a close reads itself once the receive is gone that did so") {
+  Raw raw = makeRaw();
+  std::optional<Promise<WebSocketMessage>> receiving = raw.socket.receive();
+  Promise<void> closing = raw.socket.close();
+  CHECK(!closing.poll(scope));
+  receiving.reset();
+  CHECK(unmasked(readSome(*raw.peer, scope)) == closeFrame(1000));
+  tell(raw, frame(WebSocketOpcode::TEXT, "nobody wants it") + closeFrame(1000)).wait(scope);
+  std::move(closing).wait(scope);
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a close that finds a receive pending lets it have the peer's frame") {
@@ -396,6 +459,9 @@ TEST_CASE_FIXTURE(LoopTest, "a pong that answers no ping is no sign that one was
   Promise<void> ping = raw.socket.ping();
   CHECK(!ping.poll(scope));
   CHECK(!receiving.poll(scope));
+  const std::string asked = unmasked(readSome(*raw.peer, scope)).substr(2);
+  tell(raw, frame(WebSocketOpcode::PONG, asked + "x")).wait(scope);
+  tell(raw, frame(WebSocketOpcode::PONG, asked.substr(1))).wait(scope);
   tell(raw, frame(WebSocketOpcode::PONG, std::string(8, '\x7f'))).wait(scope);
   CHECK(!receiving.poll(scope));
   CHECK(!ping.poll(scope));
@@ -459,6 +525,14 @@ TEST_CASE_FIXTURE(LoopTest, "destroying a WebSocket, or aborting it, rejects wha
   }
 }
 
+TEST_CASE_FIXTURE(LoopTest, "abort() aborts the stream, which is more than letting it go") {
+  ScriptedStream stream;
+  WebSocket socket(newShortIoStream(stream, SIZE_MAX), Role::CLIENT);
+  stream.expectAbort();
+  socket.abort();
+  stream.checkFinished();
+}
+
 Promise<void> shortConversation(WebSocketAgreement agreement) {
   Pair pair = makePair(agreement);
   Promise<void> echoing = echo(pair.server);
@@ -487,6 +561,259 @@ TEST_CASE("an exchange may be cancelled at every step") {
   CHECK(cancelSweep(body) > 10);
 }
 
+#ifdef TROTH_HAS_ZLIB
+
+WebSocketAgreement deflated(int level = 1) {
+  WebSocketAgreement agreement;
+  agreement.deflate.emplace().level = level;
+  return agreement;
+}
+
+/// Bytes that do not get fewer by compression.
+std::string noise(std::size_t size) {
+  SeededRandom random(64);
+  std::string block(std::min<std::size_t>(size, 256 * 1024), '\0'); // more than the window of the compression
+  for (std::size_t i = 0; i + 8 <= block.size(); i += 8) {
+    const std::uint64_t word = random.upTo(UINT64_MAX);
+    std::memcpy(block.data() + i, &word, sizeof word);
+  }
+  std::string all;
+  while (all.size() < size) all += block;
+  return all;
+}
+
+/// A port that counts how often the loop has looked for I/O.
+struct CountingPort final : EventPort {
+  std::size_t polls = 0;
+  bool wait() override { return false; }
+  void poll() override { ++polls; }
+  void wake() const override {}
+};
+
+/// A stream that remembers how large the largest write was.
+struct MeteredStream final : AsyncIoStream {
+  MeteredStream(std::unique_ptr<AsyncIoStream> stream, std::size_t& most) : inner(std::move(stream)), largest(most) {}
+  Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+    return inner->tryRead(buffer, minBytes, where);
+  }
+  Promise<void> write(std::span<const std::byte> bytes, std::source_location where) override { return write({&bytes, 1}, where); }
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
+    std::size_t size = 0;
+    for (std::span<const std::byte> piece : pieces) size += piece.size();
+    largest = std::max(largest, size);
+    return inner->write(pieces, where);
+  }
+  void shutdownWrite(std::source_location where) override { inner->shutdownWrite(where); }
+  void abortRead(std::source_location where) override { inner->abortRead(where); }
+  std::unique_ptr<AsyncIoStream> inner;
+  std::size_t& largest;
+};
+
+TEST_CASE("the loop looks for I/O all the while that a large message is compressed or decompressed, and never is it held twice") {
+  constexpr std::size_t SIZE = 16 * 1024 * 1024;
+  for (bool zeros : {false, true}) {
+    CAPTURE(zeros);
+    const std::string sent = zeros ? std::string(SIZE, '\0') : noise(SIZE); // zeros come in one chunk of input
+    CountingPort port;
+    EventLoop loop(port);
+    WaitScope scope(loop);
+    std::size_t largest = 0;
+    TwoWayPipe pipe = newTwoWayPipe();
+    const WebSocketAgreement agreement = deflated(zeros ? 6 : 1);
+    WebSocket server(std::make_unique<MeteredStream>(std::move(pipe.ends[0]), largest), Role::SERVER, agreement);
+    WebSocket client(std::make_unique<MeteredStream>(std::move(pipe.ends[1]), largest), Role::CLIENT, agreement);
+    Promise<void> sending = (zeros ? client : server).send(asBytes(sent));
+    CHECK(!sending.poll(scope)); // nobody reads yet
+    if (zeros) CHECK(port.polls >= SIZE / (32 * 1024) - 1); // for a single frame
+    const std::size_t before = port.polls;
+    const WebSocketMessage received = (zeros ? server : client).receive().wait(scope);
+    CHECK((received.text() == sent));
+    CHECK(port.polls - before >= SIZE / (64 * 1024));
+    CHECK(sending.poll(scope));
+    CHECK(largest >= 1024);
+    CHECK(largest <= 128 * 1024);
+  }
+}
+
+struct SeenFrame {
+  unsigned first; // its first byte
+  std::string payload;
+};
+
+/// A server's frames in `bytes`, which may end in the middle of one.
+std::vector<SeenFrame> framesIn(std::string_view bytes) {
+  std::vector<SeenFrame> all;
+  http::detail::WebSocketHeaderParser parser(http::detail::WebSocketMasking::FORBIDDEN,
+                                             http::detail::WebSocketHeaderParser::Compression::NEGOTIATED);
+  while (!bytes.empty()) {
+    const auto first = static_cast<unsigned char>(bytes.front());
+    std::span<const std::byte> rest = asBytes(bytes);
+    if (!parser.parse(rest)) break;
+    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(parser.header().length, rest.size()));
+    all.push_back({first, std::string(bytes.substr(bytes.size() - rest.size(), size))});
+    bytes = bytes.substr(bytes.size() - rest.size() + size);
+  }
+  return all;
+}
+
+TEST_CASE_FIXTURE(LoopTest, "between the frames of a compressed message pings are answered; a close waits for its end") {
+  TwoWayPipe pipe = newTwoWayPipe();
+  WebSocket socket(std::move(pipe.ends[0]), Role::SERVER, deflated());
+  Raw raw{std::move(socket), std::move(pipe.ends[1])};
+  const std::string payload = noise(200'000) + std::string(2'000'000, 'x'); // frames, and then steps without one
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  Promise<void> sending = raw.socket.send(asBytes(payload));
+  std::string all = readSome(*raw.peer, scope);
+  tell(raw, frame(WebSocketOpcode::PING, "1", MASK)).wait(scope);
+  for (int i = 0; i < 10; ++i) all += readSome(*raw.peer, scope);
+  Promise<void> closing = raw.socket.close();
+  tell(raw, frame(WebSocketOpcode::PING, "2", MASK)).wait(scope);
+  CHECK(failureOf(raw.socket.ping(), scope).kind() == Exception::Kind::DISCONNECTED);
+  all += heard(raw, scope);
+  std::move(sending).wait(scope);
+
+  std::string order;
+  std::string compressed;
+  for (const SeenFrame& seen : framesIn(all)) {
+    order += seen.first == 0x42 ? 'B' : seen.first == 0x00 ? 'c' : seen.first == 0x80 ? 'F' : seen.first == 0x88 ? 'X' : 'P';
+    if (order.back() == 'B' || order.back() == 'c' || order.back() == 'F') compressed += seen.payload;
+    if (order.back() == 'P') CHECK(seen.first == 0x8a);
+  }
+  CHECK_MESSAGE((order.starts_with("B") && order.ends_with("FX")), order);
+  CHECK(order.find('P') < order.find('F')); // and only the one before close()
+  CHECK(std::count(order.begin(), order.end(), 'P') == 1);
+  CHECK(std::count(order.begin(), order.end(), 'c') >= 4);
+  CHECK(std::count(order.begin(), order.end(), 'c') <= 8);
+  http::detail::WebSocketInflater inflater({});
+  http::detail::PoolString again;
+  std::span<const std::byte> rest = asBytes(compressed);
+  do REQUIRE(inflater.inflate(rest, SIZE_MAX, nullptr, again) == http::detail::WebSocketFault::NONE);
+  while (inflater.hasMore() || !rest.empty());
+  REQUIRE(inflater.finish(SIZE_MAX, nullptr, again) == http::detail::WebSocketFault::NONE);
+  CHECK((std::string_view(again) == payload));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "messages are compressed from a size on") {
+  WebSocketAgreement agreement = deflated();
+  agreement.deflate->smallest = 5;
+  TwoWayPipe pipe = newTwoWayPipe();
+  Raw raw{WebSocket(std::move(pipe.ends[0]), Role::SERVER, agreement), std::move(pipe.ends[1])};
+  for (const char* text : {"1234", "12345"}) {
+    Promise<void> sending = raw.socket.send(text);
+    CHECK(heard(raw, scope).front() == (std::strlen(text) < 5 ? '\x81' : '\xc1'));
+    std::move(sending).wait(scope);
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "pings are answered while a message is compressed of which no frame has come yet") {
+  TwoWayPipe pipe = newTwoWayPipe();
+  Raw raw{WebSocket(std::move(pipe.ends[0]), Role::SERVER, deflated()), std::move(pipe.ends[1])};
+  const std::string zeros(2'000'000, '\0');
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  Promise<void> telling = tell(raw, frame(WebSocketOpcode::PING, "?", MASK));
+  Promise<void> sending = raw.socket.send(asBytes(zeros));
+  const std::vector<SeenFrame> frames = framesIn(heard(raw, scope));
+  REQUIRE(frames.size() == 2);
+  CHECK((frames[0].first == 0x8a && frames[0].payload == "?"));
+  CHECK(frames[1].first == 0xc2); // small enough for one
+  std::move(sending).wait(scope);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a ping that came while a frame was written is answered before the next one is compressed; a close waits") {
+  TwoWayPipe pipe = newTwoWayPipe();
+  Raw raw{WebSocket(std::move(pipe.ends[0]), Role::SERVER, deflated()), std::move(pipe.ends[1])};
+  const std::string payload = noise(64 * 1024) + std::string(4'000'000, 'x');
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  Promise<void> sending = raw.socket.send(asBytes(payload));
+  CHECK(!sending.poll(scope)); // nobody reads the first frame
+  tell(raw, frame(WebSocketOpcode::PING, "?", MASK)).wait(scope);
+  CHECK(!receiving.poll(scope));
+  Promise<void> closing = raw.socket.close();
+  std::string all;
+  Promise<void> reading = readInto(*raw.peer, all).eagerlyEvaluate(nullptr);
+  for (int turns = 0; turns < 30; ++turns) loop.run(1); // a quarter of the steps
+  const std::vector<SeenFrame> frames = framesIn(all);
+  CHECK(frames.front().first == 0x42);
+  CHECK((frames.back().first == 0x8a && frames.back().payload == "?"));
+  std::move(sending).wait(scope);
+  CHECK(!closing.poll(scope));
+  const std::vector<SeenFrame> more = framesIn(all);
+  REQUIRE(more.size() > frames.size() + 1);
+  CHECK(more[more.size() - 2].first == 0x80);
+  CHECK(more.back().first == 0x88);
+}
+
+TEST_CASE("a compressed send that is cancelled was never begun, or says so later; what the peer gets is never wrong") {
+  const std::string large = std::string(200'000, 'a') + noise(200'000); // the first frame takes some steps
+  bool wasClean = false, wasLost = false;
+  for (std::size_t turns = 0;; ++turns) {
+    LoopTest test;
+    Pair pair = makePair(deflated());
+    Promise<void> first = pair.server.send(std::string(500, 'b'));
+    CHECK(pair.client.receive().wait(test.scope).text().size() == 500);
+    Promise<WebSocketMessage> receiving = pair.client.receive();
+    bool isSent = false;
+    {
+      Promise<void> sending = pair.server.send(asBytes(large)).then([&] { isSent = true; }).eagerlyEvaluate(nullptr);
+      for (std::size_t i = 0; i < turns; ++i) test.loop.run(1);
+    }
+    if (isSent) break;
+    REQUIRE(turns < 1000);
+    const std::string other = std::string(200, 'b') + std::string(400, 'a');
+    Promise<void> after = pair.server.send(other);
+    const bool isOver = after.poll(test.scope);
+    if (receiving.poll(test.scope)) {
+      const WebSocketMessage received = std::move(receiving).wait(test.scope);
+      if (received.text() == large) continue; // its last byte had gone
+      wasClean = true;
+      CHECK((isOver && !wasLost));
+      CHECK(received.text() == other);
+    } else {
+      wasLost = true;
+      const Exception e = failureOf(std::move(after), test.scope);
+      CHECK(e.kind() == Exception::Kind::FAILED);
+      CHECK(contains(e.description(), "partly written"));
+      Promise<void> speaking = pair.client.send("still heard");
+      CHECK(shown(pair.server.receive().wait(test.scope)) == "text still heard");
+    }
+  }
+  CHECK((wasClean && wasLost));
+}
+
+TEST_CASE("an exchange of large compressed messages may be cancelled at every step") {
+  const std::function<Promise<void>(LoopTest&)> body = [](LoopTest&) {
+    auto talk = coCapture([]() -> Promise<void> {
+      Pair pair = makePair(deflated());
+      Promise<void> echoing = echo(pair.server);
+      const std::string payload = noise(70'000) + std::string(70'000, 'a');
+      Promise<WebSocketMessage> answer = pair.client.receive();
+      Promise<void> pinging = pair.client.ping();
+      co_await pair.client.send(asBytes(payload));
+      const WebSocketMessage message = co_await std::move(answer);
+      CHECK((message.text() == payload));
+      co_await std::move(pinging);
+      co_await pair.client.close();
+    });
+    return talk();
+  };
+  CHECK(cancelSweep(body) > 20);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a WebSocket may go while it compresses and decompresses") {
+  const std::string zeros(4'000'000, '\0');
+  for (std::size_t turns = 1; turns < 160; turns += 9) {
+    std::optional<Pair> pair = makePair(deflated());
+    Promise<WebSocketMessage> receiving = pair->client.receive();
+    Promise<void> sending = pair->server.send(asBytes(zeros));
+    for (std::size_t i = 0; i < turns; ++i) loop.run(1);
+    pair.reset();
+    CHECK(sending.poll(scope));
+    CHECK(failureOf(std::move(receiving), scope).kind() == Exception::Kind::DISCONNECTED);
+  }
+}
+
+#endif
+
 TEST_CASE_FIXTURE(LoopTest, "a ping is answered, and a later answer is as good") {
   Raw raw = makeRaw(Role::SERVER);
   Promise<void> first = raw.socket.ping();
@@ -497,7 +824,8 @@ TEST_CASE_FIXTURE(LoopTest, "a ping is answered, and a later answer is as good")
   CHECK(!first.poll(scope));
   const std::string two = readSome(*raw.peer, scope);
   CHECK(one.size() == 10);
-  tell(raw, frame(WebSocketOpcode::PONG, "unasked!", MASK) + frame(WebSocketOpcode::PONG, two.substr(2), MASK)).wait(scope);
+  const std::string pongs = frame(WebSocketOpcode::PONG, "unasked!", MASK) + frame(WebSocketOpcode::PONG, two.substr(2), MASK);
+  tell(raw, pongs + frame(WebSocketOpcode::PONG, one.substr(2), MASK)).wait(scope); // the older one too late
   std::move(first).wait(scope);
   std::move(second).wait(scope);
   CHECK(!receiving.poll(scope));
@@ -518,7 +846,7 @@ TEST_CASE_FIXTURE(LoopTest, "a silent peer gets a ping and is given up in time, 
     CHECK(shown(std::move(receiving).wait(scope)) == "text here");
   }
   timer.advanceBy(10s); // nothing: it has spoken
-  scope.poll();
+  CHECK(heard(raw, scope).empty());
   timer.advanceBy(30s);
   CHECK(readSome(*raw.peer, scope).substr(0, 2) == "\x89\x08");
   timer.advanceBy(10s); // nobody listens
@@ -536,6 +864,59 @@ TEST_CASE_FIXTURE(LoopTest, "a silent peer gets a ping and is given up in time, 
   CHECK(contains(failureOf(raw.socket.send("x"), scope).description(), "ping"));
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a WebSocket that is gone wants nothing of its timer, though promises of it are left") {
+  ManualTimer timer;
+  WebSocketOptions options;
+  options.timer = &timer;
+  options.pingInterval = 30s;
+  std::optional<Raw> raw = makeRaw(Role::SERVER, options);
+  Promise<WebSocketMessage> receiving = raw->socket.receive();
+  CHECK(!receiving.poll(scope));
+  CHECK(timer.nextEvent());
+  raw.reset();
+  CHECK(!timer.nextEvent());
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a peer that has said anything since the ping is not given up, nor one whose message waits to be taken") {
+  ManualTimer timer;
+  WebSocketOptions options;
+  options.timer = &timer;
+  options.pingInterval = 30s;
+  options.pingTimeout = 10s;
+  Raw raw = makeRaw(Role::SERVER, options);
+  Promise<WebSocketMessage> receiving = raw.socket.receive();
+  const auto untilPing = [&] {
+    timer.advanceBy(30s);
+    CHECK(heard(raw, scope).substr(0, 2) == "\x89\x08");
+  };
+  untilPing();
+  tell(raw, frame(WebSocketOpcode::PONG, "any", MASK)).wait(scope);
+  timer.advanceBy(10s);
+  CHECK(!receiving.poll(scope));
+  untilPing();
+  timer.advanceBy(10s);
+  Promise<void> atLast = tell(raw, frame(WebSocketOpcode::PONG, "at the same moment", MASK));
+  CHECK(!receiving.poll(scope));
+  untilPing();
+  tell(raw, frame(WebSocketOpcode::TEXT, "taken late", MASK)).wait(scope);
+  CHECK(receiving.poll(scope));
+  timer.advanceBy(10s);
+  CHECK(heard(raw, scope).empty());
+  untilPing();
+  timer.advanceBy(10s);
+  CHECK(heard(raw, scope).empty());
+  CHECK(shown(std::move(receiving).wait(scope)) == "text taken late");
+  Promise<void> sending = raw.socket.send("still open");
+  CHECK(heard(raw, scope) == frame(WebSocketOpcode::TEXT, "still open"));
+
+  options.closeTimeout = 100s;
+  Raw closed = makeRaw(Role::SERVER, options);
+  Promise<void> closing = closed.socket.close();
+  CHECK(heard(closed, scope) == closeFrame(1000));
+  timer.advanceBy(30s);
+  CHECK(heard(closed, scope).empty()); // no ping behind a close frame
+}
+
 TEST_CASE_FIXTURE(LoopTest, "nothing is read that nobody asked for") {
   Raw raw = makeRaw(Role::SERVER);
   Promise<void> first = tell(raw, frame(WebSocketOpcode::TEXT, "one", MASK));
@@ -545,12 +926,61 @@ TEST_CASE_FIXTURE(LoopTest, "nothing is read that nobody asked for") {
   CHECK(!second.poll(scope));
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a WebSocket may go in what a receive, a send, or a close lets run") {
+  for (bool byReceive : {false, true}) {
+    std::optional<Raw> raw = makeRaw(Role::SERVER);
+    std::string what;
+    Promise<void> receiving = raw->socket.receive().ignoreResult();
+    Promise<void> sending = raw->socket.send("hello");
+    Promise<void> pinging = raw->socket.ping();
+    auto destroying = [&](Promise<void> promise) {
+      return std::move(promise).then([&] { raw.reset(); }).eagerlyEvaluate(nullptr);
+    };
+    if (byReceive) {
+      Promise<void> writing = tell(*raw, frame(WebSocketOpcode::TEXT, "x", MASK));
+      receiving = destroying(std::move(receiving));
+      std::move(receiving).wait(scope);
+      CHECK(failureOf(std::move(sending), scope).kind() == Exception::Kind::DISCONNECTED);
+      (void)writing.poll(scope);
+    } else {
+      sending = destroying(std::move(sending));
+      CHECK(!sending.poll(scope));
+      CHECK(readSome(*raw->peer, scope) == frame(WebSocketOpcode::TEXT, "hello"));
+      std::move(sending).wait(scope);
+      CHECK(failureOf(std::move(receiving), scope).kind() == Exception::Kind::DISCONNECTED);
+    }
+    CHECK(!raw);
+    CHECK(failureOf(std::move(pinging), scope).kind() == Exception::Kind::DISCONNECTED);
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a WebSocket may be moved while operations are pending, and assigned to one that has some") {
+  Raw first = makeRaw(Role::SERVER), second = makeRaw(Role::SERVER);
+  Promise<WebSocketMessage> receiving = first.socket.receive();
+  Promise<WebSocketMessage> rejected = second.socket.receive();
+  Promise<void> rejectedSend = second.socket.send("x");
+  second.socket = std::move(first.socket);
+  CHECK(contains(failureOf(std::move(rejected), scope).description(), "destroyed"));
+  CHECK(failureOf(std::move(rejectedSend), scope).kind() == Exception::Kind::DISCONNECTED);
+  Promise<void> sending = second.socket.send("moved");
+  CHECK(readSome(*first.peer, scope) == frame(WebSocketOpcode::TEXT, "moved"));
+  std::move(sending).wait(scope);
+  tell(first, frame(WebSocketOpcode::TEXT, "still there", MASK)).wait(scope);
+  CHECK(shown(std::move(receiving).wait(scope)) == "text still there");
+  WebSocket& same = second.socket;
+  second.socket = std::move(same);
+  CHECK(second.socket.subprotocol().empty());
+}
+
 TEST_CASE_FIXTURE(LoopTest, "misuse is named") {
   auto text = [](auto&& call) { return std::string(thrownBy(call).description()); };
   CHECK(contains(text([&] { WebSocket(nullptr, Role::SERVER); }), "the stream is null"));
   WebSocketOptions options;
   options.pingInterval = 1s;
   CHECK(contains(text([&] { makeRaw(Role::SERVER, options); }), "needs a timer"));
+  options = {};
+  options.maxQueuedPongs = 0;
+  CHECK(contains(text([&] { makeRaw(Role::SERVER, options); }), "a queue for 0 pongs"));
   Raw raw = makeRaw();
   Promise<WebSocketMessage> receiving = raw.socket.receive();
   CHECK(contains(text([&] { (void)raw.socket.receive(); }), "another one is pending"));
@@ -559,6 +989,7 @@ TEST_CASE_FIXTURE(LoopTest, "misuse is named") {
   CHECK(contains(text([&] { (void)raw.socket.send("\xff"); }), "not UTF-8"));
   CHECK(contains(text([&] { (void)raw.socket.close(Code::ABNORMAL); }), "1006 is no code to send"));
   CHECK(contains(text([&] { (void)raw.socket.close(Code::NORMAL, std::string(124, 'x')); }), "at most 123 bytes"));
+  CHECK(contains(text([&] { (void)raw.socket.close(Code::NORMAL, "\xff"); }), "is not UTF-8"));
   WebSocket moved = std::move(raw.socket);
   CHECK(contains(text([&] { (void)raw.socket.send("x"); }), "moved from"));
   CHECK(moved.subprotocol().empty());
