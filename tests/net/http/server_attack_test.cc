@@ -649,4 +649,14 @@ TEST_CASE_FIXTURE(HttpTest, "handlers that are ready at once, in whatever way, a
   }
 }
 
+TEST_CASE_FIXTURE(HttpTest, "a connection on which nothing is left to read is closed with its last response, without lingering") {
+  handler = target;
+  auto client = connect();
+  client->send("GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+  settle();
+  CHECK(contains(client->received, "/last"));
+  CHECK(client->ended);
+  CHECK(server().connections() == 0);
+}
+
 } // namespace
