@@ -5,6 +5,7 @@
 #include <troth/net/http/body_detail.h>
 
 #include <troth/net/http/http_error.h>
+#include <troth/runtime/canceler.h>
 
 #include <fmt/format.h>
 
@@ -30,7 +31,7 @@ struct MessageBody::State {
       : wire(w), parser(&p), owner(&o), framing(f), left(length), limit(most) {}
 
   troth::detail::Ref<Wire> wire;
-  MessageParser* parser; // null, as is the owner, once the message is over
+  MessageParser* parser; // null, as is the owner, once the body was left
   BodyOwner* owner;
   const Framing framing;
   std::uint64_t left;  // of a LENGTH
@@ -44,6 +45,9 @@ struct MessageBody::State {
   std::size_t taken = 0;           // … and how much of that is gone already
   std::optional<HttpError> refuse; // once what was decoded before has been taken
   Direction reading{Direction::Kind::READ};
+  const char* leftBecause = nullptr; // once the body was left
+  Canceler waiting;                  // for the wire …
+  std::source_location waitsAt;      // … by a read that was called here
 
   [[noreturn]] void failEarly(std::source_location where) {
     broken = true;
@@ -74,7 +78,6 @@ struct MessageBody::State {
   // Decodes what there is until `least` bytes are at hand; returns whether they are, or the end is.
   bool decode(std::size_t least, std::source_location where) {
     while (!ended && !refuse && !wire->rest().empty() && (decoded() < least || decoded() < ENOUGH)) {
-      if (parser == nullptr) throw reading.disconnected(where);
       keepDecoded();
       decodePiece(where);
     }
@@ -152,14 +155,15 @@ struct MessageBody::State {
 
   // Completes when `least` bytes are decoded, or all there will be.
   static Promise<void> wait(const std::shared_ptr<State>& state, std::size_t least, std::source_location where) {
-    if (state->broken && !state->refuse) throw state->reading.disconnected(where);
+    if (state->broken && !state->refuse) state->failEarly(where);
     if (state->decode(least, where)) return READY_NOW;
-    return state->reading.endWithStream(decodeMore(state, least, where), where);
+    state->waitsAt = where;
+    return state->waiting.wrap(decodeMore(state, least, where), where);
   }
 
   // Of a body that was left what was not taken is gone.
   void requireNotLeft(std::source_location where) const {
-    if (parser == nullptr) throw reading.disconnected(where);
+    if (leftBecause != nullptr) throw Exception(Exception::Kind::DISCONNECTED, leftBecause, {}, where);
   }
 
   std::size_t take(std::span<std::byte> buffer) noexcept {
@@ -195,12 +199,21 @@ void MessageBody::beginContent(Wire& wire, MessageParser& parser, Framing framin
   state_ = std::allocate_shared<State>(PoolAllocator<State>(), wire, parser, framing, length, limit, owner);
 }
 
-void MessageBody::finishContent() noexcept {
-  state_->parser = nullptr;
-  state_->owner = nullptr;
-  if (!state_->ended) state_->broken = true;
-  state_->reading.disconnect();
-  state_.reset();
+void MessageBody::finishContent(const char* why) noexcept {
+  const std::shared_ptr<State> left = std::move(state_);
+  left->parser = nullptr;
+  left->owner = nullptr;
+  left->leftBecause = why;
+  if (!left->waiting.isEmpty()) left->waiting.cancel(Exception(Exception::Kind::DISCONNECTED, why, {}, left->waitsAt));
+}
+
+void MessageBody::takeBack(const char* why) {
+  const State& left = *state_;
+  auto rest = std::allocate_shared<State>(PoolAllocator<State>(), *left.wire, *left.parser, left.framing, left.left,
+                                          left.limit, *left.owner);
+  rest->received = left.received;
+  finishContent(why);
+  state_ = std::move(rest);
 }
 
 bool MessageBody::hasContentEnded() const noexcept { return state_->ended; }

@@ -36,8 +36,8 @@ protected:
 /// Pumps go by a buffer (pumpByBuffer()): so each byte that comes is seen, and a peer that is slow can be told from one
 /// that is stuck.
 ///
-/// It is made again for each message by begin(), and left by finish(), after which whoever still has it, or an
-/// operation of it, meets DISCONNECTED.
+/// It is made again for each message by begin(), and left by finish(), after which whoever still has a read of it meets
+/// DISCONNECTED. Both cancel what is pending at once, so that nobody but the connection uses the wire from then on.
 class MessageBody final : public AsyncInputStream {
 public:
   MessageBody() noexcept = default;
@@ -51,10 +51,13 @@ public:
     finish();
     if (framing != Framing::NONE) beginContent(wire, parser, framing, length, limit, owner);
   }
-  /// Rejects what is pending, and lets go of wire, parser and owner.
-  void finish() noexcept {
-    if (state_ != nullptr) finishContent();
+  /// Rejects what is pending, because of `why`, which outlives it, and lets go of wire, parser and owner.
+  void finish(const char* why = OVER) noexcept {
+    if (state_ != nullptr) finishContent(why);
   }
+  /// Rejects what is pending, or done and not taken, because of `why`; what has not been decoded can be read anew. Only
+  /// while !hasEnded() and !isBroken().
+  void takeBack(const char* why);
 
   /// Whether all of it has come.
   bool hasEnded() const noexcept { return state_ == nullptr || hasContentEnded(); }
@@ -78,11 +81,12 @@ public:
 
 private:
   struct State;
+  static constexpr const char* OVER = "HTTP: the message was over before this read of its content was";
   std::shared_ptr<State> state_; // null: no content
 
   void beginContent(Wire& wire, MessageParser& parser, Framing framing, std::uint64_t length, std::uint64_t limit,
                     BodyOwner& owner);
-  void finishContent() noexcept;
+  void finishContent(const char* why) noexcept;
   bool hasContentEnded() const noexcept;
 };
 

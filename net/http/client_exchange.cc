@@ -105,7 +105,7 @@ ClientExchange::~ClientExchange() {
     isReusable_ = isReusable_ && skipRest();
     giveBack();
   }
-  incoming_.finish();
+  incoming_.finish("HTTP: the response was destroyed");
   wire_->watch(nullptr, nullptr);
   waiters_.disconnectAll("HTTP: the response was destroyed");
   if (link_ == nullptr) return;

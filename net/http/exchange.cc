@@ -39,6 +39,9 @@ constexpr std::size_t MOST_OUTPUT = 64 * 1024;
 // How far one reads on while a handler works.
 constexpr std::size_t READ_AHEAD = 16 * 1024;
 
+// What a read of a request's content is told that is pending when the request is over.
+constexpr const char* READ_TOO_LONG = "HTTP: the request's handler has ended, before this read of its content was done";
+
 constexpr std::size_t LONGEST_NUMBER = 20;
 
 void appendNumber(ByteBuffer& text, std::uint64_t number, int base = 10) {
@@ -151,7 +154,7 @@ Exchange::ClientWatch::~ClientWatch() { end(); }
 void Exchange::ClientWatch::end() noexcept {
   isOn_ = false;
   read_ = OwnNode();
-  flush_.reset();
+  flush_ = OwnNode();
   disarm();
 }
 
@@ -159,11 +162,12 @@ void Exchange::ClientWatch::describe(troth::detail::Trace& trace) const noexcept
   trace.add("HTTP connection, waiting for its client to leave", {});
 }
 
-// A write that is under way goes on. The next handler's watch meets the client's end again, so each has its while.
+// A write that is under way goes on; should it have failed, the wire tells. The next handler's watch meets the client's
+// end again, so each has its while.
 void Exchange::ClientWatch::stop() noexcept {
   isOn_ = hasEnded_ = false;
   read_ = OwnNode();
-  if (!hasFailed_) disarm();
+  disarm();
   // A client that has ended its direction has waited long enough; the response has all the time that a write has.
   if (ServerConnection* connection = exchange_.connection_;
       connection != nullptr && connection->reading.kind == Timeout::HALF_CLOSE)
@@ -171,13 +175,13 @@ void Exchange::ClientWatch::stop() noexcept {
 }
 
 void Exchange::ClientWatch::fire() noexcept {
-  bool hasLeft = hasFailed_;
   try {
-    if (!hasLeft) look();
-  } catch (...) {
-    hasLeft = true; // it has reset the connection, or cannot be written to
+    finishFlush();
+    if (isOn_) look();
+    return;
+  } catch (...) { // the client has reset the connection, or cannot be written to
   }
-  if (!hasLeft || !exchange_.clientLeaves(hasFailed_ || exchange_.wire_->isCutOff())) return;
+  if (!exchange_.clientLeaves(exchange_.wire_->isCutOff())) return;
   ServerConnection& connection = *exchange_.connection_;
   doneFiring();
   delete &connection;
@@ -185,34 +189,8 @@ void Exchange::ClientWatch::fire() noexcept {
 
 void Exchange::ClientWatch::look() {
   Exchange& x = exchange_;
-  if (read_ && read_.listen(this)) {
-    ResultBase& result = troth::detail::resolve(*read_);
-    ExceptionRef failure = std::move(result.exception);
-    Chunk chunk;
-    if (!failure) chunk = std::move(*static_cast<troth::detail::Result<Chunk>&>(result).value);
-    read_ = OwnNode();
-    if (failure) throw Exception(std::move(failure));
-    if (!chunk.empty()) {
-      x.body_.keepDecoded();
-      x.wire_->give(std::move(chunk));
-    } else {
-      hasEnded_ = true;
-      x.written_ = 0;
-      x.core_.setTimeout(x.connection_->reading, Timeout::HALF_CLOSE);
-    }
-  }
-  if (!x.wire_->output().empty() && (!flush_ || isReady(*flush_))) {
-    flush_.reset();
-    Promise<void> flushed = x.wire_->flush(std::source_location::current());
-    if (isReady(flushed)) {
-      if (std::optional<Exception> failure = takeFailure(flushed)) throw *failure;
-    } else {
-      flush_ = std::move(flushed).eagerlyEvaluate([this](Exception) {
-        hasFailed_ = true;
-        armLast();
-      });
-    }
-  }
+  if (read_ && read_.listen(this)) takeRead();
+  flush();
   // A handler that waits for its body notices for itself, and nobody else reads it then.
   const bool mayRead = x.isHandling_ && !read_ && !hasEnded_ && !x.isWaiting_ && x.wire_->isOpen() &&
                        x.wire_->rest().size() < READ_AHEAD;
@@ -220,6 +198,43 @@ void Exchange::ClientWatch::look() {
   Promise<Chunk> more = x.wire_->stream(std::source_location::current()).tryReadChunk(READ_AHEAD);
   read_ = PromiseAccess::take(more, {});
   if (read_.listen(this)) armDepthFirst();
+}
+
+void Exchange::ClientWatch::takeRead() {
+  Exchange& x = exchange_;
+  ResultBase& result = troth::detail::resolve(*read_);
+  ExceptionRef failure = std::move(result.exception);
+  Chunk chunk;
+  if (!failure) chunk = std::move(*static_cast<troth::detail::Result<Chunk>&>(result).value);
+  read_ = OwnNode();
+  if (failure) throw Exception(std::move(failure));
+  if (!chunk.empty()) {
+    x.body_.keepDecoded();
+    x.wire_->give(std::move(chunk));
+  } else {
+    hasEnded_ = true;
+    x.written_ = 0;
+    x.core_.setTimeout(x.connection_->reading, Timeout::HALF_CLOSE);
+  }
+}
+
+void Exchange::ClientWatch::flush() {
+  finishFlush();
+  if (flush_ || exchange_.wire_->output().empty()) return;
+  Promise<void> flushed = exchange_.wire_->flush(std::source_location::current());
+  flush_ = PromiseAccess::take(flushed, {});
+  finishFlush();
+}
+
+// Throws what it has failed with, if it is ready.
+void Exchange::ClientWatch::finishFlush() {
+  if (!flush_ || !flush_.listen(this)) return;
+  Promise<void> flushed = takeFlush();
+  if (const std::optional<Exception> failure = takeFailure(flushed)) throw *failure;
+}
+
+Promise<void> Exchange::ClientWatch::takeFlush() {
+  return flush_ ? PromiseAccess::wrap<void>(std::move(flush_)) : Promise<void>(READY_NOW);
 }
 
 // Whether the connection is to be closed therefore. A handler that has sent its response may finish what it does.
@@ -274,8 +289,10 @@ void Exchange::reset() noexcept {
   if (wire_->isOpen()) wire_->stream({}).abortWrite();
 }
 
+// A client that does not read its replies gets no more of them made; and what a handler sends has none of those before
+// it to wait for but those in the buffer (see sendEarlier()).
 Next Exchange::run(OwnNode& waiting) {
-  if (wire_->output().size() >= MOST_OUTPUT) [[unlikely]]
+  if (wire_->output().size() >= MOST_OUTPUT || wire_->isWriting()) [[unlikely]]
     return waitFor(waiting, flushThen(wire_->flush(std::source_location::current()), Next::RUN));
   switch (parseHead()) {
   case Head::NOTHING:
@@ -326,11 +343,8 @@ Next Exchange::handled(const Exception* failure, OwnNode& waiting) {
     endRequest();
     return Next::GONE;
   }
-  if (isReset_ || wire_->isCutOff()) {
-    reset();
-    endRequest();
-    return Next::CLOSE;
-  }
+  if (isReset_ || wire_->isCutOff()) [[unlikely]]
+    return waitFor(waiting, breakOff());
   if (keepAlive_ && !body_.hasEnded()) return waitFor(waiting, skipBodyThenEnd());
   const bool isClean = hasReadAll();
   endRequest();
@@ -351,15 +365,33 @@ Promise<Next> Exchange::closeAfter(bool isClean) {
   co_return Next::CLOSE;
 }
 
+// Of a response that has no end no more is sent, and the client is not to take it for one that has. But replies to
+// requests before it, which came together with this one (RFC 9112, section 9.3.2), are complete, and those requests may
+// have done what cannot be done again: they go first. leave() resets the connection.
+Promise<Next> Exchange::breakOff() {
+  isReset_ = true;
+  wire_->cutOff();
+  connection_->reading.unlink();
+  endRequest();
+  co_await clientWatch_.takeFlush();
+  co_return Next::CLOSE;
+}
+
+// As its handler wants it. Replies before it that are still being sent go first, as in breakOff().
+void Exchange::abortResponse() noexcept {
+  if (!clientWatch_.isFlushing()) return reset();
+  isReset_ = true;
+  wire_->cutOff();
+}
+
 Promise<Next> Exchange::answerLate() {
   clientWatch_.stop();
-  if (state_ != ResponseState::NONE) {
-    const bool isOut = state_ == ResponseState::SENT && !isSending_ && !wire_->isWriting() && wire_->output().empty();
-    if (!isOut) reset();
+  if (state_ == ResponseState::SENT && !isSending_ && !wire_->isCutOff()) {
     endRequest();
-    return Next::CLOSE;
+    return flushThen(wire_->flush(std::source_location::current()), Next::CLOSE);
   }
-  body_.finish();
+  if (state_ != ResponseState::NONE) return breakOff();
+  body_.finish("HTTP: the request's content has not come in time");
   const bool wasHandling = std::exchange(isHandling_, false);
   if (wasHandling) core_.requestEnds();
   return refuse(408, {}, wasHandling);
@@ -513,6 +545,7 @@ void Exchange::answerFailure(const Exception& failure) {
 // Content that nobody wanted is read and dropped, up to a limit, so that the next request can be found.
 Promise<bool> Exchange::skipBody() {
   if (expectsContinue_ || body_.isBroken()) co_return false;
+  if (body_.isBusy()) body_.takeBack(READ_TOO_LONG);
   co_await wire_->flush(std::source_location::current());
   const std::uint64_t before = body_.received();
   const auto isTooMuch = [&] { return body_.received() - before > core_.settings().skippedBytes; };
@@ -534,7 +567,7 @@ void Exchange::endRequest() noexcept {
   }
   inRequest_ = false;
   state_ = ResponseState::NONE;
-  body_.finish();
+  body_.finish(READ_TOO_LONG);
   parser_.reset();
   if (!head_.empty()) head_ = PoolString();
   wire_->letGo();
@@ -583,6 +616,14 @@ void Exchange::throwSent(const char* function, const std::source_location& where
   throwMisuse(
       fmt::format("{}: the response to {} {} was begun before", function, request_.methodText(), request_.target()),
       where);
+}
+
+// Before what a handler sends may be on its way, so that a write that it gives up, or that is broken off with it, takes
+// along nothing but its own response. (If the connection is sending already, it has taken those replies, and what waits
+// is this response's; see run().)
+void Exchange::sendEarlier() {
+  if (!wire_->output().empty()) [[unlikely]]
+    clientWatch_.flush();
 }
 
 void Exchange::appendStatusLine(int status) {
@@ -674,6 +715,7 @@ Promise<void> Exchange::sendResponse(int status, std::span<const std::byte> body
       (expectsContinue_ || body_.isBroken() || body_.tryGetLength().value_or(0) > core_.settings().skippedBytes))
     keepAlive_ = false;
   const bool isCopied = body.size() <= COPIED;
+  if (!isCopied) sendEarlier();
   appendHead(status, body.size(), isCopied ? textOf(body) : std::string_view(), "Response::send", where);
   state_ = ResponseState::SENT;
   if (hasNoContent_) return READY_NOW;
@@ -707,6 +749,7 @@ AsyncOutputStream& Exchange::beginResponse(int status, std::optional<std::uint64
                                            std::source_location where) {
   requireUnsent("Response::start", where);
   requireStatus(status, 200, 599, "Response::start", where);
+  sendEarlier();
   if (expectsContinue_) {
     // Wanted, the content is asked for now: later it would be too late. The client of an error keeps it, and what comes
     // next on the connection might be either (RFC 9110, section 10.1.1).
@@ -741,11 +784,23 @@ Promise<void> Exchange::sendInformational(int status, const HeaderFields& header
   requireUnsent("Response::sendInformational", where);
   requireStatus(status, 102, 199, "Response::sendInformational", where);
   if (request_.minorVersion() == 0) return READY_NOW;
+  sendEarlier();
   appendStatusLine(status);
   ByteBuffer& out = wire_->output();
   for (const HeaderField field : headers) appendField(out, field);
   out.append("\r\n");
-  return wire_->flush(where);
+  Promise<void> written = wire_->flush(where);
+  if (isReady(written)) return written;
+  return finishInformational(Ref<Exchange>(*this), std::move(written));
+}
+
+Promise<void> Exchange::finishInformational(Ref<Exchange> self, Promise<void> written) {
+  struct Count {
+    explicit Count(std::uint32_t& c) noexcept : count(++c) {}
+    ~Count() { --count; }
+    std::uint32_t& count;
+  } informing(self->informing_);
+  co_await std::move(written);
 }
 
 std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_location where) {
@@ -765,8 +820,7 @@ std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_locatio
   if (!body_.hasEnded()) throwMisuse(fmt::format("{}: the request's content was not read to its end", FUNCTION), where);
   for (const HeaderId id : {HeaderId::CONTENT_LENGTH, HeaderId::TRANSFER_ENCODING, HeaderId::CONNECTION})
     if (fields.has(id)) throwMisuse(fmt::format("{}: {} is the server's to set", FUNCTION, headerName(id)), where);
-  if (wire_->isWriting())
-    throwMisuse(fmt::format("{}: an informational response is still on its way", FUNCTION), where);
+  if (informing_ > 0) throwMisuse(fmt::format("{}: an informational response is still on its way", FUNCTION), where);
   if (wire_->isCutOff())
     throw Exception(Exception::Kind::DISCONNECTED, fmt::format("{}: an earlier write was broken off", FUNCTION), {},
                     where);
@@ -780,15 +834,18 @@ std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_locatio
   state_ = ResponseState::UPGRADED;
   clientWatch_.stop();
   connection_->reading.unlink();
+  connection_->writing.unlink();
+  wire_->watch(nullptr, nullptr);
   Chunk rest = wire_->takeRest();
   const ByteBuffer head = std::move(out);
-  return newUpgradedStream(wire_->takeStream(), std::move(rest), head.text(), where);
+  return newUpgradedStream(wire_->takeStream(), std::move(rest), head.text(), where, clientWatch_.takeFlush());
 }
 
 const AsyncIoStream& Exchange::connection(std::source_location where) const { return wire_->stream(where); }
 
 Promise<void> Exchange::beforeRead() {
   if (!expectsContinue_ || state_ != ResponseState::NONE) return READY_NOW;
+  sendEarlier();
   appendContinue();
   return wire_->flush(std::source_location::current());
 }
@@ -945,7 +1002,7 @@ Promise<void> Exchange::ResponseBody::whenWriteDisconnected(std::source_location
   return exchange_.wire_->stream(where).whenWriteDisconnected(where);
 }
 
-void Exchange::ResponseBody::abortWrite(std::source_location) { exchange_.reset(); }
+void Exchange::ResponseBody::abortWrite(std::source_location) { exchange_.abortResponse(); }
 
 } // namespace detail
 } // namespace http

@@ -105,11 +105,12 @@ private:
   };
 
   /// While a handler works: sends what it has left in the buffer, and notices that the client leaves, by reading on.
+  /// What is sent so is the connection's, and goes on whatever becomes of the handler.
   class ClientWatch final : public troth::detail::Event {
   public:
     explicit ClientWatch(Exchange& exchange);
     ~ClientWatch() override;
-    void begin() noexcept { isOn_ = hasEnded_ = hasFailed_ = false; }
+    void begin() noexcept { isOn_ = hasEnded_ = false; }
     void end() noexcept;
     /// The handler has begun to wait.
     void start() noexcept {
@@ -122,19 +123,24 @@ private:
     }
     /// Somebody else is going to read.
     void stopReading() noexcept { read_ = troth::detail::OwnNode(); }
+    /// Sends what waits, if it is not sending already. Throws what that fails with at once.
+    void flush();
+    bool isFlushing() noexcept { return flush_ && !flush_.listen(this); }
+    /// What is being sent, for somebody else to wait for; ready if that is nothing.
+    Promise<void> takeFlush();
     /// The handler is done.
     void stop() noexcept;
 
   private:
     Exchange& exchange_;
-    troth::detail::OwnNode read_;
-    std::optional<Promise<void>> flush_;
-    bool isOn_ = false;      // from start() to stop()
-    bool hasEnded_ = false;  // the client's direction, as far as this handler's watch has seen
-    bool hasFailed_ = false; // writing did
+    troth::detail::OwnNode read_, flush_;
+    bool isOn_ = false;     // from start() to stop()
+    bool hasEnded_ = false; // the client's direction, as far as this handler's watch has seen
 
     void fire() noexcept override;
     void look();
+    void takeRead();
+    void finishFlush();
     void describe(troth::detail::Trace& trace) const noexcept override;
   };
 
@@ -191,6 +197,7 @@ private:
   bool hasLength_ = false;       // of a STREAMING response
   bool pumpsByBuffer_ = false;   // the connection has no way of its own for what is pumped
   bool isReset_ = false;
+  std::uint32_t informing_ = 0; // sendInformational()s that are pending
 
   enum class Head : std::uint8_t { COMPLETE, NOTHING, PARTIAL, FAULT };
   Head parseHead();
@@ -205,6 +212,7 @@ private:
   bool hasReadAll() const noexcept { return body_.hasEnded() && wire_->rest().empty(); }
   static Promise<Next> flushThen(Promise<void> flushed, Next next);
   Promise<Next> closeAfter(bool isClean);
+  Promise<Next> breakOff();
   bool clientHasGone() const;
   void answerFailure(const Exception& failure);
   Promise<bool> skipBody();
@@ -219,6 +227,8 @@ private:
       throwSent(function, where);
   }
   [[noreturn, gnu::cold]] void throwSent(const char* function, const std::source_location& where) const;
+  void sendEarlier();
+  void abortResponse() noexcept;
   void appendStatusLine(int status);
   void appendContinue();
   void takeConnectionOptions();
@@ -227,6 +237,7 @@ private:
   void sendError(int status, std::string_view reason);
   Promise<void> sendLarge(std::span<const std::byte> body, std::source_location where);
   void countContent(std::uint64_t size, const std::source_location& where);
+  static Promise<void> finishInformational(troth::detail::Ref<Exchange> self, Promise<void> written);
   static Promise<void> finishWrite(troth::detail::Ref<Exchange> self, Promise<void> written);
   Promise<void> writePieces(std::span<const std::span<const std::byte>> pieces, std::source_location where);
   Promise<void> sendCounted(std::span<const std::span<const std::byte>> pieces, std::size_t size,

@@ -82,6 +82,8 @@ public:
   /// in chunks. Reading it tells a client that expects "100 Continue" to go on (RFC 9110, section 10.1.1). What nobody
   /// has read when the response is complete is skipped, or the connection closed.
   ///
+  /// A read that is pending, or not taken, when the handler's promise is done fails with DISCONNECTED.
+  ///
   /// Errors of reading: HttpError 413 if it is longer than the server's limit, 400 if its chunks are malformed;
   /// DISCONNECTED if the client leaves before its end. Let them pass, and the server answers. A client that is too slow
   /// cancels the handler (ServerSettings::bodyTimeout).
@@ -170,7 +172,8 @@ public:
   ///
   /// The body is complete when the handler's promise is fulfilled, or by end(). Should the handler fail before, or be
   /// cancelled, or have written less than `length`, or have given up a write before its end, the connection is reset,
-  /// so that the client does not take a part for the whole. Writing more than `length` throws FAILED. For HEAD what is
+  /// so that the client does not take a part for the whole. (Complete responses before it that are still on their way
+  /// to the client, which has not waited for them, are sent first.) Writing more than `length` throws FAILED. For HEAD what is
   /// written is dropped.
   AsyncOutputStream& start(int status, std::optional<std::uint64_t> length = std::nullopt,
                            std::source_location where = std::source_location::current()) {
@@ -196,10 +199,12 @@ public:
   }
 
   /// Sends the head, with its headers(), and hands the connection over to another protocol: with 101 after the request
-  /// asked to upgrade (RFC 9110, section 7.8), or with 2xx to CONNECT. What the client has sent already is read first.
+  /// asked to upgrade (RFC 9110, section 7.8), or with 2xx to CONNECT. What the client has sent already is read first;
+  /// what is written goes behind the head, and that behind responses to earlier requests which are still on their way.
   /// The server is done with the connection: it lives as long as the stream, also after the handler has ended.
   ///
-  /// Throws FAILED if the request did not ask for it, or a response was begun, or the body was not read to its end.
+  /// Throws FAILED if the request did not ask for it, or a response was begun, or the body was not read to its end, or a
+  /// sendInformational() is pending.
   std::unique_ptr<AsyncIoStream> upgrade(int status = 101,
                                          std::source_location where = std::source_location::current()) {
     return sink_->upgrade(status, where);

@@ -149,11 +149,18 @@ private:
   }
 };
 
-Promise<void> untilHeadIsOver(UpgradedState& state, Promise<void> written, std::source_location where) {
+// What was destroyed meanwhile is not written to.
+AsyncIoStream& requireOpen(const UpgradedState& state, std::source_location where) {
+  if (state.inner == nullptr) throw state.writing.disconnected(where);
+  return *state.inner;
+}
+
+Promise<void> writeHead(UpgradedState& state, Promise<void> earlier, std::source_location where) {
   state.isHeadPending = true;
   try {
-    co_await std::move(written);
-    if (state.endsBehindHead) state.inner->shutdownWrite(where);
+    co_await std::move(earlier);
+    co_await requireOpen(state, where).write(asBytes(state.head), where);
+    if (state.endsBehindHead) requireOpen(state, where).shutdownWrite(where);
   } catch (...) {
     state.headFailure = Exception::fromCurrent();
   }
@@ -164,15 +171,13 @@ Promise<void> untilHeadIsOver(UpgradedState& state, Promise<void> written, std::
 } // namespace
 
 std::unique_ptr<AsyncIoStream> newUpgradedStream(std::unique_ptr<AsyncIoStream> connection, Chunk rest,
-                                                 std::string_view head, std::source_location where) {
+                                                 std::string_view head, std::source_location where,
+                                                 Promise<void> earlier) {
   auto state = std::make_shared<UpgradedState>();
   state->inner = std::move(connection);
   state->rest = std::move(rest);
   state->head = head;
-  if (!head.empty()) {
-    Promise<void> written = state->inner->write(asBytes(state->head), where);
-    if (!isReady(written)) state->headWriting = untilHeadIsOver(*state, std::move(written), where);
-  }
+  if (!head.empty()) state->headWriting = writeHead(*state, std::move(earlier), where);
   return std::make_unique<UpgradedStream>(std::move(state));
 }
 

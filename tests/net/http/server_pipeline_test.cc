@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: MIT
+// Requests that come together: what becomes of those before when one breaks off, upgrades, or leaves its content unread.
+#include "server_fixture.h"
+
+#include <troth/net/http/http_error.h>
+
+#include <optional>
+#include <stdexcept>
+
+using namespace troth;
+using namespace troth::http;
+using namespace troth::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+std::string get(std::string_view path) { return "GET " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n\r\n"; }
+
+const std::string UPGRADE = "GET /up HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n";
+const std::string SWITCHED = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nConnection: Upgrade\r\n\r\n";
+
+std::string ok(std::string_view body) {
+  return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + std::string(body);
+}
+
+// Asks a.host for two replies and a third thing, which begins while the client does not read.
+class PipelineTest : public HttpTest {
+public:
+  std::function<Promise<void>(Request&, Response&)> third;
+  const std::string large = std::string(100'000, 'x');
+
+  PipelineTest() {
+    handler = [this](Request& request, Response& response) -> Promise<void> {
+      if (request.path() == "/first") return response.send(200, "one");
+      if (request.path() == "/second") return response.send(200, "two");
+      return third(request, response);
+    };
+  }
+  std::unique_ptr<RawClient> ask(std::string_view request) {
+    auto client = connect();
+    client->stopReading();
+    client->send(get("/first") + get("/second") + std::string(request));
+    settle();
+    return client;
+  }
+  // What the client gets when it reads after all.
+  std::string read(RawClient& client) {
+    client.goOnReading();
+    settle();
+    return withoutDate(client.take());
+  }
+};
+
+TEST_CASE_FIXTURE(PipelineTest, "a connection is upgraded behind replies that are still on their way, and so is what is written then") {
+  std::unique_ptr<AsyncIoStream> stream;
+  third = [&](Request&, Response& response) -> Promise<void> {
+    co_await timer.afterDelay(1s); // in which the connection begins to send the replies
+    response.headers().set(HeaderId::UPGRADE, "chat");
+    stream = response.upgrade();
+  };
+  auto client = ask(UPGRADE + "early");
+  pass(1s);
+  REQUIRE(stream != nullptr);
+  CHECK(server().connections() == 0);
+  SUBCASE("it is used") {
+    Promise<void> written = stream->write("chat").eagerlyEvaluate(nullptr);
+    // The next connection gets the memory of the first, but for what is still in use.
+    for (int i = 0; i < 2; ++i) CHECK(talk(get("/first")) == ok("one"));
+    pass(1h); // no time of the server's counts any more
+    CHECK(!written.poll(scope));
+    CHECK(stream->tryReadChunk().wait(scope).text() == "early");
+    CHECK(read(*client) == ok("one") + ok("two") + SWITCHED + "chat");
+    CHECK(written.poll(scope));
+    stream->shutdownWrite();
+    settle();
+    CHECK(client->ended);
+  }
+  SUBCASE("its client goes") {
+    client->close();
+    CHECK(failureOf(stream->write("chat"), scope).kind() == Exception::Kind::DISCONNECTED);
+  }
+  SUBCASE("it is dropped with a write that waits") {
+    Promise<void> written = stream->write("chat");
+    stream.reset();
+    CHECK(failureOf(std::move(written), scope).kind() == Exception::Kind::DISCONNECTED);
+    settle();
+    CHECK(read(*client).empty()); // the stream is all that there is of the connection
+    CHECK(client->wasReset);
+  }
+  SUBCASE("it is dropped when the replies have gone, with a read and its end still to come") {
+    stream->shutdownWrite();
+    std::byte buffer[5];
+    Promise<std::size_t> got = stream->tryRead(buffer, 5);
+    client->goOnReading();
+    for (int turns = 0; turns < 3; ++turns) loop.run(1);
+    stream.reset();
+    settle();
+    CHECK(std::move(got).wait(scope) == 5);
+  }
+}
+
+TEST_CASE_FIXTURE(PipelineTest, "an upgrade is refused while an informational response before it is on its way") {
+  std::string refusal;
+  bool wasUpgraded = false;
+  third = [&](Request&, Response& response) -> Promise<void> {
+    co_await timer.afterDelay(1s);
+    response.headers().set(HeaderId::UPGRADE, "chat");
+    {
+      Promise<void> informing = response.sendInformational(103);
+      refusal = thrownBy([&] { (void)response.upgrade(); }).description();
+      co_await std::move(informing);
+    }
+    co_await response.upgrade()->write("chat");
+    wasUpgraded = true;
+  };
+  auto client = ask(UPGRADE);
+  pass(1s);
+  CHECK(contains(refusal, "an informational response is still on its way"));
+  CHECK(read(*client) == ok("one") + ok("two") + "HTTP/1.1 103 Early Hints\r\n\r\n" + SWITCHED + "chat");
+  CHECK(wasUpgraded);
+}
+
+TEST_CASE_FIXTURE(PipelineTest, "a response that breaks off takes no reply before it along, and is reset when those were read") {
+  const std::string post = "POST /third HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n";
+  std::optional<Promise<void>> kept;
+  const auto keep = [&](Promise<void> promise) { kept = std::move(promise).eagerlyEvaluate([](Exception) {}); };
+  const auto giveUp = [this](Promise<void> promise) -> Promise<void> {
+    const Promise<void> dropped = std::move(promise);
+    co_await timer.afterDelay(1s);
+  };
+  struct Way {
+    const char* name;
+    std::function<Promise<void>(Request&, Response&)> handler;
+    std::string request = get("/third") + get("/first");
+    bool isCutShort = true;
+  } ways[] = {
+      {"failed before anything was written",
+       [](Request&, Response& response) -> Promise<void> {
+         response.start(200);
+         throw std::runtime_error("late");
+       }},
+      {"failed behind what was written",
+       [](Request&, Response& response) -> Promise<void> {
+         co_await response.start(200).write("part");
+         throw std::runtime_error("late");
+       }},
+      {"failed, having waited before",
+       [&](Request&, Response& response) -> Promise<void> {
+         co_await timer.afterDelay(1s);
+         response.start(200, 10);
+         throw std::runtime_error("late");
+       }},
+      {"too short",
+       [&](Request&, Response& response) -> Promise<void> {
+         response.start(200, 10);
+         return READY_NOW;
+       }},
+      {"a small write given up",
+       [&](Request&, Response& response) { return giveUp(response.start(200).write("part")); }},
+      {"a small write given up that was begun later",
+       [&](Request&, Response& response) -> Promise<void> {
+         co_await timer.afterDelay(100ms);
+         co_await giveUp(response.start(200).write("part"));
+       }},
+      {"a large write given up",
+       [&](Request&, Response& response) { return giveUp(response.start(200, 200'000).write(large)); }},
+      {"a write in pieces given up",
+       [&](Request&, Response& response) {
+         const std::span<const std::byte> pieces[] = {asBytes(large), asBytes("end")};
+         return giveUp(response.start(200).write(pieces));
+       }},
+      {"a large response given up",
+       [&](Request&, Response& response) { return giveUp(response.send(200, std::string_view(large))); }},
+      {"a large response kept elsewhere",
+       [&](Request&, Response& response) -> Promise<void> {
+         keep(response.send(200, std::string_view(large)));
+         return READY_NOW;
+       }},
+      {"a write kept elsewhere",
+       [&](Request&, Response& response) -> Promise<void> {
+         keep(response.start(200).write("part"));
+         return READY_NOW;
+       }},
+      {"an informational response given up",
+       [&](Request&, Response& response) -> Promise<void> {
+         co_await giveUp(response.sendInformational(103)); // before it was begun, so it goes all the same
+         co_await response.send(200, "three");
+       },
+       "GET /third HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", false},
+      {"a read given up that had told its client to go on",
+       [&](Request& request, Response& response) -> Promise<void> {
+         co_await giveUp(request.body().tryReadChunk().ignoreResult());
+         co_await response.send(200, "three");
+       },
+       post + "Expect: 100-continue\r\n\r\n", false},
+      {"aborted",
+       [&](Request&, Response& response) -> Promise<void> {
+         co_await timer.afterDelay(1s);
+         AsyncOutputStream& body = response.start(200);
+         body.abortWrite();
+         CHECK(thrownBy([&] { (void)body.write("x"); }).kind() == Exception::Kind::DISCONNECTED);
+       }},
+      {"its content too late",
+       [&](Request& request, Response& response) -> Promise<void> {
+         keep(response.start(200).write("part"));
+         co_await request.body().readAllText(5);
+       },
+       post + "\r\n"},
+      {"complete, its content too late",
+       [&](Request& request, Response& response) -> Promise<void> {
+         co_await response.send(200, "three");
+         co_await request.body().readAllText(5);
+       },
+       post + "\r\n", false},
+  };
+  settings.bodyTimeout = 500ms;
+  enum class End { READ, WRITE_TIME, DRAINED, LEAVES };
+  for (const Way& way : ways) {
+    CAPTURE(std::string(way.name));
+    for (const End end : {End::READ, End::WRITE_TIME, End::DRAINED, End::LEAVES}) {
+      CAPTURE(static_cast<int>(end));
+      third = way.handler;
+      auto client = ask(way.request);
+      pass(1s);
+      pass(1s);
+      CHECK(server().connections() == 1);
+      if (end == End::READ) {
+        const std::string replies = ok("one") + ok("two"), reply = read(*client), last = reply.substr(replies.size());
+        CHECK(reply.starts_with(replies));
+        CHECK(client->wasReset == way.isCutShort);
+        CHECK(last.ends_with("three") != way.isCutShort);
+        CHECK(!contains(last, "one")); // nothing follows
+        CHECK(!contains(last, "0\r\n\r\n"));
+        if (!way.isCutShort) pass(500ms); // for the content
+      } else if (end == End::LEAVES) {
+        client->close();
+        settle();
+      } else {
+        std::optional<Promise<std::size_t>> drained;
+        if (end == End::DRAINED) drained = server().drain(1s).eagerlyEvaluate(nullptr);
+        pass(end == End::DRAINED ? 1s : 30s);
+        CHECK(read(*client).empty());
+        CHECK(client->wasReset);
+        if (drained) CHECK(std::move(*drained).wait(scope) == 1);
+      }
+      CHECK(server().connections() == 0);
+      CHECK(server().requests() == 0);
+      dropServer();
+      settle();
+      errors.texts.clear();
+    }
+  }
+}
+
+TEST_CASE("a server may be destroyed at every step of what it does for requests that came together") {
+  for (const bool upgrades : {false, true}) {
+    CHECK(cancelSweep([upgrades](LoopTest&) -> Promise<void> {
+            struct World {
+              explicit World(bool u) : upgrades(u) {}
+              bool upgrades;
+              ManualTimer timer{TimePoint(std::chrono::hours(1))};
+              ErrorLog errors;
+              std::unique_ptr<AsyncIoStream> stream;
+              std::unique_ptr<Service> service = newService([this](Request& request, Response& response) -> Promise<void> {
+                if (request.path() == "/first") {
+                  co_await response.send(200, "one");
+                  co_return;
+                }
+                co_await yield();
+                if (upgrades) {
+                  response.headers().set(HeaderId::UPGRADE, "chat");
+                  stream = response.upgrade();
+                  co_await stream->write("chat");
+                } else {
+                  AsyncOutputStream& body = response.start(200, 10);
+                  { Promise<void> dropped = body.write("part"); }
+                }
+              });
+              Server server{*service, timer, errors};
+            };
+            auto world = std::make_unique<World>(upgrades);
+            TwoWayPipe pipe = newTwoWayPipe();
+            world->server.serveConnection(std::move(pipe.ends[0]));
+            const std::string requests = get("/first") + UPGRADE;
+            co_await pipe.ends[1]->write(requests);
+            for (int i = 0; i < 4; ++i) co_await yield();
+            std::string got;
+            try {
+              while (!contains(got, "chat")) {
+                const Chunk chunk = co_await pipe.ends[1]->tryReadChunk(20);
+                REQUIRE(!chunk.empty());
+                got += chunk.text();
+              }
+            } catch (const Exception&) {
+              CHECK(!upgrades);
+            }
+            CHECK(withoutDate(got).starts_with(ok("one")));
+          }) > 8);
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "what is sent goes on when what was sent before has been read, while its handler goes on") {
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    if (request.path() == "/slow") co_await timer.afterDelay(1s);
+    co_await response.send(200, request.path() == "/slow" ? "hello" : "one");
+    if (request.path() == "/slow") co_await timer.afterDelay(1h);
+  };
+  auto client = connect();
+  client->stopReading();
+  client->send(get("/first") + get("/slow"));
+  pass(1s);
+  client->goOnReading();
+  settle();
+  CHECK(withoutDate(client->take()) == ok("one") + ok("hello"));
+  CHECK(server().requests() == 1);
+  dropServer();
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a read that outlives its handler is told so, and the connection goes on behind the content") {
+  std::optional<Promise<std::size_t>> kept;
+  std::byte buffer[64];
+  int status = 200;
+  bool isTaken = true;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    if (request.path() == "/next") return response.send(200, "next");
+    kept = request.body().tryRead(buffer, 5);
+    if (isTaken) kept = std::move(*kept).eagerlyEvaluate(nullptr);
+    if (status == 404) throw HttpError(404, "no such thing");
+    if (status == 200) return response.send(200, "hello");
+    return NEVER_DONE;
+  };
+  const auto told = [&] {
+    REQUIRE(kept);
+    const Exception e = failureOf(std::move(*kept), scope);
+    kept.reset();
+    CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+    CHECK(contains(std::string(e.where().file_name()), "server_pipeline_test.cc"));
+    return std::string(e.description());
+  };
+  const std::string post = "POST / HTTP/1.1\r\nHost: a\r\n", length = post + "Content-Length: 10\r\n",
+                    chunked = post + "Transfer-Encoding: chunked\r\n";
+  const std::string ENDED = "HTTP: the request's handler has ended, before this read of its content was done";
+  for (isTaken = true;; isTaken = false) {
+    CAPTURE(isTaken);
+    struct Case {
+      std::string first, then;
+      bool isReady = false; // before the handler ends
+    } cases[] = {{length + "\r\n", "1234567890"},
+                 {length + "\r\n123", "4567890"},
+                 {chunked + "\r\n3\r\nabc\r\n", "4\r\ndefg\r\n0\r\n\r\n"},
+                 {chunked + "\r\n6\r\nabc", "def\r\n0\r\n\r\n"},
+                 {length + "Expect: 100-continue\r\n\r\n", "1234567890"},
+                 {length + "\r\n123456", "7890", true},
+                 {length + "\r\n1234567890", "", true},
+                 {chunked + "\r\n6\r\nabcdef\r\n", "0\r\n\r\n", true}};
+    for (const Case& each : cases) {
+      CAPTURE(each.first);
+      auto client = connect();
+      client->send(each.first);
+      settle();
+      if (!(each.isReady && isTaken)) CHECK(told() == ENDED);
+      client->send(each.then + get("/next"));
+      settle();
+      const std::string reply = withoutDate(client->take());
+      CHECK(reply.ends_with(ok("hello") + ok("next")));
+      CHECK(!client->ended);
+      kept.reset();
+    }
+    if (!isTaken) break;
+  }
+  // Content that comes in the turn in which the handler ends belongs to the connection as well.
+  auto client = connect();
+  client->send(length + "\r\n" + "1234567890" + get("/next"));
+  settle();
+  CHECK(withoutDate(client->take()) == ok("hello") + ok("next"));
+  kept.reset();
+
+  status = 404; // which closes the connection, and lets the client read why
+  client = connect();
+  client->send(length + "\r\n123");
+  settle();
+  CHECK(contains(client->take(), "404 Not Found\n"));
+  CHECK(client->ended);
+  CHECK(told() == ENDED);
+  client->send("4567890" + get("/next"));
+  settle();
+  CHECK(!client->writeFailed); // it is read, and thrown away
+  pass(2s);
+  CHECK(server().connections() == 0);
+
+  status = 0; // the handler does not end, and its content does not come
+  client = connect();
+  client->send(length + "\r\n123");
+  pass(15s);
+  CHECK(contains(client->take(), "408 Request Timeout\n"));
+  CHECK(told() == "HTTP: the request's content has not come in time");
+  pass(2s);
+  CHECK(server().connections() == 0);
+}
+
+} // namespace
