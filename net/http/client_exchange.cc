@@ -43,13 +43,12 @@ void KeptHead::keep(std::string_view head, std::string_view reason, const Header
   }
 }
 
-// How long the server keeps the connection, if it says so ("timeout=5, max=100"; RFC 2068, section 19.7.1.1), less the
-// time that the next request may be on its way: nginx, node and Apache close it right when the time is over. `max` is
-// how many more requests there may be. (node sends the same each time, so it is not counted here, and says "close" when
-// it has come to the last one, as Apache does.)
-static Duration keptFor(const HeaderFields& fields) noexcept {
-  Duration time = Duration::max();
-  if (!fields.has(HeaderId::KEEP_ALIVE)) return time;
+// What the server says of how it keeps the connection, if it does ("timeout=5, max=100"; RFC 2068, section 19.7.1.1):
+// the time less that which the next request may be on its way, since nginx, node and Apache close it right when it is
+// over, and how many more requests there may be.
+static KeepTerms keepTerms(const HeaderFields& fields) noexcept {
+  KeepTerms terms;
+  if (!fields.has(HeaderId::KEEP_ALIVE)) return terms;
   for (const HeaderField field : fields) {
     if (field.id != HeaderId::KEEP_ALIVE) continue;
     std::string_view list = field.value;
@@ -59,13 +58,13 @@ static Duration keptFor(const HeaderFields& fields) noexcept {
       const std::string_view name = trimmed(parameter->substr(0, equals));
       const std::optional<std::uint64_t> number = parseDecimal(trimmed(parameter->substr(equals + 1)));
       if (!number) continue;
-      if (equalsIgnoringCase(name, "max") && *number == 0) return Duration::zero();
+      if (equalsIgnoringCase(name, "max")) terms.requests = std::min(terms.requests, *number);
       if (!equalsIgnoringCase(name, "timeout")) continue;
       const Duration told = std::chrono::seconds(std::min<std::uint64_t>(*number, MOST_SECONDS));
-      time = std::min(time, told - std::min<Duration>(std::chrono::seconds(1), told / 2));
+      terms.time = std::min(terms.time, told - std::min<Duration>(std::chrono::seconds(1), told / 2));
     }
   }
-  return time;
+  return terms;
 }
 
 // Whether no content follows whatever the fields say (RFC 9112, section 6.3; of the status the parser knows).
@@ -408,8 +407,12 @@ void ClientExchange::beginContent(const ExchangePlan& plan) {
   if (status >= 300) stopSending();
   if (goOn_ != nullptr) goOn_->fulfill();
   if (status == 101 || (method_ == Method::CONNECT && status < 300)) return; // for takeConnection()
-  reusableFor_ = keptFor(kept_.fields());
-  isReusable_ = parser_.keepsAlive() && framing_ != Framing::UNTIL_CLOSE && !closes_ && reusableFor_ > Duration::zero();
+  reusableFor_ = keepTerms(kept_.fields());
+  // This request was one of those that the response before allowed. (node says the same `max` each time, Apache what is
+  // left of it; both say "close" with the last one.)
+  if (isReused_) reusableFor_.requests = std::min(reusableFor_.requests, lease_.requests() - 1);
+  isReusable_ = parser_.keepsAlive() && framing_ != Framing::UNTIL_CLOSE && !closes_ &&
+                reusableFor_.time > Duration::zero() && reusableFor_.requests > 0;
   incoming_.begin(*wire_, parser_, framing_, length, plan.options.bodyBytes, *this);
   if (plan.options.decoding == RequestOptions::Decoding::DECODE && framing_ != Framing::NONE && status != 206)
     decode(plan.options.bodyBytes);

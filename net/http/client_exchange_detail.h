@@ -192,9 +192,9 @@ private:
   const bool isReused_, expectsContinue_, closes_;
   bool hasBytes_ = false; // something of the response has come
   bool hasHead_ = false;
-  bool isReusable_ = false;                // the connection, as far as the response goes, …
-  Duration reusableFor_ = Duration::max(); // … and for how long, as far as the server says
-  bool readsBody_ = false;                 // the request's stream: what fails is not the connection
+  bool isReusable_ = false; // the connection, as far as the response goes, …
+  KeepTerms reusableFor_;   // … and for how long, as far as the server says
+  bool readsBody_ = false;  // the request's stream: what fails is not the connection
   Sending sending_ = Sending::UNDER_WAY;
   Promise<void> sender_ = READY_NOW; // destroyed first: it uses the others
 

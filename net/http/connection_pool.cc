@@ -45,12 +45,12 @@ ConnectionPool::OriginUse ConnectionPool::use(std::string_view origin) {
 ConnectionPool::Lease ConnectionPool::newLease(Origin& origin) noexcept {
   ++origin.count;
   ++size_;
-  return Lease(*this, origin, nullptr, Duration::zero());
+  return Lease(*this, origin, nullptr, KeepTerms());
 }
 
-void ConnectionPool::Lease::giveBack(std::unique_ptr<AsyncIoStream> stream, Duration most) noexcept {
-  stream_ = std::move(stream);
-  most_ = most;
+void ConnectionPool::Lease::giveBack(std::unique_ptr<AsyncIoStream> stream, KeepTerms terms) noexcept {
+  if (terms.requests > 0) stream_ = std::move(stream);
+  terms_ = terms;
   release();
 }
 
@@ -58,7 +58,7 @@ void ConnectionPool::Lease::release() noexcept {
   if (!pool_) return;
   const troth::detail::Ref<ConnectionPool> pool = std::move(pool_);
   const OriginUse origin = std::move(origin_);
-  if (stream_ != nullptr && !pool->closed_) return pool->keep(*origin, std::move(stream_), most_);
+  if (stream_ != nullptr && !pool->closed_) return pool->keep(*origin, std::move(stream_), terms_);
   stream_.reset();
   pool->uncount(*origin);
   pool->enqueue(*origin);
@@ -134,8 +134,14 @@ static bool hasUnread(const AsyncIoStream& stream) noexcept {
   return ::poll(&now, 1, 0) > 0;
 }
 
-ConnectionPool::Idle::Idle(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, TimePoint end)
-    : Event(EventLoop::current()), pool_(pool), origin_(origin), stream_(std::move(stream)), end_(end) {}
+ConnectionPool::Idle::Idle(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, TimePoint end,
+                           std::uint64_t requests)
+    : Event(EventLoop::current()),
+      pool_(pool),
+      origin_(origin),
+      stream_(std::move(stream)),
+      end_(end),
+      requests_(requests) {}
 
 ConnectionPool::Idle::~Idle() {
   read_ = troth::detail::OwnNode();
@@ -165,7 +171,7 @@ ConnectionPool::Lease ConnectionPool::leaseIdle(Origin& origin) noexcept {
   while (!origin.idle.empty()) {
     Idle& idle = *origin.idle.back();
     if (std::unique_ptr<AsyncIoStream> stream = idle.takeStream()) {
-      const Duration left = troth::detail::timeBetween(timer().now(), idle.end());
+      const KeepTerms left{troth::detail::timeBetween(timer().now(), idle.end()), idle.requests()};
       unlink(idle);
       delete &idle;
       return Lease(*this, origin, std::move(stream), left);
@@ -176,18 +182,18 @@ ConnectionPool::Lease ConnectionPool::leaseIdle(Origin& origin) noexcept {
 }
 
 // A connection that is counted has become idle: somebody who waits gets it, or it waits.
-void ConnectionPool::keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream, Duration most) noexcept {
+void ConnectionPool::keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream, KeepTerms terms) noexcept {
   if (!origin.waiters.isEmpty()) {
     stream = listenedTo(origin, std::move(stream));
     if (stream != nullptr)
-      return static_cast<Waiter&>(origin.waiters.front()).fulfill(Lease(*this, origin, std::move(stream), most));
+      return static_cast<Waiter&>(origin.waiters.front()).fulfill(Lease(*this, origin, std::move(stream), terms));
     uncount(origin);
     enqueue(origin);
     return serve();
   }
   serve(); // so that in `next_` there is only who waits
-  most = std::min(most, limits_.idleTimeout);
-  if (Idle* idle = next_.empty() && most > Duration::zero() ? newIdle(origin, stream, most) : nullptr) {
+  terms.time = std::min(terms.time, limits_.idleTimeout);
+  if (Idle* idle = next_.empty() && terms.time > Duration::zero() ? newIdle(origin, stream, terms) : nullptr) {
     link(*idle);
     try {
       setExpiry();
@@ -205,7 +211,7 @@ void ConnectionPool::keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream,
 std::unique_ptr<AsyncIoStream> ConnectionPool::listenedTo(Origin& origin,
                                                           std::unique_ptr<AsyncIoStream> stream) noexcept {
   try {
-    Idle idle(*this, origin, std::move(stream), TimePoint());
+    Idle idle(*this, origin, std::move(stream), TimePoint(), 0);
     idle.watch();
     return idle.takeStream();
   } catch (...) {
@@ -215,11 +221,12 @@ std::unique_ptr<AsyncIoStream> ConnectionPool::listenedTo(Origin& origin,
 
 // Null without memory; then it is not kept.
 ConnectionPool::Idle* ConnectionPool::newIdle(Origin& origin, std::unique_ptr<AsyncIoStream>& stream,
-                                              Duration most) noexcept {
+                                              KeepTerms terms) noexcept {
   try {
     if (origin.idle.size() == origin.idle.capacity()) origin.idle.reserve(2 * origin.idle.size() + 2);
-    const TimePoint end = most == Duration::max() ? TimePoint::max() : troth::detail::timeAfter(timer().now(), most);
-    auto idle = std::make_unique<Idle>(*this, origin, std::move(stream), end);
+    const bool isForever = terms.time == Duration::max();
+    const TimePoint end = isForever ? TimePoint::max() : troth::detail::timeAfter(timer().now(), terms.time);
+    auto idle = std::make_unique<Idle>(*this, origin, std::move(stream), end, terms.requests);
     idle->watch();
     return idle.release();
   } catch (...) {

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <source_location>
@@ -28,13 +29,19 @@ struct PoolLimits {
   Duration idleTimeout;
 };
 
+/// How long a connection is good for, as far as its server has said.
+struct KeepTerms {
+  Duration time = Duration::max();                                    // that it may be idle
+  std::uint64_t requests = std::numeric_limits<std::uint64_t>::max(); // that it still takes
+};
+
 /// Connections by their origin, a text that says what they lead to. The pool makes none: it gives out the right to have
 /// one, a Lease, and with it one that is idle, if there is.
 ///
 /// Who cannot have one waits. Of one origin, first come, first served; origins that wait for the total limit take
-/// turns, and an idle connection of another origin is closed for their sake. An idle connection is closed when its time
-/// is over (that of the limits, or less if its server has said so), or as soon as a byte, or the end, comes on it: the
-/// byte would be taken for the answer to the next request.
+/// turns, and an idle connection of another origin is closed for their sake. None is kept that takes no more requests.
+/// An idle connection is closed when its time is over (that of the limits, or less if its server has said so), or as
+/// soon as a byte, or the end, comes on it: the byte would be taken for the answer to the next request.
 ///
 /// Shared by its owner and its leases, so that they may go in any order; close() is for the owner to call.
 class ConnectionPool final : public troth::detail::Counted, public troth::detail::Pooled, private troth::detail::Alarm {
@@ -79,25 +86,27 @@ public:
     explicit operator bool() const noexcept { return static_cast<bool>(pool_); }
     /// The idle connection that came with it; null if one is to be made, or after the first call.
     std::unique_ptr<AsyncIoStream> takeStream() noexcept { return std::move(stream_); }
-    /// Ends the lease; the connection is as good as new, and waits for the next request, `most` at most.
-    void giveBack(std::unique_ptr<AsyncIoStream> stream, Duration most) noexcept;
+    /// How many requests that one takes.
+    std::uint64_t requests() const noexcept { return terms_.requests; }
+    /// Ends the lease; the connection waits for the next request, if `terms` allow one.
+    void giveBack(std::unique_ptr<AsyncIoStream> stream, KeepTerms terms) noexcept;
     void release() noexcept;
 
   private:
     friend class ConnectionPool;
-    Lease(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, Duration most) noexcept
-        : pool_(pool), origin_(origin), stream_(std::move(stream)), most_(most) {}
+    Lease(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, KeepTerms terms) noexcept
+        : pool_(pool), origin_(origin), stream_(std::move(stream)), terms_(terms) {}
     void swap(Lease& other) noexcept {
       std::swap(pool_, other.pool_);
       std::swap(origin_, other.origin_);
       std::swap(stream_, other.stream_);
-      std::swap(most_, other.most_);
+      std::swap(terms_, other.terms_);
     }
 
     troth::detail::Ref<ConnectionPool> pool_; // outlives the use of the origin
     OriginUse origin_;
     std::unique_ptr<AsyncIoStream> stream_;
-    Duration most_ = Duration::zero(); // that the stream is kept
+    KeepTerms terms_; // of the stream
   };
 
   ConnectionPool(Timer& timer, PoolLimits limits) noexcept : Alarm(timer), limits_(limits) {}
@@ -131,12 +140,15 @@ private:
   /// A connection that nobody uses. It listens: whatever comes ends it.
   class Idle final : public troth::detail::Event, public troth::detail::Pooled, public IdleLinks {
   public:
-    Idle(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, TimePoint end);
+    Idle(ConnectionPool& pool, Origin& origin, std::unique_ptr<AsyncIoStream> stream, TimePoint end,
+         std::uint64_t requests);
     ~Idle() override;
 
     Origin& origin() const noexcept { return *origin_; }
     /// When its time is over.
     TimePoint end() const noexcept { return end_; }
+    /// How many it takes.
+    std::uint64_t requests() const noexcept { return requests_; }
     /// Begins to listen.
     void watch();
     /// Null if something has come.
@@ -148,6 +160,7 @@ private:
     std::unique_ptr<AsyncIoStream> stream_;
     troth::detail::OwnNode read_; // destroyed before the stream
     TimePoint end_;
+    std::uint64_t requests_;
 
     void fire() noexcept override;
   };
@@ -177,9 +190,9 @@ private:
   OriginUse use(std::string_view origin);
   Lease newLease(Origin& origin) noexcept;
   Lease leaseIdle(Origin& origin) noexcept;
-  void keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream, Duration most) noexcept;
+  void keep(Origin& origin, std::unique_ptr<AsyncIoStream> stream, KeepTerms terms) noexcept;
   std::unique_ptr<AsyncIoStream> listenedTo(Origin& origin, std::unique_ptr<AsyncIoStream> stream) noexcept;
-  Idle* newIdle(Origin& origin, std::unique_ptr<AsyncIoStream>& stream, Duration most) noexcept;
+  Idle* newIdle(Origin& origin, std::unique_ptr<AsyncIoStream>& stream, KeepTerms terms) noexcept;
   void link(Idle& idle) noexcept;
   void unlink(Idle& idle) noexcept;
   Idle& firstToEnd() const noexcept { return static_cast<Idle&>(*idle_.later); }

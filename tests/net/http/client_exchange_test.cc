@@ -164,6 +164,35 @@ TEST_CASE_FIXTURE(ClientTest, "a connection is kept no longer than its server sa
   CHECK(peers[2].heard().empty());
 }
 
+TEST_CASE_FIXTURE(ClientTest, "a connection is used for no more requests than its server says") {
+  // The `max` of each response on one connection, which is the last one there; 0 for none.
+  const std::vector<std::vector<std::string>> cases = {
+      {"0"},
+      {"timeout=5, max=0"},
+      {"1", "100"},           // the same connection once more, whatever that says then
+      {"3", "2", "1", "0"},   // as Apache counts
+      {"2", "2", "2"},        // as node says it
+      {"100", "", "1", "9"},  // fewer than before, and silence in between
+      {"100", "3", "0"},
+      {"x", "-1", "18446744073709551616", "1", ""}, // nonsense is passed over
+  };
+  for (const std::vector<std::string>& all : cases) {
+    made.reset();
+    std::optional<Peer> peer;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      CAPTURE(all[i]);
+      Responses promise = client().get("http://a/");
+      if (i == 0) peer.emplace(accept());
+      const std::string field = all[i].empty() ? "" : "Keep-Alive: " + std::string(contains(all[i], "=") ? "" : "max=") + all[i] + "\r\n";
+      exchange(*peer, std::move(promise), "HTTP/1.1 200 OK\r\n" + field + "Content-Length: 0\r\n\r\n");
+      const bool isLast = i + 1 == all.size();
+      CHECK(client().idleConnections() == (isLast ? 0 : 1));
+      CHECK(peer->heard() == (isLast ? "(end)" : ""));
+    }
+    CHECK(client().connections() == 0);
+  }
+}
+
 TEST_CASE_FIXTURE(ClientTest, "a connection that is given back unused has the time that it had left") {
   Responses promise = client().get("http://a/");
   Peer peer = accept();
@@ -341,8 +370,9 @@ TEST_CASE_FIXTURE(LoopTest, "a pool hands on what is given back, with its time, 
   {
     Promise<ConnectionPool::Lease> second = pool->acquire("a", here);
     CHECK(!second.poll(scope));
-    first.giveBack(std::move(pipe.ends[0]), seconds(3));
+    first.giveBack(std::move(pipe.ends[0]), {seconds(3), 7});
     const ConnectionPool::Lease unused = std::move(second).wait(scope);
+    CHECK(unused.requests() == 7);
     CHECK(pool->idle() == 0);
   }
   timer.advanceBy(seconds(3) - std::chrono::nanoseconds(1));
@@ -357,7 +387,7 @@ TEST_CASE_FIXTURE(LoopTest, "a pool hands on what is given back, with its time, 
   CHECK(!second.poll(scope));
   pool->close();
   CHECK(failureOf(std::move(second), scope).kind() == Kind::DISCONNECTED);
-  first.giveBack(std::move(pipe.ends[1]), seconds(3));
+  first.giveBack(std::move(pipe.ends[1]), {seconds(3), 7});
   CHECK(pool->size() == 0);
   CHECK(failureOf(pool->acquire("a", here), scope).kind() == Kind::DISCONNECTED);
 }
