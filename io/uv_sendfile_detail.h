@@ -118,6 +118,9 @@ public:
         left_(amount),
         socket_(std::move(socket)) {}
 
+  /// How many bytes are still to be sent, if the file has so many.
+  std::uint64_t left() const noexcept { return left_; }
+
   /// Nothing else is being written: sends on.
   void start() noexcept {
     try {

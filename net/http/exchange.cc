@@ -125,7 +125,9 @@ void Exchange::ReadWatcher::endWait(std::uint64_t bytes) noexcept {
 }
 
 void Exchange::WriteWatcher::beginWait() noexcept {
-  if (exchange_.connection_ != nullptr) exchange_.core_.setTimeout(exchange_.connection_->writing, Timeout::WRITE);
+  if (exchange_.connection_ == nullptr) return;
+  exchange_.wire_->startProgress();
+  exchange_.core_.setTimeout(exchange_.connection_->writing, Timeout::WRITE);
 }
 
 void Exchange::WriteWatcher::endWait(std::uint64_t bytes) noexcept {
@@ -134,6 +136,7 @@ void Exchange::WriteWatcher::endWait(std::uint64_t bytes) noexcept {
 }
 
 bool Exchange::keepsUp(Timeout kind) noexcept {
+  if (kind == Timeout::WRITE) return wire_->makesProgress(Wire::WRITE_SIZE);
   // A client that has what is sent to it to be read has the time of a write, as any other.
   if (kind == Timeout::HALF_CLOSE)
     return std::exchange(written_, 0) > 0 || wire_->isWriting() || connection_->writing.isLinked();
@@ -949,19 +952,19 @@ Promise<void> Exchange::writeMany(Ref<Exchange> self, troth::detail::PieceList p
   writing.done();
 }
 
-// By the connection's own way, such as sendfile: for content without chunks. In parts, so that a client that is slow
-// can be told from one that does not read. Where the connection knows no way of its own, the input's way goes through
-// this stream, write by write: a wait for the input is none for the client.
+// By the connection's own way, such as sendfile: for content without chunks. Where the connection knows no way of its
+// own, the input's way goes through this stream, write by write: a wait for the input is none for the client.
 Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStream& input, std::uint64_t amount,
                                              std::source_location where) {
-  constexpr std::uint64_t PART = 256 * 1024;
+  constexpr std::uint64_t MOST_PUMPED = 1 << 20; // so much may be missing in the access log
   std::uint64_t count = 0;
   {
     WritingContent writing(*self);
     co_await self->wire_->flush(where);
+    const std::uint64_t most = self->wire_->tellsProgress(where) ? MOST_PUMPED : Wire::WRITE_SIZE;
     while (count < amount) {
       WireWait wait(*self->wire_, WireWait::For::WRITING);
-      const std::uint64_t part = std::min(amount - count, PART);
+      const std::uint64_t part = std::min(amount - count, most);
       std::optional<Promise<std::uint64_t>> pump = self->wire_->stream(where).tryPumpFrom(input, part, where);
       self->pumpsByBuffer_ = !pump;
       if (!pump) break;

@@ -131,10 +131,22 @@ Promise<void> Wire::flushLater(troth::detail::Ref<Wire> self, std::source_locati
   co_await self->flush(where);
 }
 
+void Wire::startProgress() noexcept {
+  if (isOpen()) undelivered_ = stream_->tryGetUndelivered().value_or(0);
+}
+
+bool Wire::makesProgress(std::uint64_t least) noexcept {
+  const std::optional<std::uint64_t> now = isOpen() ? stream_->tryGetUndelivered() : std::nullopt;
+  if (!now) return false;
+  const std::uint64_t before = std::exchange(undelivered_, *now);
+  return *now == 0 || *now + least <= before;
+}
+
 Promise<void> Wire::write(std::span<const std::byte> first, std::span<const std::byte> second,
                           std::source_location where) {
   const std::size_t size = output_.size() + first.size() + second.size();
-  if (isWriting_ || size > WRITE_SIZE) return writeAll(troth::detail::Ref<Wire>(*this), first, second, where);
+  if (isWriting_ || (size > WRITE_SIZE && !tellsProgress(where)))
+    return writeLater(troth::detail::Ref<Wire>(*this), first, second, where);
   requireNotCutOff(where);
   AsyncIoStream& to = stream(where);
   inFlight_.swap(output_);
@@ -143,25 +155,33 @@ Promise<void> Wire::write(std::span<const std::byte> first, std::span<const std:
   return begun(to.write(std::span<const std::span<const std::byte>>(all), where), size, where);
 }
 
-Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
-                             std::span<const std::byte> second, std::source_location where) {
+Promise<void> Wire::writeLater(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
+                               std::span<const std::byte> second, std::source_location where) {
   while (self->isWriting_) co_await self->writers_.sleep(where);
+  if (self->tellsProgress(where)) {
+    co_await self->write(first, second, where);
+  } else {
+    co_await writeInParts(std::move(self), first, second, where);
+  }
+}
+
+Promise<void> Wire::writeInParts(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
+                                 std::span<const std::byte> second, std::source_location where) {
   self->requireNotCutOff(where);
   Writing writing(*self);
   self->inFlight_.swap(self->output_);
   std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_.text()), first, second};
-  for (std::size_t most = WRITE_SIZE;;) {
+  for (;;) {
     // The next bytes of them.
     std::array<std::span<const std::byte>, 3> next;
     std::size_t size = 0;
     for (std::size_t i = 0; i < all.size(); ++i) {
-      next[i] = all[i].first(std::min(all[i].size(), most - size));
+      next[i] = all[i].first(std::min(all[i].size(), WRITE_SIZE - size));
       all[i] = all[i].subspan(next[i].size());
       size += next[i].size();
     }
     if (size == 0) break;
     Promise<void> written = self->stream(where).write(std::span<const std::span<const std::byte>>(next), where);
-    most = isReady(written) ? std::min(2 * most, MOST_WRITTEN) : WRITE_SIZE;
     WireWait wait(*self, WireWait::For::WRITING);
     co_await std::move(written);
     wait.end(size);

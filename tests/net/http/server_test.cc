@@ -4,6 +4,8 @@
 #include "well_formed_messages.h"
 #include "server_fixture.h"
 
+#include <troth/io/pipe.h>
+#include <troth/io/testing.h>
 #include <troth/net/http/http_error.h>
 #include <troth/net/testing.h>
 #include <troth/runtime/quote_detail.h>
@@ -891,6 +893,51 @@ TEST_CASE_FIXTURE(HttpTest, "slow clients are ended by the times that they have"
     settle();
     CHECK(client->wasReset);
   }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "who takes 128 KiB of a response in each time of a write is slow, and who takes less is ended") {
+  const std::string large(1'000'000, 'x');
+  SUBCASE("of one in one piece") {
+    handler = [&](Request&, Response& response) -> Promise<void> { co_await response.send(200, large); };
+  }
+  SUBCASE("of one that is written") {
+    handler = [&](Request&, Response& response) -> Promise<void> { co_await response.start(200).write(large); };
+  }
+  auto client = connect();
+  client->stopReading();
+  client->send(GET);
+  constexpr std::size_t LEAST = 128 * 1024;
+  for (std::size_t i = 0; i < 5; ++i) {
+    pass(15s);
+    client->read(LEAST);
+    pass(15s);
+    CHECK(client->received.size() == (i + 1) * LEAST);
+    CHECK(server().connections() == 1);
+  }
+  pass(30s - 1ns);
+  client->read(LEAST - 1);
+  settle();
+  CHECK(server().connections() == 1);
+  pass(1ns);
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a pump into a response waits for its source as long as that takes") {
+  OneWayPipe pipe = newOneWayPipe();
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    const std::unique_ptr<AsyncInputStream> source = newShortInputStream(*pipe.input, 100);
+    co_await source->pumpTo(response.start(200, 6));
+  };
+  auto client = connect();
+  client->send(GET);
+  for (const std::string_view part : {"abc", "def"}) {
+    pass(1000s);
+    CHECK(server().requests() == 1);
+    pipe.output->write(part).wait(scope);
+  }
+  pipe.output.reset();
+  settle();
+  CHECK(withoutDate(client->take()) == ok("abcdef"));
 }
 
 TEST_CASE_FIXTURE(HttpTest, "a handler that meets a client's leaving by writing to it is no failure of the server's") {
