@@ -216,9 +216,13 @@ Promise<void> sendBack(Passing& passing, http::ClientResponse behind) {
   // RFC 9110, section 15: there are no others.
   if (behind.status() > 599) throw http::HttpError(502, "the status " + std::to_string(behind.status()));
   copyFields(behind.headers(), response.headers());
-  AsyncOutputStream& output = response.start(behind.status(), lengthOf(behind, request.method()));
+  const std::optional<std::uint64_t> length = lengthOf(behind, request.method());
+  const bool hasTrailers = !length && takesTrailers(request);
+  if (hasTrailers && behind.headers().has(HeaderId::TRAILER))
+    response.headers().set(HeaderId::TRAILER, behind.headers().combined(HeaderId::TRAILER));
+  AsyncOutputStream& output = response.start(behind.status(), length);
   co_await behind.body().pumpTo(output);
-  if (!takesTrailers(request) || behind.trailers().empty()) co_return;
+  if (!hasTrailers || behind.trailers().empty()) co_return;
   const HeaderMap trailers = trailersOf(behind.trailers());
   co_await response.end(trailers);
 }

@@ -2,12 +2,14 @@
 // Heads, handlers, responses, and what happens when one of them goes wrong.
 #include <troth/net/http/exchange_detail.h>
 
+#include <troth/io/undelivered_detail.h>
 #include <troth/net/http/http_error.h>
 #include <troth/net/http/server_connection_detail.h>
 #include <troth/net/http/server_core_detail.h>
 #include <troth/net/http/status.h>
 #include <troth/net/http/text_detail.h>
 #include <troth/net/http/upgraded_stream_detail.h>
+#include <troth/timers/time_math_detail.h>
 
 #include <fmt/format.h>
 
@@ -370,14 +372,28 @@ Promise<Next> Exchange::closeAfter(bool isClean) {
 
 // Of a response that has no end no more is sent, and the client is not to take it for one that has. But replies to
 // requests before it, which came together with this one (RFC 9112, section 9.3.2), are complete, and those requests may
-// have done what cannot be done again: they go first. leave() resets the connection.
+// have done what cannot be done again: they go first.
 Promise<Next> Exchange::breakOff() {
   isReset_ = true;
   wire_->cutOff();
   connection_->reading.unlink();
   endRequest();
   co_await clientWatch_.takeFlush();
+  reset(); // the handler's writes end now; a client on a socket meets it when the stream goes
+  co_await untilDelivered();
   co_return Next::CLOSE;
+}
+
+// A reset throws away what the system has taken and not delivered. Nobody tells when it has, so it is asked, less and
+// less often, as long as a write may take.
+Promise<void> Exchange::untilDelivered() {
+  using std::chrono::milliseconds;
+  const std::optional<int> socket = wire_->stream({}).descriptor();
+  if (!socket) co_return;
+  const TimePoint end = troth::detail::timeAfter(core_.timer().now(), core_.settings().writeTimeout);
+  for (Duration pause = milliseconds(1); troth::detail::heldBySocket(*socket) > 0 && core_.timer().now() < end;
+       pause = std::min<Duration>(2 * pause, milliseconds(100)))
+    co_await core_.timer().afterDelay(pause);
 }
 
 // As its handler wants it. Replies before it that are still being sent go first, as in breakOff().
@@ -654,9 +670,13 @@ void Exchange::takeConnectionOptions() {
 // in the same buffer.
 void Exchange::appendHead(int status, std::optional<std::uint64_t> length, std::string_view content,
                           const char* function, const std::source_location& where) {
-  for (const HeaderId id : {HeaderId::CONTENT_LENGTH, HeaderId::TRANSFER_ENCODING, HeaderId::TRAILER})
+  for (const HeaderId id : {HeaderId::CONTENT_LENGTH, HeaderId::TRANSFER_ENCODING})
     if (response_.headers_.has(id)) [[unlikely]]
       throwMisuse(fmt::format("{}: {} is the server's to set", function, headerName(id)), where);
+  if (length && response_.headers_.has(HeaderId::TRAILER)) [[unlikely]]
+    throwMisuse(fmt::format("{}: Trailer announces fields behind a content in chunks, which one with a length is not",
+                            function),
+                where);
   if (response_.headers_.has(HeaderId::CONNECTION)) [[unlikely]]
     takeConnectionOptions();
   if (core_.isDraining()) keepAlive_ = false;
@@ -665,6 +685,9 @@ void Exchange::appendHead(int status, std::optional<std::uint64_t> length, std::
   isChunked_ = !length && request_.minorVersion_ == 1 && mayHaveContent;
   if (!length && !isChunked_ && !hasNoContent_) keepAlive_ = false; // the content ends with the connection
   if (hasNoContent_) content = {};
+  // Announced in vain: HTTP/1.0 has no chunks, and 204 and 304 no content.
+  if (!isChunked_ && response_.headers_.has(HeaderId::TRAILER)) [[unlikely]]
+    response_.headers_.remove(HeaderId::TRAILER);
 
   ByteBuffer& out = wire_->output();
   const std::string_view named = response_.headers_.text();
@@ -773,6 +796,9 @@ Promise<void> Exchange::endResponse(const HeaderFields& trailers, std::source_lo
   if (state_ != ResponseState::STREAMING) throwMisuse("Response::end: nothing was started", where);
   if (isWritingBody_) throwMisuse("Response::end: a write is pending", where);
   if (left_ > 0) throwMisuse(fmt::format("Response::end: {} bytes of the content are missing", left_), where);
+  for (const HeaderField field : trailers)
+    if (!mayBeTrailer(field.id))
+      throwMisuse(fmt::format("Response::end: the field {} cannot be a trailer", field.name), where);
   state_ = ResponseState::SENT;
   if (!isChunked_ || hasNoContent_) return READY_NOW;
   ByteBuffer& out = wire_->output();

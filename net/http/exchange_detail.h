@@ -213,6 +213,7 @@ private:
   static Promise<Next> flushThen(Promise<void> flushed, Next next);
   Promise<Next> closeAfter(bool isClean);
   Promise<Next> breakOff();
+  Promise<void> untilDelivered();
   bool clientHasGone() const;
   void answerFailure(const Exception& failure);
   Promise<bool> skipBody();

@@ -136,8 +136,10 @@ public:
   Response(const Response&) = delete;
   Response& operator=(const Response&) = delete;
 
-  /// The fields to be sent with the head. Framing is not among them: setting Content-Length, Transfer-Encoding or
-  /// Trailer makes sending fail with FAILED; `Connection: close` closes the connection after this response.
+  /// The fields to be sent with the head. Framing is not among them: setting Content-Length or Transfer-Encoding makes
+  /// sending fail with FAILED; `Connection: close` closes the connection after this response. Trailer, which announces
+  /// fields of end() (RFC 9110, section 6.6.2), is for start() without a length (else FAILED), and is left out where
+  /// the content does not go in chunks: to HTTP/1.0, and with 204 and 304.
   HeaderMap& headers() noexcept { return headers_; }
 
   /// Sends a head, and `body` with its length. `status` is 200 to 599 (for 1xx see sendInformational()).
@@ -173,17 +175,20 @@ public:
   /// The body is complete when the handler's promise is fulfilled, or by end(). Should the handler fail before, or be
   /// cancelled, or have written less than `length`, or have given up a write before its end, the connection is reset,
   /// so that the client does not take a part for the whole. (Complete responses before it that are still on their way
-  /// to the client, which has not waited for them, are sent first.) Writing more than `length` throws FAILED. For HEAD what is
-  /// written is dropped.
+  /// to the client, which has not waited for them, are sent first.) Writing more than `length` throws FAILED. For HEAD
+  /// what is written is dropped.
   AsyncOutputStream& start(int status, std::optional<std::uint64_t> length = std::nullopt,
                            std::source_location where = std::source_location::current()) {
     return sink_->beginResponse(status, length, where);
   }
 
-  /// Ends the body of start(), with `trailers` if it goes in chunks (RFC 9110, section 6.5).
+  /// Ends the body of start(), with `trailers` if it goes in chunks (RFC 9110, section 6.5). Clients that say
+  /// `TE: trailers` look at them; to others, they are best not sent.
   ///
   /// Completes:    when the connection has taken it.
-  /// Errors:       as send(); FAILED if bytes of `length` are missing, or nothing was started.
+  /// Errors:       as send(); FAILED if bytes of `length` are missing, or nothing was started, or for a field that
+  /// cannot
+  ///               be a trailer (mayBeTrailer()).
   /// Cancellation: partial, lost: the connection is closed.
   Promise<void> end(const HeaderFields& trailers = {}, std::source_location where = std::source_location::current()) {
     return sink_->endResponse(trailers, where);
@@ -203,8 +208,8 @@ public:
   /// what is written goes behind the head, and that behind responses to earlier requests which are still on their way.
   /// The server is done with the connection: it lives as long as the stream, also after the handler has ended.
   ///
-  /// Throws FAILED if the request did not ask for it, or a response was begun, or the body was not read to its end, or a
-  /// sendInformational() is pending.
+  /// Throws FAILED if the request did not ask for it, or a response was begun, or the body was not read to its end, or
+  /// a sendInformational() is pending.
   std::unique_ptr<AsyncIoStream> upgrade(int status = 101,
                                          std::source_location where = std::source_location::current()) {
     return sink_->upgrade(status, where);

@@ -195,7 +195,7 @@ def talks(*steps):
 
 def messages_are_passed(program: str) -> None:
     """Trailers, interim responses and Expect, both ways, as far as each side wants them."""
-    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 2\r\nContent-Length: 7\r\n\r\n"
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 2\r\nContent-Length: 7\r\n\r\n"
     port, heard = talks((b"\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n"),
                         (b"X-Sum: 3\r\n\r\n", chunked), (b"\r\n\r\n", chunked),
                         (b"\r\n\r\n", b"HTTP/1.1 403 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"))
@@ -211,6 +211,7 @@ def messages_are_passed(program: str) -> None:
             stream.sendall(b"3\r\nabc\r\n0\r\nHost: evil\r\nX-Sum: 3\r\n\r\n")
             text = until(stream, b"\r\nX-Sum: 2\r\n\r\n")
             assert b"HTTP/1.1 200 OK\r\n" in text and b"\r\n2\r\nok\r\n0\r\n" in text, text
+            assert b"\r\nTrailer: X-Sum\r\n" in text, text
             assert b"Content-Length" not in text, text
             stream.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")  # which does not say that it takes them
             text = until(stream, b"\r\n0\r\n\r\n")

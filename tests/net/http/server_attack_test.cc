@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What a hostile client, or a careless handler, does to a server: framing that must not slip, handlers that must end.
+#include "../../runtime/helpers.h"
 #include "random_reader.h"
 #include "server_fixture.h"
 
@@ -373,6 +374,9 @@ public:
     if (how == How::AT_ONCE) return failure;
     return yield().then([failure]() -> void { failure.rethrow(); });
   }
+  std::optional<Promise<std::uint64_t>> tryPumpFrom(AsyncInputStream& input, std::uint64_t amount, std::source_location where) override {
+    return inner_->tryPumpFrom(input, amount, where);
+  }
   void shutdownWrite(std::source_location where) override { inner_->shutdownWrite(where); }
   void abortWrite(std::source_location where) override { inner_->abortWrite(where); }
   void abortRead(std::source_location where) override { inner_->abortRead(where); }
@@ -387,7 +391,7 @@ TEST_CASE_FIXTURE(HttpTest, "after a write that has failed once nothing is sent 
   std::optional<How> next;
   const std::string large(20'000, 'x');
   for (const How how : {How::AT_ONCE, How::THROWN, How::LATER}) {
-    for (const char* what : {"chunk", "large chunk", "length", "informational", "upgrade", "sent", "send", "continue"}) {
+    for (const char* what : {"chunk", "large chunk", "length", "pump", "informational", "upgrade", "sent", "send", "continue"}) {
       CAPTURE(static_cast<int>(how));
       CAPTURE(what);
       const std::string_view kind = what;
@@ -396,6 +400,7 @@ TEST_CASE_FIXTURE(HttpTest, "after a write that has failed once nothing is sent 
         AsyncOutputStream* out = nullptr;
         if (kind == "chunk" || kind == "large chunk") out = &response.start(200);
         if (kind == "length") out = &response.start(200, 8);
+        if (kind == "pump") out = &response.start(200, 13);
         if (out != nullptr) co_await out->write("one.");
         next = how;
         try {
@@ -417,7 +422,11 @@ TEST_CASE_FIXTURE(HttpTest, "after a write that has failed once nothing is sent 
           hasFailed = true;
         }
         try {
-          if (out != nullptr) {
+          if (kind == "pump") { // which the connection could do by itself
+            OneWayPipe pipe = newOneWayPipe();
+            Promise<void> more = pipe.output->write("three").eagerlyEvaluate(nullptr);
+            co_await pipe.input->pumpTo(*out, 5);
+          } else if (out != nullptr) {
             co_await out->write("three");
           } else if (kind == "upgrade") {
             response.headers().set(HeaderId::UPGRADE, "x");
@@ -449,6 +458,36 @@ TEST_CASE_FIXTURE(HttpTest, "after a write that has failed once nothing is sent 
       CHECK(server().connections() == 0);
       errors.texts.clear();
     }
+  }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "after a write for which there was no memory nothing is sent that could be taken for the rest") {
+  if (SANITIZED) return; // NoMemory has no effect
+  const std::string more(7000, 'x'); // too much for the buffer, as it is
+  bool hasFailed = false, isOver = false;
+  for (const bool hasLength : {false, true}) {
+    handler = [&](Request&, Response& response) -> Promise<void> {
+      AsyncOutputStream& body = hasLength ? response.start(200, 7009) : response.start(200);
+      co_await body.write("one.");
+      try {
+        const NoMemory none;
+        (void)body.write(more);
+      } catch (const std::bad_alloc&) {
+        hasFailed = true;
+      }
+      try {
+        co_await body.write("three");
+      } catch (const Exception& e) {
+        isOver = e.kind() == Exception::Kind::DISCONNECTED;
+      }
+    };
+    auto client = connect();
+    client->send(GET);
+    settle();
+    CHECK(std::exchange(hasFailed, false));
+    CHECK(std::exchange(isOver, false));
+    CHECK(client->received.ends_with("one." + std::string(hasLength ? "" : "\r\n")));
+    CHECK(client->wasReset);
   }
 }
 

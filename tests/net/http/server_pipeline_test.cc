@@ -3,6 +3,7 @@
 #include "server_fixture.h"
 
 #include <troth/net/http/http_error.h>
+#include <troth/net/network.h>
 
 #include <optional>
 #include <stdexcept>
@@ -396,6 +397,42 @@ TEST_CASE_FIXTURE(HttpTest, "a read that outlives its handler is told so, and th
   CHECK(told() == "HTTP: the request's content has not come in time");
   pass(2s);
   CHECK(server().connections() == 0);
+}
+
+// Over a socket what was written waits in the system, which a reset would throw away.
+TEST_CASE_FIXTURE(IoTest, "a response that breaks off is reset when the system has delivered what was before it") {
+  const std::string large(700'000, 'x');
+  auto service = newService([&](Request& request, Response& response) -> Promise<void> {
+    if (request.path() == "/first") {
+      co_await response.send(200, std::string_view(large));
+      co_return;
+    }
+    co_await response.start(200).write("part");
+    throw std::runtime_error("late");
+  });
+  struct Broken : TaskSet::ErrorHandler {
+    std::unique_ptr<PromiseFulfiller<void>> fulfiller;
+    void taskFailed(Exception) override { fulfiller->fulfill(); }
+  } broken;
+  auto late = newPromiseAndFulfiller<void>();
+  broken.fulfiller = std::move(late.fulfiller);
+  Server server(*service, io.timer(), broken);
+  const auto network = newNetwork(io);
+  auto port = network->parseAddress("127.0.0.1:0").wait(scope)->listen();
+  const auto address = network->parseAddress(port->toString()).wait(scope);
+  Promise<void> serving = server.serve(std::move(port)).eagerlyEvaluate(nullptr);
+  const auto client = address->connect().wait(scope);
+  client->write(get("/first") + get("/second")).wait(scope);
+  std::move(late.promise).wait(scope); // and the client has read nothing
+  std::string received;
+  const Exception e = failureOf(evalNow([&]() -> Promise<void> {
+                                  for (Chunk chunk; !(chunk = co_await client->tryReadChunk()).empty();)
+                                    received += chunk.text();
+                                }),
+                                scope);
+  CHECK(e.kind() == Exception::Kind::DISCONNECTED);
+  CHECK(withoutDate(received).starts_with(ok(large) + "HTTP/1.1 200 OK\r\n"));
+  CHECK(server.drain(1s).wait(scope) == 0);
 }
 
 } // namespace

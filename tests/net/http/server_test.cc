@@ -508,6 +508,7 @@ TEST_CASE_FIXTURE(HttpTest, "what cannot be sent is refused with its place, and 
     for (const HeaderId id : {HeaderId::CONTENT_LENGTH, HeaderId::TRANSFER_ENCODING, HeaderId::TRAILER}) {
       response.headers().set(id, "1");
       refused([&] { (void)response.send(200); });
+      refused([&] { (void)response.start(204, 1); });
       response.headers().remove(id);
     }
     refused([&] { response.headers().set(HeaderId::LOCATION, "/\r\nSet-Cookie: a=b"); });
@@ -523,7 +524,32 @@ TEST_CASE_FIXTURE(HttpTest, "what cannot be sent is refused with its place, and 
     refused([&] { (void)response.end(); });
   };
   CHECK(talk(GET) == ok("abc"));
-  CHECK(refusals.size() == 19);
+  CHECK(refusals.size() == 22);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "trailers may be announced where they can come, and only fields that can be one do") {
+  std::vector<std::string> refusals;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    response.headers().set(HeaderId::TRAILER, "X-Sum");
+    const std::string status(request.path().substr(1));
+    AsyncOutputStream& body = response.start(std::stoi(status));
+    co_await body.write("abc");
+    for (const char* name : {"Content-Length", "host", "Trailer", "Set-Cookie"})
+      refusals.push_back(std::string(thrownBy([&] { (void)response.end(HeaderMap({{name, "1"}})); }).description()));
+    const HeaderMap sum({{"X-Sum", "3"}});
+    co_await response.end(sum);
+  };
+  const auto ask = [&](const std::string& what) { return talk(what + "\r\nHost: a\r\n\r\n"); };
+  CHECK(ask("GET /200 HTTP/1.1") == "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                    "3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n");
+  CHECK(refusals == std::vector<std::string>{"Response::end: the field Content-Length cannot be a trailer",
+                                             "Response::end: the field host cannot be a trailer",
+                                             "Response::end: the field Trailer cannot be a trailer",
+                                             "Response::end: the field Set-Cookie cannot be a trailer"});
+  CHECK(ask("HEAD /200 HTTP/1.1") == "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n");
+  CHECK(ask("GET /200 HTTP/1.0") == "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc");
+  CHECK(ask("GET /204 HTTP/1.1") == "HTTP/1.1 204 No Content\r\n\r\n");
+  CHECK(ask("GET /304 HTTP/1.1") == "HTTP/1.1 304 Not Modified\r\n\r\n");
 }
 
 TEST_CASE_FIXTURE(HttpTest, "informational responses come before the response, but not to HTTP/1.0") {
@@ -672,7 +698,12 @@ TEST_CASE_FIXTURE(HttpTest, "content that nobody reads is skipped, up to a limit
   const std::string large(1001, 'x');
   CHECK(talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n" + large + GET) ==
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
-  std::string chunks = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  // To the byte, however it is framed, and wherever it is found out.
+  const std::string chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", most(1000, 'x');
+  CHECK(talk("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" + most + GET) == ok("hello") + ok("hello"));
+  CHECK(talk(chunked + "3e8\r\n" + most + "\r\n0\r\n\r\n" + GET) == ok("hello") + ok("hello"));
+  CHECK(talk(chunked + "3e9\r\n" + large + "\r\n0\r\n\r\n" + GET) == ok("hello"));
+  std::string chunks = chunked;
   for (int i = 0; i < 300; ++i) chunks += "8\r\n01234567\r\n";
   auto client = connect();
   client->send(chunks + "0\r\n\r\n" + GET);
