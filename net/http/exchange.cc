@@ -866,11 +866,9 @@ Promise<void> Exchange::sendCounted(std::span<const std::span<const std::byte>> 
     out.append("\r\n");
   }
   const std::span<const std::byte> end = asBytes(isChunked_ ? "\r\n" : "");
-  if (size > COPIED && pieces.size() > 1)
-    return writeMany(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), end, where);
   Promise<void> written = READY_NOW;
   if (size > COPIED) {
-    written = wire_->write(pieces.front(), end, where);
+    written = wire_->write(pieces, end, where);
   } else {
     for (const std::span<const std::byte> piece : pieces) out.append(textOf(piece));
     out.append(textOf(end));
@@ -884,14 +882,6 @@ Promise<void> Exchange::sendCounted(std::span<const std::span<const std::byte>> 
 Promise<void> Exchange::finishWrite(Ref<Exchange> self, Promise<void> written) {
   WritingContent writing(*self);
   co_await std::move(written);
-  writing.done();
-}
-
-Promise<void> Exchange::writeMany(Ref<Exchange> self, troth::detail::PieceList pieces, std::span<const std::byte> end,
-                                  std::source_location where) {
-  WritingContent writing(*self);
-  for (std::size_t i = 0; i < pieces.size(); ++i)
-    co_await self->wire_->write(pieces[i], i + 1 == pieces.size() ? end : std::span<const std::byte>(), where);
   writing.done();
 }
 
