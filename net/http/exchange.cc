@@ -896,11 +896,11 @@ Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStrea
     co_await self->wire_->flush(where);
     const std::uint64_t most = self->wire_->tellsProgress(where) ? MOST_PUMPED : Wire::WRITE_SIZE;
     while (count < amount) {
-      WireWait wait(*self->wire_, WireWait::For::WRITING);
       const std::uint64_t part = std::min(amount - count, most);
       std::optional<Promise<std::uint64_t>> pump = self->wire_->stream(where).tryPumpFrom(input, part, where);
       self->pumpsByBuffer_ = !pump;
       if (!pump) break;
+      WireWait wait(*self->wire_, WireWait::For::WRITING);
       const std::uint64_t moved = co_await std::move(*pump);
       wait.end(moved);
       count += moved;

@@ -150,7 +150,7 @@ private:
   void requireNotCutOff(std::source_location where) const;
 };
 
-/// One wait, as long as it lives. Once the wire is watched no more nobody is told.
+/// One wait, as long as it lives; for what has been begun. Once the wire is watched no more nobody is told.
 class WireWait {
 public:
   enum class For : std::uint8_t { READING, WRITING };

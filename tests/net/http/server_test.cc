@@ -904,9 +904,22 @@ TEST_CASE_FIXTURE(HttpTest, "who takes 128 KiB of a response in each time of a w
   SUBCASE("of one that is written") {
     handler = [&](Request&, Response& response) -> Promise<void> { co_await response.start(200).write(large); };
   }
+  SUBCASE("of one that is pumped") {
+    handler = [&](Request&, Response& response) -> Promise<void> {
+      OneWayPipe pipe = newOneWayPipe();
+      const std::unique_ptr<AsyncInputStream> source = newShortInputStream(*pipe.input, SIZE_MAX);
+      Promise<void> written = pipe.output->write(large);
+      co_await source->pumpTo(response.start(200, large.size()), large.size());
+      co_await std::move(written);
+    };
+  }
   auto client = connect();
   client->stopReading();
   client->send(GET);
+  settle();
+  client->read(81); // the head, if there is no more than a Date and a length
+  settle();
+  client->take();
   constexpr std::size_t LEAST = 128 * 1024;
   for (std::size_t i = 0; i < 5; ++i) {
     pass(15s);
