@@ -949,11 +949,9 @@ Promise<void> Exchange::sendCounted(std::span<const std::span<const std::byte>> 
     out.append("\r\n");
   }
   const std::span<const std::byte> end = asBytes(isChunked_ ? "\r\n" : "");
-  if (size > COPIED && pieces.size() > 1)
-    return writeMany(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), end, where);
   Promise<void> written = READY_NOW;
   if (size > COPIED) {
-    written = wire_->write(pieces.front(), end, where);
+    written = wire_->write(pieces, end, where);
   } else {
     for (const std::span<const std::byte> piece : pieces) out.append(textOf(piece));
     out.append(textOf(end));
@@ -970,14 +968,6 @@ Promise<void> Exchange::finishWrite(Ref<Exchange> self, Promise<void> written) {
   writing.done();
 }
 
-Promise<void> Exchange::writeMany(Ref<Exchange> self, troth::detail::PieceList pieces, std::span<const std::byte> end,
-                                  std::source_location where) {
-  WritingContent writing(*self);
-  for (std::size_t i = 0; i < pieces.size(); ++i)
-    co_await self->wire_->write(pieces[i], i + 1 == pieces.size() ? end : std::span<const std::byte>(), where);
-  writing.done();
-}
-
 // By the connection's own way, such as sendfile: for content without chunks. Where the connection knows no way of its
 // own, the input's way goes through this stream, write by write: a wait for the input is none for the client.
 Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStream& input, std::uint64_t amount,
@@ -989,11 +979,11 @@ Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStrea
     co_await self->wire_->flush(where);
     const std::uint64_t most = self->wire_->tellsProgress(where) ? MOST_PUMPED : Wire::WRITE_SIZE;
     while (count < amount) {
-      WireWait wait(*self->wire_, WireWait::For::WRITING);
       const std::uint64_t part = std::min(amount - count, most);
       std::optional<Promise<std::uint64_t>> pump = self->wire_->stream(where).tryPumpFrom(input, part, where);
       self->pumpsByBuffer_ = !pump;
       if (!pump) break;
+      WireWait wait(*self->wire_, WireWait::For::WRITING);
       const std::uint64_t moved = co_await std::move(*pump);
       wait.end(moved);
       count += moved;

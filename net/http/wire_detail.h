@@ -3,6 +3,7 @@
 #pragma once
 
 #include <troth/io/operation_detail.h>
+#include <troth/io/pieces_detail.h>
 #include <troth/io/stream.h>
 #include <troth/net/http/byte_buffer_detail.h>
 #include <troth/net/http/pool_allocator_detail.h>
@@ -105,9 +106,13 @@ public:
   /// Overlap:      any number: they go one after the other. More may be appended meanwhile.
   Promise<void> flush(std::source_location where);
 
-  /// Sends what waits, then `first` and `second`, gathered. The bytes stay alive until the promise is done. The
-  /// contract is that of flush().
-  Promise<void> write(std::span<const std::byte> first, std::span<const std::byte> second, std::source_location where);
+  /// Sends what waits, then the pieces and `end`, gathered. The bytes stay alive until the promise is done; the array
+  /// of pieces is needed only during the call. The contract is that of flush().
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::span<const std::byte> end,
+                      std::source_location where);
+  Promise<void> write(std::span<const std::byte> bytes, std::span<const std::byte> end, std::source_location where) {
+    return write({&bytes, 1}, end, where);
+  }
 
   // How far the peer is with what is being written, for whoever watches the time. A stream that cannot tell is given
   // WRITE_SIZE bytes at a time, each with a wait of its own; then there is no progress within one.
@@ -134,19 +139,18 @@ private:
   bool holds_ = false;
 
   class Writing;
+  using PieceList = troth::detail::PieceList;
 
   Promise<void> begun(Promise<void> written, std::uint64_t size, std::source_location where);
   static Promise<void> finishFlush(troth::detail::Ref<Wire> self, Promise<void> written, std::uint64_t size);
   static Promise<void> flushLater(troth::detail::Ref<Wire> self, std::source_location where);
-  static Promise<void> writeLater(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
-                                  std::span<const std::byte> second, std::source_location where);
-  static Promise<void> writeInParts(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
-                                    std::span<const std::byte> second, std::source_location where);
+  static Promise<void> writeLater(troth::detail::Ref<Wire> self, PieceList pieces, std::source_location where);
+  Promise<void> writeInParts(const PieceList& pieces, std::source_location where);
   [[noreturn]] static void throwClosed(std::source_location where);
   void requireNotCutOff(std::source_location where) const;
 };
 
-/// One wait, as long as it lives. Once the wire is watched no more nobody is told.
+/// One wait, as long as it lives; for what has been begun. Once the wire is watched no more nobody is told.
 class WireWait {
 public:
   enum class For : std::uint8_t { READING, WRITING };

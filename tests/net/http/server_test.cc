@@ -11,6 +11,7 @@
 #include <troth/runtime/quote_detail.h>
 #include <troth/runtime/task_set.h>
 
+#include <array>
 #include <optional>
 #include <stdexcept>
 
@@ -934,9 +935,22 @@ TEST_CASE_FIXTURE(HttpTest, "who takes 128 KiB of a response in each time of a w
   SUBCASE("of one that is written") {
     handler = [&](Request&, Response& response) -> Promise<void> { co_await response.start(200).write(large); };
   }
+  SUBCASE("of one that is pumped") {
+    handler = [&](Request&, Response& response) -> Promise<void> {
+      OneWayPipe pipe = newOneWayPipe();
+      const std::unique_ptr<AsyncInputStream> source = newShortInputStream(*pipe.input, SIZE_MAX);
+      Promise<void> written = pipe.output->write(large);
+      co_await source->pumpTo(response.start(200, large.size()), large.size());
+      co_await std::move(written);
+    };
+  }
   auto client = connect();
   client->stopReading();
   client->send(GET);
+  settle();
+  client->read(81); // the head, if there is no more than a Date and a length
+  settle();
+  client->take();
   constexpr std::size_t LEAST = 128 * 1024;
   for (std::size_t i = 0; i < 5; ++i) {
     pass(15s);
@@ -951,6 +965,58 @@ TEST_CASE_FIXTURE(HttpTest, "who takes 128 KiB of a response in each time of a w
   CHECK(server().connections() == 1);
   pass(1ns);
   CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "on a connection that does not tell of its progress each 128 KiB of a response have their time") {
+  const std::string large(1'000'000, 'x');
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    const std::array<std::span<const std::byte>, 3> pieces = {asBytes("ab"), asBytes(large), asBytes("cd")};
+    co_await response.start(200, large.size() + 4).write(std::span<const std::span<const std::byte>>(pieces));
+  };
+  TwoWayPipe pipe = newTwoWayPipe();
+  const std::unique_ptr<AsyncIoStream> inner = std::move(pipe.ends[0]);
+  server().serveConnection(newShortIoStream(*inner, SIZE_MAX));
+  auto client = std::make_unique<RawClient>(std::move(pipe.ends[1]));
+  client->stopReading();
+  client->send(GET);
+  for (int i = 0; i < 7; ++i) {
+    pass(30s - 1ns);
+    client->read(128 * 1024);
+  }
+  pass(30s - 1ns);
+  client->goOnReading();
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 200 OK\r\nContent-Length: 1000004\r\n\r\nab" + large + "cd");
+  client->stopReading();
+  client->send(GET);
+  pass(1s);
+  client->read(128 * 1024);
+  pass(30s - 1ns);
+  CHECK(server().connections() == 1);
+  client->read(128 * 1024 - 1);
+  pass(1ns);
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "large content in many pieces is one write, with the head") {
+  std::vector<std::string> parts;
+  std::vector<std::span<const std::byte>> pieces;
+  std::string whole;
+  for (std::size_t i = 0; i < 20; ++i) parts.emplace_back(i == 3 ? 0 : 1000 + i, static_cast<char>('a' + i));
+  for (const std::string& part : parts) {
+    pieces.push_back(asBytes(part));
+    whole += part;
+  }
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    co_await response.start(200, whole.size()).write(std::span<const std::span<const std::byte>>(pieces));
+  };
+  TwoWayPipe pipe = newTwoWayPipe();
+  server().serveConnection(std::move(pipe.ends[0]));
+  pipe.ends[1]->write(GET).wait(scope);
+  std::string got(100'000, '.');
+  Promise<std::size_t> read = pipe.ends[1]->tryRead(std::as_writable_bytes(std::span(got))); // of one write
+  got.resize(std::move(read).wait(scope));
+  CHECK(withoutDate(got) == "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(whole.size()) + "\r\n\r\n" + whole);
 }
 
 TEST_CASE_FIXTURE(HttpTest, "a pump into a response waits for its source as long as that takes") {
