@@ -139,7 +139,7 @@ bool Wire::makesProgress(std::uint64_t least) noexcept {
   const std::optional<std::uint64_t> now = isOpen() ? stream_->tryGetUndelivered() : std::nullopt;
   if (!now) return false;
   const std::uint64_t before = std::exchange(undelivered_, *now);
-  return *now == 0 || *now + least <= before;
+  return *now == 0 || (*now <= before && before - *now >= least);
 }
 
 Promise<void> Wire::write(std::span<const std::span<const std::byte>> pieces, std::span<const std::byte> end,
