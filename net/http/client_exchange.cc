@@ -572,18 +572,19 @@ void ClientExchange::setNextAlarm() noexcept {
 }
 
 void ClientExchange::onAlarm(TimePoint now) noexcept {
-  if (now >= end_) return failLate("the time for the request is up");
-  if (now >= headEnd_) return failLate("the server has not answered in time");
-  if (now >= reading_.end_) return failLate("nothing of the response's content came for too long");
+  if (now >= end_) return failLate("HTTP: timed out: the time for the request is up");
+  if (now >= headEnd_) return failLate("HTTP: timed out: the server has not answered in time");
+  if (now >= reading_.end_) return failLate("HTTP: timed out: nothing of the response's content came for too long");
   if (now >= writing_.end_) {
-    if (!wire_->makesProgress(1)) return failLate("the server has read nothing of the request for too long");
+    if (!wire_->makesProgress(1))
+      return failLate("HTTP: timed out: the server has read nothing of the request for too long");
     writing_.end_ = troth::detail::timeAfter(now, idleTimeout_);
   }
   setNextAlarm();
 }
 
 void ClientExchange::failLate(const char* what) noexcept {
-  fail(Exception(Kind::OVERLOADED, std::string("HTTP: timed out: ") + what, {}, where_));
+  fail(Exception(Kind::OVERLOADED, what, {}, where_)); // without memory, too
 }
 
 void ClientExchange::onAlarmFailed(const Exception& exception) noexcept { fail(exception); }

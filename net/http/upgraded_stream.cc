@@ -115,7 +115,9 @@ public:
     }
   }
   void abortWrite(std::source_location where) override { state_->inner->abortWrite(where); }
-  std::optional<std::uint64_t> tryGetUndelivered() const noexcept override { return state_->inner->tryGetUndelivered(); }
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept override {
+    return state_->inner->tryGetUndelivered();
+  }
   void abortRead(std::source_location where) override {
     state_->rest = Chunk();
     state_->taken = 0;
@@ -156,17 +158,34 @@ AsyncIoStream& requireOpen(const UpgradedState& state, std::source_location wher
   return *state.inner;
 }
 
-Promise<void> writeHead(UpgradedState& state, Promise<void> earlier, std::source_location where) {
+Promise<void> writeHeadBehind(UpgradedState& state, Promise<void> earlier, std::source_location where) {
+  co_await std::move(earlier);
+  co_await requireOpen(state, where).write(asBytes(state.head), where);
+}
+
+Promise<void> untilHeadIsOver(UpgradedState& state, Promise<void> written, std::source_location where) {
   state.isHeadPending = true;
   try {
-    co_await std::move(earlier);
-    co_await requireOpen(state, where).write(asBytes(state.head), where);
+    co_await std::move(written);
     if (state.endsBehindHead) requireOpen(state, where).shutdownWrite(where);
   } catch (...) {
     state.headFailure = Exception::fromCurrent();
   }
   state.isHeadPending = false;
   state.headIsOver.wake();
+}
+
+// As a rule the system takes it at once, and that was that.
+void writeHead(UpgradedState& state, Promise<void> earlier, std::source_location where) {
+  const bool isFirst = isReady(earlier);
+  if (isFirst) state.headFailure = takeFailure(earlier);
+  if (state.headFailure) return;
+  Promise<void> written =
+      isFirst ? state.inner->write(asBytes(state.head), where) : writeHeadBehind(state, std::move(earlier), where);
+  if (isReady(written))
+    state.headFailure = takeFailure(written);
+  else
+    state.headWriting = untilHeadIsOver(state, std::move(written), where);
 }
 
 } // namespace
@@ -178,7 +197,7 @@ std::unique_ptr<AsyncIoStream> newUpgradedStream(std::unique_ptr<AsyncIoStream> 
   state->inner = std::move(connection);
   state->rest = std::move(rest);
   state->head = head;
-  if (!head.empty()) state->headWriting = writeHead(*state, std::move(earlier), where);
+  if (!head.empty()) writeHead(*state, std::move(earlier), where);
   return std::make_unique<UpgradedStream>(std::move(state));
 }
 

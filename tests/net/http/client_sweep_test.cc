@@ -224,7 +224,7 @@ bool cancelAfter(const Scenario& scenario, std::size_t most) {
 TEST_CASE("a call that is cancelled, wherever it is, leaves a client that can be used: no connection is lost, or taken "
           "in the middle of a message") {
   for (const Scenario& scenario : scenarios()) {
-    CAPTURE(scenario.name);
+    CAPTURE(std::string(scenario.name));
     std::size_t most = 0;
     while (!cancelAfter(scenario, most)) REQUIRE(++most < 2000);
     CHECK(most > 10);
@@ -233,7 +233,7 @@ TEST_CASE("a call that is cancelled, wherever it is, leaves a client that can be
 
 TEST_CASE("when an allocation of a call, or of its server, fails, that is reported, nothing is lost and the loop goes on (R6)") {
   for (const Scenario& scenario : scenarios()) {
-    CAPTURE(scenario.name);
+    CAPTURE(std::string(scenario.name));
     const std::size_t allocations = starveSweep([&](LoopTest& test) {
       World world(test.scope, settingsOf(scenario));
       std::optional<Result<std::string>> outcome;

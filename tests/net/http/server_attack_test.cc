@@ -488,6 +488,7 @@ TEST_CASE_FIXTURE(HttpTest, "after a write for which there was no memory nothing
     CHECK(std::exchange(isOver, false));
     CHECK(client->received.ends_with("one." + std::string(hasLength ? "" : "\r\n")));
     CHECK(client->wasReset);
+    CHECK((!hasLength || contains(errors.only(), "before the last 5 bytes")));
   }
 }
 

@@ -253,6 +253,35 @@ TEST_CASE_FIXTURE(PipelineTest, "a response that breaks off takes no reply befor
   }
 }
 
+TEST_CASE_FIXTURE(HttpTest, "a reply that waits behind one that is not read is out of the next handler's reach") {
+  std::size_t begun = 0;
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    ++begun;
+    if (request.path() == "/later") co_await timer.afterDelay(1s); // in which the reply before is on its way
+    if (request.path() != "/third") {
+      co_await response.send(200, request.path().substr(1));
+      co_return;
+    }
+    AsyncOutputStream& body = response.start(200);
+    {
+      Promise<void> dropped = body.write("part");
+      co_await timer.afterDelay(1s);
+    }
+    throw std::runtime_error("late");
+  };
+  auto client = connect();
+  client->stopReading();
+  client->send(get("/first") + get("/later") + get("/third"));
+  pass(1s);
+  pass(1s);
+  CHECK(begun == 2); // who does not read has no more replies made
+  client->goOnReading();
+  pass(1s);
+  CHECK(withoutDate(client->take()).starts_with(ok("first") + ok("later")));
+  CHECK(client->wasReset);
+  CHECK(contains(errors.only(), "late"));
+}
+
 TEST_CASE("a server may be destroyed at every step of what it does for requests that came together") {
   for (const bool upgrades : {false, true}) {
     CHECK(cancelSweep([upgrades](LoopTest&) -> Promise<void> {
