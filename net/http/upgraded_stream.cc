@@ -171,8 +171,14 @@ std::unique_ptr<AsyncIoStream> newUpgradedStream(std::unique_ptr<AsyncIoStream> 
   state->head = head;
   if (!head.empty()) {
     Promise<void> written = state->inner->write(asBytes(state->head), where);
-    if (!isReady(written)) state->headWriting = untilHeadIsOver(*state, std::move(written), where);
+    if (isReady(written)) {
+      state->headFailure = takeFailure(written);
+    } else {
+      state->headWriting = untilHeadIsOver(*state, std::move(written), where);
+    }
   }
+  // As a rule the head has gone at once, and the peer waits for it: then nothing is left to be told apart.
+  if (state->rest.empty() && !state->isHeadPending && !state->headFailure) return std::move(state->inner);
   return std::make_unique<UpgradedStream>(std::move(state));
 }
 

@@ -99,7 +99,8 @@ WebSocketFault WebSocketDecoder::takeData(std::span<const std::byte> part) {
   if (part.empty()) return WebSocketFault::NONE;
   const WebSocketFrameHeader& header = parser_.header();
   const std::size_t before = message_.size();
-  if (before == 0) message_.reserve(static_cast<std::size_t>(std::min<std::uint64_t>(header.length, MOST_RESERVED)));
+  if (before == 0 && part.size() < header.length)
+    message_.reserve(static_cast<std::size_t>(std::min<std::uint64_t>(header.length, MOST_RESERVED)));
   message_.append(reinterpret_cast<const char*>(part.data()), part.size());
   const auto added = std::as_writable_bytes(std::span(message_.data(), message_.size())).subspan(before);
   if (header.mask) applyMask(added, *header.mask, at_);
