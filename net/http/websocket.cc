@@ -47,20 +47,15 @@ WebSocket::State::State(std::unique_ptr<AsyncIoStream> stream, Role role, WebSoc
                         const WebSocketOptions& options)
     : stream_(std::move(stream)),
       subprotocol_(std::move(agreement.subprotocol)),
+      codecs_(agreement.deflate ? std::make_unique<Codecs>(*agreement.deflate) : nullptr),
       role_(role),
       decoder_(role == Role::SERVER ? WebSocketMasking::REQUIRED : WebSocketMasking::FORBIDDEN,
-               {options.maxMessageSize, options.maxFragments}, makeCodecs(agreement)),
+               {options.maxMessageSize, options.maxFragments}, codecs_ != nullptr ? &codecs_->inflater : nullptr),
       controls_(role, options.maxQueuedPongs),
       timer_(options.timer),
       closeTimeout_(options.closeTimeout),
       pingInterval_(options.pingInterval),
       pingTimeout_(options.pingTimeout) {}
-
-detail::WebSocketInflater* WebSocket::State::makeCodecs(const WebSocketAgreement& agreement) {
-  if (!agreement.deflate) return nullptr;
-  deflater_.emplace(*agreement.deflate);
-  return &inflater_.emplace(*agreement.deflate);
-}
 
 WebSocket::WebSocket(std::unique_ptr<AsyncIoStream> stream, Role role, WebSocketAgreement agreement,
                      const WebSocketOptions& options, std::source_location where) {

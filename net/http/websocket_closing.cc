@@ -114,7 +114,7 @@ Promise<void> WebSocket::State::untilClosed(Ref<State> state, std::source_locati
   }
   while (s.closing_ == Closing::QUEUED && !s.writeEnd_) co_await s.writeChanged_.sleep(where);
   if (s.hasMetFault_ && !s.cannotClose()) co_await untilStreamEnds(s, where);
-  if (!s.peerClose_) throw Exception(*s.readEnd_);
+  if (!s.hasPeerClosed_) throw Exception(*s.readEnd_);
   if (s.closing_ != Closing::WRITTEN) throw Exception(*s.writeEnd_);
 }
 
@@ -134,7 +134,7 @@ Promise<void> WebSocket::State::untilStreamEnds(State& state, std::source_locati
 // RFC 6455, section 7.1.1: when both have said their last word, the server ends the connection first. Who has met a
 // fault does not wait for the other.
 void WebSocket::State::shutdownIfClosed() noexcept {
-  if (closing_ != Closing::WRITTEN || !readEnd_ || writeEnd_ || (role_ == Role::CLIENT && peerClose_)) return;
+  if (closing_ != Closing::WRITTEN || !readEnd_ || writeEnd_ || (role_ == Role::CLIENT && hasPeerClosed_)) return;
   try {
     stream_->shutdownWrite();
   } catch (...) {

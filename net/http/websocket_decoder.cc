@@ -25,6 +25,7 @@ constexpr std::size_t MOST_AT_ONCE = troth::detail::BUFFER_SIZE;
 } // namespace
 
 WebSocketDecoder::Event WebSocketDecoder::next(std::span<const std::byte>& input) {
+  if (!inPayload_) control_.clearTo(0); // it has been looked at
   for (;;) {
     if (!inPayload_) {
       if (!parser_.parse(input)) {
@@ -47,9 +48,7 @@ WebSocketDecoder::Event WebSocketDecoder::next(std::span<const std::byte>& input
 WebSocketFault WebSocketDecoder::beginFrame() noexcept {
   inPayload_ = true;
   at_ = 0;
-  if (!isControl(parser_.header().opcode)) return beginData();
-  controlSize_ = 0;
-  return WebSocketFault::NONE;
+  return isControl(parser_.header().opcode) ? WebSocketFault::NONE : beginData();
 }
 
 // RFC 6455, section 5.4.
@@ -87,12 +86,12 @@ WebSocketFault WebSocketDecoder::takePayload(std::span<const std::byte>& input) 
   return fault;
 }
 
-void WebSocketDecoder::takeControl(std::span<const std::byte> part) noexcept {
+void WebSocketDecoder::takeControl(std::span<const std::byte> part) {
   if (part.empty()) return;
-  const std::span<std::byte> copy(control_.data() + controlSize_, part.size());
+  const std::span<char> copy(control_.room(part.size()), part.size());
   std::memcpy(copy.data(), part.data(), part.size());
-  if (const auto& mask = parser_.header().mask) applyMask(copy, *mask, at_);
-  controlSize_ += part.size();
+  if (const auto& mask = parser_.header().mask) applyMask(std::as_writable_bytes(copy), *mask, at_);
+  control_.added(part.size());
 }
 
 WebSocketFault WebSocketDecoder::takeData(std::span<const std::byte> part) {
@@ -157,7 +156,7 @@ WebSocketDecoder::Event WebSocketDecoder::endControl() noexcept {
   if (opcode == WebSocketOpcode::PING) return Event::PING;
   if (opcode == WebSocketOpcode::PONG) return Event::PONG;
   WebSocketFault fault = WebSocketFault::NONE;
-  close_ = parseClosePayload(controlPayload(), fault);
+  parseClosePayload(controlPayload(), fault);
   return fault == WebSocketFault::NONE ? Event::CLOSE : fail(fault);
 }
 

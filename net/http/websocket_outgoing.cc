@@ -90,8 +90,8 @@ ByteBuffer ControlQueue::take(bool withClose) {
   ByteBuffer frames;
   frames.swap(frames_);
   pongs_ = 0;
-  if (const auto number = std::exchange(ping_, std::nullopt))
-    append(frames, WebSocketOpcode::PING, std::string_view(reinterpret_cast<const char*>(&*number), sizeof *number));
+  if (const std::uint64_t number = std::exchange(ping_, 0); number != 0)
+    append(frames, WebSocketOpcode::PING, std::string_view(reinterpret_cast<const char*>(&number), sizeof number));
   if (withClose && close_) append(frames, WebSocketOpcode::CLOSE, std::exchange(close_, std::nullopt)->text());
   return frames;
 }

@@ -96,12 +96,12 @@ public:
 
   /// Answers a ping. If too many answers wait, the last one is not sent.
   void addPong(std::string_view payload);
-  /// A ping with this number, instead of one that waits.
+  /// A ping with this number, from 1 on, instead of one that waits.
   void setPing(std::uint64_t number) noexcept { ping_ = number; }
   void setClose(WebSocketCloseCode code, std::string_view reason);
 
   bool hasClose() const noexcept { return close_.has_value(); }
-  bool isEmpty() const noexcept { return frames_.empty() && !ping_; }
+  bool isEmpty() const noexcept { return frames_.empty() && ping_ == 0; }
 
   /// All of them, as bytes; a close frame, which is the last there is, only `withClose`.
   ByteBuffer take(bool withClose);
@@ -109,8 +109,8 @@ public:
 private:
   ByteBuffer frames_; // pongs
   std::size_t pongs_ = 0;
-  std::size_t lastPong_ = 0; // where it begins
-  std::optional<std::uint64_t> ping_;
+  std::size_t lastPong_ = 0;        // where it begins
+  std::uint64_t ping_ = 0;          // 0: none
   std::optional<ByteBuffer> close_; // its payload
   std::size_t mostPongs_;
   WebSocket::Role role_;

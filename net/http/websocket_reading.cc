@@ -159,9 +159,10 @@ WebSocketMessage WebSocket::State::takeResult() {
     const bool isText = decoder_.messageType() == WebSocketOpcode::TEXT;
     return {isText ? WebSocketMessage::Type::TEXT : WebSocketMessage::Type::BINARY, decoder_.takeMessage()};
   }
-  detail::PoolString reason(peerClose_->reason);
+  const detail::WebSocketCloseFrame close = decoder_.closeFrame();
+  detail::PoolString reason(close.reason);
   isCloseTaken_ = true;
-  return {WebSocketMessage::Type::CLOSE, std::move(reason), static_cast<Code>(peerClose_->code)};
+  return {WebSocketMessage::Type::CLOSE, std::move(reason), static_cast<Code>(close.code)};
 }
 
 // Of a close() that reads.
@@ -243,10 +244,11 @@ void WebSocket::State::handlePong(std::string_view payload) noexcept {
 
 // RFC 6455, section 5.5.1: it is answered with the same code. Nothing comes after it.
 void WebSocket::State::handleClose() {
-  peerClose_ = decoder_.closeFrame();
-  const auto code = static_cast<Code>(peerClose_->code);
+  const detail::WebSocketCloseFrame close = decoder_.closeFrame();
+  const auto code = static_cast<Code>(close.code);
+  hasPeerClosed_ = true;
   endReading(detail::webSocketDisconnected(
-      fmt::format("the peer has closed it with code {} {}", peerClose_->code, troth::detail::quote(peerClose_->reason)),
+      fmt::format("the peer has closed it with code {} {}", close.code, troth::detail::quote(close.reason)),
       std::source_location::current(), code));
   if (closing_ == Closing::NOT) queueClose(code, {});
   shutdownIfClosed();

@@ -70,6 +70,21 @@ public:
                              std::source_location where);
 
 private:
+  struct Codecs : troth::detail::Pooled {
+    explicit Codecs(const WebSocketDeflateTerms& terms) noexcept : inflater(terms), deflater(terms) {}
+    detail::WebSocketInflater inflater;
+    detail::WebSocketDeflater deflater;
+  };
+  // An exception, once there is one.
+  class End {
+  public:
+    void operator=(const Exception& reason) noexcept { exception_ = reason.ref(); }
+    explicit operator bool() const noexcept { return static_cast<bool>(exception_); }
+    Exception operator*() const noexcept { return Exception(exception_); }
+
+  private:
+    troth::detail::ExceptionRef exception_;
+  };
   class ReceiveNode;
   class ReadingToClose;
   class Sending;
@@ -80,31 +95,30 @@ private:
   // --- What both directions need.
   std::unique_ptr<AsyncIoStream> stream_; // null once it is over
   std::string subprotocol_;
-  std::optional<detail::WebSocketInflater> inflater_;
-  std::optional<detail::WebSocketDeflater> deflater_;
+  std::unique_ptr<Codecs> codecs_; // null if messages are not compressed
   Role role_;
 
   // --- Reading.
   bool hasMessage_ = false;       // the decoder has one
   bool isReceiving_ = false;      // a receive() is pending, or its result has not been taken
   bool isReadingToClose_ = false; // a close() reads
+  bool hasPeerClosed_ = false;    // its close frame is in the decoder
   bool isCloseTaken_ = false;
   bool hasMetFault_ = false; // of the peer
   detail::WebSocketDecoder decoder_;
   Chunk input_;
-  std::size_t inputAt_ = 0;                              // what the decoder has had of it
-  std::uint64_t chunksRead_ = 0;                         // signs of life
-  std::optional<detail::WebSocketCloseFrame> peerClose_; // in the decoder
-  std::optional<Exception> readEnd_;
+  std::size_t inputAt_ = 0;      // what the decoder has had of it
+  std::uint64_t chunksRead_ = 0; // signs of life
+  End readEnd_;
   troth::detail::Sleepers readChanged_; // wait for one of the above
 
   // --- Writing.
-  detail::ControlQueue controls_;
-  detail::ByteBuffer flushed_; // what the flusher writes
   bool isWriting_ = false;
   bool isSending_ = false; // a send() is pending, be it to wait for its turn
   Closing closing_ = Closing::NOT;
-  std::optional<Exception> writeEnd_;
+  detail::ControlQueue controls_;
+  detail::ByteBuffer flushed_; // what the flusher writes
+  End writeEnd_;
   troth::detail::Sleepers writeChanged_;
 
   // --- Pings, and the end.
@@ -117,9 +131,7 @@ private:
   Promise<void> flusher_ = NEVER_DONE; // these two use all of the above
   Promise<void> keepAlive_ = NEVER_DONE;
 
-  detail::WebSocketInflater* makeCodecs(const WebSocketAgreement& agreement);
-
-  bool hasResult() const noexcept { return hasMessage_ || (peerClose_ && !isCloseTaken_); }
+  bool hasResult() const noexcept { return hasMessage_ || (hasPeerClosed_ && !isCloseTaken_); }
   WebSocketMessage takeResult();
   Progress advance() noexcept;
   Progress decode();
@@ -146,7 +158,10 @@ private:
                                  std::source_location where);
   bool isOpen() const noexcept { return !writeEnd_ && closing_ == Closing::NOT; }
   void requireOpen(const std::source_location& where) const;
-  bool isWorthCompressing(std::size_t size) const noexcept { return deflater_ && size >= deflater_->smallest(); }
+  /// What is to compress so many bytes; null if they are sent as they are.
+  detail::WebSocketDeflater* deflaterFor(std::size_t size) const noexcept {
+    return codecs_ != nullptr && size >= codecs_->deflater.smallest() ? &codecs_->deflater : nullptr;
+  }
   void queueClose(WebSocketCloseCode code, std::string_view reason);
   // A close frame lets the message go first that somebody is waiting to send. Behind it nothing is queued.
   bool hasControls() const noexcept { return !controls_.isEmpty() || (controls_.hasClose() && !isSending_); }

@@ -70,8 +70,8 @@ private:
 Promise<void> WebSocket::State::send(State& state, WebSocketOpcode opcode, std::span<const std::byte> payload,
                                      std::source_location where) {
   if (state.isSending_) troth::detail::throwMisuse("WebSocket::send: another one is pending", where);
-  const bool needsSteps =
-      (opcode == WebSocketOpcode::TEXT && payload.size() > CHECKED_AT_ONCE) || state.isWorthCompressing(payload.size());
+  const bool needsSteps = (opcode == WebSocketOpcode::TEXT && payload.size() > CHECKED_AT_ONCE) ||
+                          state.deflaterFor(payload.size()) != nullptr;
   const bool hasToWait = state.isWriting_ || !state.controls_.isEmpty() || !state.isOpen();
   try {
     if (!needsSteps && !hasToWait) [[likely]]
@@ -137,7 +137,7 @@ Promise<void> WebSocket::State::sendInTurn(Sending given, WebSocketOpcode opcode
   State& s = sending.state();
   s.requireOpen(where);
   if (opcode == WebSocketOpcode::TEXT && payload.size() > CHECKED_AT_ONCE) co_await checkText(payload, where);
-  OutgoingMessage message(opcode, payload, s.isWorthCompressing(payload.size()) ? &*s.deflater_ : nullptr);
+  OutgoingMessage message(opcode, payload, s.deflaterFor(payload.size()));
   for (bool isFirst = true; !message.isSent(); isFirst = false) {
     if (!isFirst) { // that was a step
       s.flush();

@@ -5,6 +5,7 @@
 #include <troth/io/stream.h>
 #include <troth/net/http/websocket_decoder_detail.h>
 #include <troth/net/http/websocket_deflate_detail.h>
+#include <troth/runtime/pool_detail.h>
 #include <troth/timers/random.h>
 
 #include <bit>
@@ -363,6 +364,31 @@ TEST_CASE("random messages survive each window and each way to keep contexts, in
       }
       CHECK((decode(WebSocketDecoder(WebSocketMasking::REQUIRED, LIMITS, &inflater), bytes, 1 + random.upTo(9000)) == expected));
     }
+  }
+}
+
+TEST_CASE("who keeps no context holds no memory between messages, nor before the first") {
+  for (bool forgets : {true, false}) {
+    PoolString payload, message;
+    WebSocketDeflater deflater({.ownNoContextTakeover = forgets});
+    WebSocketInflater inflater({.peerNoContextTakeover = forgets});
+    payload.reserve(1000);
+    message.reserve(1000);
+    const auto before = troth::detail::liveBlocks();
+    for (int i = 0; i < 3; ++i) {
+      payload.clear();
+      message.clear();
+      deflater.deflate(asBytes("a message, a message, a message"), WebSocketDeflater::Part::LAST, payload);
+      std::span<const std::byte> rest = asBytes(payload);
+      REQUIRE(inflater.inflate(rest, SIZE_MAX, nullptr, message) == WebSocketFault::NONE);
+      if (forgets) CHECK(troth::detail::liveBlocks() > before);
+      REQUIRE(inflater.finish(SIZE_MAX, nullptr, message) == WebSocketFault::NONE);
+      CHECK(message == "a message, a message, a message");
+      CHECK((troth::detail::liveBlocks() == before) == forgets);
+    }
+    deflater.deflate(asBytes("what goes nowhere"), WebSocketDeflater::Part::NOT_LAST, payload);
+    deflater.reset();
+    CHECK((troth::detail::liveBlocks() == before) == forgets);
   }
 }
 
