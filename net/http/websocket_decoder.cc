@@ -16,8 +16,11 @@ namespace detail {
 
 namespace {
 
-// A header may promise anything; what it is believed at once.
+// A header may promise anything: so much of it is believed at once.
 constexpr std::size_t MOST_RESERVED = 64 * 1024;
+// Once so much has come, all of it is believed, so that no more than that is ever copied to make room: a message that
+// grew by doubling would hold everybody up for some milliseconds at 16 MiB.
+constexpr std::size_t ENOUGH_TO_BELIEVE = 1024 * 1024;
 // From so many decompressed bytes on others have their turn: a chunk of input can become a thousand times as large. The
 // inflater gives no more than that at a time, so if it has more, a PAUSE is due.
 constexpr std::size_t MOST_AT_ONCE = troth::detail::BUFFER_SIZE;
@@ -94,12 +97,20 @@ void WebSocketDecoder::takeControl(std::span<const std::byte> part) {
   control_.added(part.size());
 }
 
+// For the next bytes of a frame that has not come in one piece.
+void WebSocketDecoder::makeRoom(std::size_t next) {
+  const auto promised = static_cast<std::size_t>(parser_.header().length - at_); // it is no more than the limit
+  const std::size_t have = message_.size();
+  if (have == 0) message_.reserve(std::min(promised, MOST_RESERVED));
+  if (have >= ENOUGH_TO_BELIEVE && message_.capacity() - have < next) message_.reserve(have + promised);
+}
+
 WebSocketFault WebSocketDecoder::takeData(std::span<const std::byte> part) {
   if (part.empty()) return WebSocketFault::NONE;
   const WebSocketFrameHeader& header = parser_.header();
   const std::size_t before = message_.size();
-  if (before == 0 && part.size() < header.length)
-    message_.reserve(static_cast<std::size_t>(std::min<std::uint64_t>(header.length, MOST_RESERVED)));
+  if (part.size() < header.length) [[unlikely]]
+    makeRoom(part.size());
   message_.append(reinterpret_cast<const char*>(part.data()), part.size());
   const auto added = std::as_writable_bytes(std::span(message_.data(), message_.size())).subspan(before);
   if (header.mask) applyMask(added, *header.mask, at_);

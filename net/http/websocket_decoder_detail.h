@@ -85,6 +85,7 @@ private:
   WebSocketFault beginData() noexcept;
   WebSocketFault takePayload(std::span<const std::byte>& input);
   void takeControl(std::span<const std::byte> part);
+  void makeRoom(std::size_t next);
   WebSocketFault takeData(std::span<const std::byte> part);
   WebSocketFault takeCompressed(std::span<const std::byte>& part);
   bool hasMore() const noexcept;

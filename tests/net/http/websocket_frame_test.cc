@@ -286,6 +286,22 @@ std::string randomFragments(SeededRandom& random, bool binary, std::string_view 
   return bytes;
 }
 
+TEST_CASE("what a header promises gets its memory when a part of it has come, and then at once") {
+  constexpr std::size_t SIZE = 7'000'000;
+  WebSocketDecoder decoder(WebSocketMasking::FORBIDDEN, {SIZE, 1}, nullptr);
+  const std::string bytes = headerText({WebSocketOpcode::BINARY, true, false, std::nullopt, SIZE}) + std::string(SIZE, 'x');
+  Event event = Event::NEED_MORE;
+  for (std::size_t at = 0; at < bytes.size(); at += 65536) {
+    REQUIRE(event == Event::NEED_MORE);
+    std::span<const std::byte> input = asBytes(std::string_view(bytes).substr(at, 65536));
+    event = decoder.next(input);
+  }
+  REQUIRE(event == Event::MESSAGE);
+  const PoolString message = decoder.takeMessage();
+  CHECK(message.size() == SIZE);
+  CHECK(message.capacity() < SIZE + 65536); // doubling would have made it 8 MiB
+}
+
 TEST_CASE("any fragments, with control frames between and bytes in any pieces, are the same messages") {
   SeededRandom random(20'26);
   for (int round = 0; round < 60; ++round) {
