@@ -42,7 +42,8 @@ public:
 
   /// To be called once, when it has an owner.
   void start() noexcept {
-    if (goOn(Budget::NEXT_TURN)) settle();
+    if (!goOn(Budget::NEXT_TURN)) return;
+    state_->hasResult() ? setReady() : fail();
   }
 
   ResultBase& get(ResultBase*) noexcept override {
@@ -74,7 +75,8 @@ private:
 
   void fire() noexcept override {
     takeAwaited();
-    if (goOn(Budget::THIS_TURN)) settle();
+    if (!goOn(Budget::THIS_TURN)) return;
+    state_->hasResult() ? setReadyAtEndOfTurn() : fail();
   }
   const PromiseNode* computes() const noexcept override { return this; }
   const PromiseNode* awaits() const noexcept override { return dependency_; }
@@ -126,23 +128,22 @@ private:
 
   void takeAwaited() noexcept {
     ResultBase& result = troth::detail::resolve(*dependency_);
-    if (!awaitsChunk_) {
-      // Whatever it was: next() looks.
-    } else if (result.exception) {
-      state_->endReading(Exception(std::move(result.exception)).withContext("WebSocket"));
-    } else {
-      state_->took(std::move(*static_cast<troth::detail::Result<Chunk>&>(result).value), where_);
-    }
+    if (awaitsChunk_) takeChunk(result); // else next() looks what has changed
     troth::detail::destroyWaitedFor(*std::exchange(dependency_, nullptr));
   }
 
-  void settle() noexcept {
-    if (state_->hasResult()) {
-      setReady();
-    } else {
-      setFailed(result_, Exception(*state_->readEnd_));
+  void takeChunk(ResultBase& result) noexcept {
+    State& s = *state_;
+    if (result.exception) [[unlikely]]
+      return s.endReading(Exception(std::move(result.exception)).withContext("WebSocket"));
+    try {
+      s.took(std::move(*static_cast<troth::detail::Result<Chunk>&>(result).value), where_);
+    } catch (...) { // no memory to say that it was the end
+      s.endReading(Exception::fromCurrent());
     }
   }
+
+  void fail() noexcept { setFailed(result_, Exception(*state_->readEnd_)); }
 };
 
 Promise<WebSocketMessage> WebSocket::State::receive(State& state, std::source_location where) {

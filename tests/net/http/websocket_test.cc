@@ -826,6 +826,7 @@ struct TakingStream final : AsyncIoStream {
     if (mode == Mode::FAILS) return failure;
     if (mode == Mode::THROWS) throw failure;
     all.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    if (then) std::exchange(then, nullptr)();
     return READY_NOW;
   }
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
@@ -836,6 +837,7 @@ struct TakingStream final : AsyncIoStream {
   void abortRead(std::source_location) override {}
   std::string& all;
   Mode mode;
+  std::function<void()> then; // in the midst of the next write
 };
 
 TEST_CASE_FIXTURE(LoopTest, "what the stream takes at once has been sent when send() returns, and costs no coroutine") {
@@ -852,6 +854,21 @@ TEST_CASE_FIXTURE(LoopTest, "what the stream takes at once has been sent when se
   WebSocket client(std::make_unique<TakingStream>(masked), Role::CLIENT);
   { Promise<void> nobodyWaits = client.send("hello"); }
   CHECK(unmasked(masked) == frame(WebSocketOpcode::TEXT, "hello"));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "what is asked for in the midst of a write follows it") {
+  std::string written;
+  auto stream = std::make_unique<TakingStream>(written);
+  TakingStream& taking = *stream;
+  WebSocket socket(std::move(stream), Role::SERVER);
+  Promise<void> closing = READY_NOW;
+  taking.then = [&] {
+    CHECK(contains(thrownBy([&] { (void)socket.send("another"); }).description(), "another one is pending"));
+    closing = socket.close();
+  };
+  socket.send("hello").wait(scope);
+  CHECK(written == frame(WebSocketOpcode::TEXT, "hello") + closeFrame(1000));
+  CHECK(!closing.poll(scope));
 }
 
 TEST_CASE_FIXTURE(LoopTest, "a write that fails at once is why nothing can be sent any more") {
