@@ -165,12 +165,16 @@ private:
   void queueClose(WebSocketCloseCode code, std::string_view reason);
   // A close frame lets the message go first that somebody is waiting to send. Behind it nothing is queued.
   bool hasControls() const noexcept { return !controls_.isEmpty() || (controls_.hasClose() && !isSending_); }
+  bool mustFlush() const noexcept { return !isWriting_ && !writeEnd_ && hasControls(); }
   void flush() noexcept {
-    if (!isWriting_ && !writeEnd_ && hasControls()) [[unlikely]]
+    if (mustFlush()) [[unlikely]]
       startFlushing();
   }
   void startFlushing() noexcept;
-  static Promise<void> flushing(State& state);
+  static Promise<void> flushing(State& state, Promise<void> written, bool closes);
+  Promise<void> beginFlush(bool& closes);
+  void endFlush(const std::optional<Exception>& failure, bool closes) noexcept;
+  void hasFlushed() noexcept;
   void endWriting(const Exception& reason) noexcept;
   void shutdownIfClosed() noexcept;
 

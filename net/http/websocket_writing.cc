@@ -72,7 +72,7 @@ Promise<void> WebSocket::State::send(State& state, WebSocketOpcode opcode, std::
   if (state.isSending_) troth::detail::throwMisuse("WebSocket::send: another one is pending", where);
   const bool needsSteps = (opcode == WebSocketOpcode::TEXT && payload.size() > CHECKED_AT_ONCE) ||
                           state.deflaterFor(payload.size()) != nullptr;
-  const bool hasToWait = state.isWriting_ || !state.controls_.isEmpty() || !state.isOpen();
+  const bool hasToWait = state.isWriting_ || !state.isOpen();
   try {
     if (!needsSteps && !hasToWait) [[likely]]
       return sendAtOnce(state, opcode, payload, where);
@@ -197,32 +197,59 @@ void WebSocket::State::queueClose(Code code, std::string_view reason) {
   flush();
 }
 
+// As a send(), it needs no coroutine if the stream takes everything at once. So who is idle after pings holds none.
 void WebSocket::State::startFlushing() noexcept {
   try {
-    flusher_ = flushing(*this);
+    while (mustFlush()) {
+      bool closes = false;
+      Promise<void> written = beginFlush(closes);
+      if (!detail::isReady(written)) {
+        flusher_ = flushing(*this, std::move(written), closes);
+        return;
+      }
+      endFlush(detail::takeFailure(written), closes);
+    }
+    hasFlushed();
   } catch (...) { // no memory
-    endWriting(Exception::fromCurrent());
+    endFlush(Exception::fromCurrent(), false);
   }
 }
 
-// Begins to write before it returns.
-Promise<void> WebSocket::State::flushing(State& state) {
-  while (!state.writeEnd_ && state.hasControls()) {
-    const bool closes = state.controls_.hasClose() && !state.isSending_;
+Promise<void> WebSocket::State::flushing(State& state, Promise<void> written, bool closes) {
+  for (;;) {
     try {
-      state.flushed_ = state.controls_.take(closes);
-      state.isWriting_ = true;
-      Promise<void> write = state.write(asBytes(state.flushed_.text()), std::source_location::current());
-      co_await std::move(write);
-      if (closes) state.closing_ = Closing::WRITTEN;
+      co_await std::move(written);
+      state.endFlush(std::nullopt, closes);
+      if (!state.mustFlush()) break;
+      written = state.beginFlush(closes);
     } catch (...) {
-      state.endWriting(Exception::fromCurrent().withContext("WebSocket"));
+      state.endFlush(Exception::fromCurrent(), closes);
+      break;
     }
-    state.isWriting_ = false;
-    state.flushed_ = detail::ByteBuffer();
   }
-  state.shutdownIfClosed();
-  state.writeChanged_.wake();
+  state.hasFlushed();
+}
+
+Promise<void> WebSocket::State::beginFlush(bool& closes) {
+  closes = controls_.hasClose() && !isSending_;
+  flushed_ = controls_.take(closes);
+  isWriting_ = true;
+  return write(asBytes(flushed_.text()), std::source_location::current());
+}
+
+void WebSocket::State::endFlush(const std::optional<Exception>& failure, bool closes) noexcept {
+  isWriting_ = false;
+  flushed_ = detail::ByteBuffer();
+  if (failure) {
+    endWriting(failure->withContext("WebSocket"));
+  } else if (closes) {
+    closing_ = Closing::WRITTEN;
+  }
+}
+
+void WebSocket::State::hasFlushed() noexcept {
+  shutdownIfClosed();
+  writeChanged_.wake();
 }
 
 // A close() may be waiting for the peer, whose frame is not there to be answered any more.

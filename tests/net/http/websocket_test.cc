@@ -922,6 +922,49 @@ TEST_CASE_FIXTURE(LoopTest, "a close() that waits ends at once when the send bef
   }
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a close() of which the peer hears nothing does not wait for the end after a fault") {
+  Raw raw = makeRaw(Role::SERVER);
+  {
+    Promise<void> cut = raw.socket.send("a message");
+    CHECK(!cut.poll(scope));
+    std::byte first;
+    CHECK(raw.peer->tryRead({&first, 1}).wait(scope) == 1);
+  }
+  Promise<void> speaking = tell(raw, frame(WebSocketOpcode::TEXT, "not masked"));
+  CHECK(failureOf(raw.socket.receive(), scope).code() == Code::PROTOCOL_ERROR);
+  CHECK(failureOf(raw.socket.close(), scope).code() == Code::PROTOCOL_ERROR);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "answers to pings that the stream takes at once leave nothing behind") {
+  TwoWayPipe pipe = newTwoWayPipe();
+  /// Takes what is written, and reads from the pipe.
+  struct Stream final : AsyncIoStream {
+    explicit Stream(std::unique_ptr<AsyncIoStream> reads) : inner(std::move(reads)) {}
+    Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+      return inner->tryRead(buffer, minBytes, where);
+    }
+    Promise<void> write(std::span<const std::byte> bytes, std::source_location) override {
+      written.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      return READY_NOW;
+    }
+    Promise<void> write(std::span<const std::span<const std::byte>>, std::source_location) override { return NEVER_DONE; }
+    void shutdownWrite(std::source_location) override {}
+    void abortRead(std::source_location) override {}
+    std::unique_ptr<AsyncIoStream> inner;
+    std::string written;
+  };
+  auto stream = std::make_unique<Stream>(std::move(pipe.ends[0]));
+  const std::string& written = stream->written;
+  WebSocket socket(std::move(stream), Role::SERVER);
+  Promise<WebSocketMessage> receiving = socket.receive();
+  CHECK(!receiving.poll(scope));
+  const auto blocks = troth::detail::liveBlocks();
+  pipe.ends[1]->write(frame(WebSocketOpcode::PING, "1", MASK)).wait(scope);
+  CHECK(!receiving.poll(scope));
+  CHECK(written == frame(WebSocketOpcode::PONG, "1"));
+  CHECK(troth::detail::liveBlocks() == blocks);
+}
+
 TEST_CASE("a large text is looked at in steps, and nothing of it is sent if it is not UTF-8") {
   constexpr std::size_t MANY = 11'000'000; // 33 MB
   CountingPort port;
