@@ -89,6 +89,7 @@ private:
   class ReadingToClose;
   class Sending;
   class Writing;
+  struct Begun;
   enum class Progress : std::uint8_t { NEEDS_INPUT, PAUSED, FOUND };
   enum class Closing : std::uint8_t { NOT, QUEUED, WRITTEN };
 
@@ -154,8 +155,7 @@ private:
   static Promise<void> checkText(std::span<const std::byte> text, std::source_location where);
   Promise<void> write(std::span<const std::byte> bytes, std::source_location where) noexcept;
   Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) noexcept;
-  static Promise<void> writeRest(Writing writing, detail::OutgoingFrame frame, Promise<void> written,
-                                 std::source_location where);
+  static Promise<void> writeRest(Begun given, std::source_location where);
   bool isOpen() const noexcept { return !writeEnd_ && closing_ == Closing::NOT; }
   void requireOpen(const std::source_location& where) const;
   /// What is to compress so many bytes; null if they are sent as they are.

@@ -67,6 +67,13 @@ private:
   Ref<State> state_;
 };
 
+// The same, with what the stream is writing. In this order: the write goes before its bytes.
+struct WebSocket::State::Begun {
+  Writing writing;
+  OutgoingFrame frame;
+  Promise<void> written;
+};
+
 Promise<void> WebSocket::State::send(State& state, WebSocketOpcode opcode, std::span<const std::byte> payload,
                                      std::source_location where) {
   if (state.isSending_) troth::detail::throwMisuse("WebSocket::send: another one is pending", where);
@@ -91,9 +98,8 @@ Promise<void> WebSocket::State::sendAtOnce(State& state, WebSocketOpcode opcode,
   Promise<void> written = parts[1].empty() ? state.write(parts[0], where) : state.write(parts, where);
   if (!frame.isDone() || !detail::isReady(written, where)) {
     Sending sending(state, where);
-    Writing writing(state);
     sending.begin();
-    Promise<void> rest = writeRest(std::move(writing), std::move(frame), std::move(written), where);
+    Promise<void> rest = writeRest({Writing(state), std::move(frame), std::move(written)}, where);
     return sendRest(std::move(sending), std::move(rest));
   }
   state.isSending_ = state.isWriting_ = false;
@@ -114,15 +120,13 @@ Promise<void> WebSocket::State::sendRest(Sending given, Promise<void> frameWritt
   sending.done();
 }
 
-Promise<void> WebSocket::State::writeRest(Writing given, OutgoingFrame begun, Promise<void> written,
-                                          std::source_location where) {
-  const Writing writing = std::move(given);
-  OutgoingFrame frame = std::move(begun);
-  State& s = writing.state();
+Promise<void> WebSocket::State::writeRest(Begun given, std::source_location where) {
+  Begun begun = std::move(given);
+  State& s = begun.writing.state();
   try {
-    co_await std::move(written);
-    while (!frame.isDone() && !s.writeEnd_) {
-      Promise<void> more = s.write(frame.next(), where);
+    co_await std::move(begun.written);
+    while (!begun.frame.isDone() && !s.writeEnd_) {
+      Promise<void> more = s.write(begun.frame.next(), where);
       co_await std::move(more);
     }
   } catch (...) {
@@ -152,7 +156,7 @@ Promise<void> WebSocket::State::sendInTurn(Sending given, WebSocketOpcode opcode
     Writing writing(s);
     sending.begin();
     Promise<void> written = s.write(parts, where);
-    Promise<void> rest = writeRest(std::move(writing), std::move(frame), std::move(written), where);
+    Promise<void> rest = writeRest({std::move(writing), std::move(frame), std::move(written)}, where);
     co_await std::move(rest);
     message.frameSent();
   }
