@@ -256,7 +256,10 @@ private:
   const RequestOptions& optionsOf(const ClientRequest& request) const noexcept {
     return request.options ? *request.options : settings_.defaults;
   }
-  bool isByProxy(const Url& url) const noexcept { return settings_.proxy && url.hasScheme("http"); }
+  // What becomes another protocol must reach the server itself: through a tunnel (RFC 6455, section 4.1).
+  bool isByProxy(const Url& url, Mode mode) const noexcept {
+    return settings_.proxy && mode == Mode::PLAIN && url.hasScheme("http");
+  }
   void check(const ClientRequest& request, Mode mode, const std::source_location& where) const;
   void checkRetry(const ClientRequest& request, const std::source_location& where) const;
   template <typename T>
@@ -275,8 +278,9 @@ private:
   Url locationOf(const ClientRequest& request, const ClientExchange& response, const std::source_location& where) const;
   void dropSensitive(HeaderMap& headers) const;
 
-  Promise<std::unique_ptr<AsyncIoStream>> connect(const Url& url, std::source_location where);
+  Promise<std::unique_ptr<AsyncIoStream>> connect(const Url& url, Mode mode, std::source_location where);
   Promise<std::unique_ptr<AsyncIoStream>> connectSecurely(const Url& url, std::source_location where);
+  Promise<std::unique_ptr<AsyncIoStream>> connectThrough(const Url& url, std::source_location where);
   Promise<std::unique_ptr<AsyncIoStream>> connectTo(std::string host, std::uint16_t port, std::source_location where);
   Promise<std::unique_ptr<AsyncIoStream>> openTunnel(std::string authority, std::source_location where);
 };
@@ -399,13 +403,13 @@ Promise<std::unique_ptr<ClientExchange>> ClientCore::exchange(ClientRequest& req
                                                               std::source_location where) {
   const RequestOptions& options = optionsOf(request);
   ByteBuffer origin;
-  appendOrigin(origin, isByProxy(request.url) ? *settings_.proxy : request.url);
+  appendOrigin(origin, isByProxy(request.url, mode) ? *settings_.proxy : request.url);
   ConnectionPool::Lease lease = co_await pool_->acquire(origin.text(), where);
   bool expectsContinue = request.body_ != nullptr && options.expect == RequestOptions::Expect::CONTINUE;
   for (;;) {
     std::unique_ptr<AsyncIoStream> stream = lease.takeStream();
     const bool isReused = stream != nullptr;
-    if (!isReused) stream = co_await connect(request.url, where);
+    if (!isReused) stream = co_await connect(request.url, mode, where);
     const ExchangePlan plan = {.method = request.method(),
                                .isReused = isReused,
                                .wantsUpgrade = mode == Mode::UPGRADE,
@@ -441,7 +445,7 @@ void ClientCore::writeHead(ByteBuffer& head, const ClientRequest& request, Mode 
   head.room(url.toString().size() + headers.text().size() + 256);
   head.append(request.methodText());
   head.append(" ");
-  if (isByProxy(url)) {
+  if (isByProxy(url, mode)) {
     head.append("http://");
     appendAuthority(head, url);
   }
@@ -451,7 +455,7 @@ void ClientCore::writeHead(ByteBuffer& head, const ClientRequest& request, Mode 
   head.append("\r\n");
   if (!settings_.userAgent.empty() && !headers.has(HeaderId::USER_AGENT))
     appendField(head, "User-Agent", settings_.userAgent);
-  if (isByProxy(url) && !settings_.proxyAuthorization.empty())
+  if (isByProxy(url, mode) && !settings_.proxyAuthorization.empty())
     appendField(head, "Proxy-Authorization", settings_.proxyAuthorization);
   if (optionsOf(request).decoding == RequestOptions::Decoding::DECODE) appendCodings(head, headers);
   if (mode == Mode::UPGRADE) head.append("Connection: upgrade\r\n");
@@ -515,24 +519,29 @@ void ClientCore::dropSensitive(HeaderMap& headers) const {
 
 // -------------------------------------------------------------------------------------------- connections
 
-Promise<std::unique_ptr<AsyncIoStream>> ClientCore::connect(const Url& url, std::source_location where) {
-  const Url& target = isByProxy(url) ? *settings_.proxy : url;
+Promise<std::unique_ptr<AsyncIoStream>> ClientCore::connect(const Url& url, Mode mode, std::source_location where) {
+  const bool byProxy = isByProxy(url, mode);
+  const Url& target = byProxy ? *settings_.proxy : url;
   Promise<std::unique_ptr<AsyncIoStream>> connection =
-      url.hasScheme("https") ? connectSecurely(url, where)
-                             : connectTo(normalHost(target), *target.portOrDefault(), where);
+      byProxy                  ? connectTo(normalHost(target), *target.portOrDefault(), where)
+      : url.hasScheme("https") ? connectSecurely(url, where)
+                               : connectThrough(url, where);
   if (settings_.connectTimeout == Duration::max()) return connection;
   return timer_.timeoutAfter(settings_.connectTimeout, std::move(connection), "connecting to " + target.authority(),
                              where);
 }
 
 Promise<std::unique_ptr<AsyncIoStream>> ClientCore::connectSecurely(const Url& url, std::source_location where) {
-  std::unique_ptr<AsyncIoStream> plain;
-  const std::string host = normalHost(url);
-  if (settings_.proxy)
-    plain = co_await openTunnel(fmt::format("{}:{}", host, *url.portOrDefault()), where);
-  else
-    plain = co_await connectTo(host, *url.portOrDefault(), where);
+  std::unique_ptr<AsyncIoStream> plain = co_await connectThrough(url, where);
   co_return co_await settings_.secure(std::move(plain), url);
+}
+
+// To the server itself, whatever is between.
+Promise<std::unique_ptr<AsyncIoStream>> ClientCore::connectThrough(const Url& url, std::source_location where) {
+  std::string host = normalHost(url);
+  const std::uint16_t port = *url.portOrDefault();
+  if (settings_.proxy) return openTunnel(fmt::format("{}:{}", host, port), where);
+  return connectTo(std::move(host), port, where);
 }
 
 // The port is no part of the text, so that no host is taken for the beginning of another kind of address.

@@ -105,7 +105,8 @@ struct ClientSettings {
   TcpOptions tcp = TcpOptions();
 
   /// By way of this proxy ("http://host:port"; its path, and user and password, mean nothing): requests for http go to
-  /// it in the absolute form (RFC 9112, section 3.2.2), those for https through a tunnel (RFC 9110, section 9.3.6).
+  /// it in the absolute form (RFC 9112, section 3.2.2), those for https, and upgrade(), through a tunnel (RFC 9110,
+  /// section 9.3.6).
   std::optional<Url> proxy = std::nullopt;
   /// The value of Proxy-Authorization, which only the proxy sees, such as "Basic dXNlcjpwYXNz".
   std::string proxyAuthorization = {};

@@ -198,6 +198,8 @@ std::unique_ptr<AsyncIoStream> newUpgradedStream(std::unique_ptr<AsyncIoStream> 
   state->rest = std::move(rest);
   state->head = head;
   if (!head.empty()) writeHead(*state, std::move(earlier), where);
+  // As a rule the head has gone at once, and the peer waits for it: then nothing is left to be told apart.
+  if (state->rest.empty() && !state->isHeadPending && !state->headFailure) return std::move(state->inner);
   return std::make_unique<UpgradedStream>(std::move(state));
 }
 

@@ -112,9 +112,11 @@ struct WebSocketOptions {
 /// pending, or come back to it soon. It reads from the stream only then, and keeps nothing but the message that is
 /// being put together: a peer that sends faster than it is listened to is slowed down by its connection.
 ///
-/// A message goes out as one frame. A server writes it from the caller's memory (1 KiB or less is copied), in one write
+/// A message goes out as one frame. One that the stream takes at once has gone when send() returns. A server writes it from the caller's memory (1 KiB or less is copied), in one write
 /// with its header and the answers to pings that wait; a client has to mask it, which it does in a buffer of at most 64
 /// KiB. Answers to pings that come meanwhile wait for the frame's end.
+///
+/// A large text is looked at 64 KiB at a time, whether it is UTF-8, before any of it is sent; what comes, as it comes.
 ///
 /// A message that is compressed, and large, goes out as several frames: at most 32 KiB of it are compressed at a time,
 /// what has come of that is sent, and the loop looks after others in between. So it is never held whole in its
@@ -154,14 +156,16 @@ public:
   ///               CLOSE.
   Promise<WebSocketMessage> receive(std::source_location where = std::source_location::current());
 
-  /// Sends a text, which is UTF-8 (else it throws FAILED).
+  /// Sends a text. Throws FAILED if that is no UTF-8 and has at most 64 KiB; that a longer one is none, the promise
+  /// says, and nothing of it is sent.
   ///
-  /// Completes:    when the stream has taken every byte; not before it has taken what was to be sent before.
+  /// Completes:    when the stream has taken every byte, often at once; not before it has taken what was to be sent
+  ///               before.
   /// Errors:       DISCONNECTED if the connection is gone, or one of the two sides has begun to close it; FAILED after
-  ///               a send() that was cancelled in the middle.
-  /// Cancellation: clean while it waits for an earlier frame, or compresses what is to be its first one. After that
-  ///               partial, lost: the WebSocket can still receive, but is good only for abort(), and each later send()
-  ///               says so.
+  ///               a send() that was cancelled in the middle, and for a long text that is no UTF-8.
+  /// Cancellation: clean while it waits for an earlier frame, looks at a long text, or compresses what is to be its
+  ///               first frame; what has gone at once has gone. In between partial, lost: the WebSocket can still
+  ///               receive, but is good only for abort(), and each later send() says so.
   /// Lifetime:     `text` stays alive until the promise is taken or destroyed.
   /// Overlap:      one at a time (a second throws FAILED); a receive() may be pending.
   Promise<void> send(std::string_view text, std::source_location where = std::source_location::current());
@@ -182,8 +186,8 @@ public:
   ///
   /// Completes:    when both close frames have gone their way. If no receive() is pending, it reads until then, and
   ///               throws away the messages that come. After a fault of the peer: when that has ended the connection.
-  /// Errors:       DISCONNECTED if the connection ends before; FAILED if the peer breaks the protocol, or after a
-  ///               send() that was cancelled in the middle; OVERLOADED when WebSocketOptions::closeTimeout is over, and
+  /// Errors:       DISCONNECTED if the connection ends before; FAILED if the peer breaks the protocol, or as soon as a
+  ///               send() is cancelled in the middle, since no frame can follow; OVERLOADED when WebSocketOptions::closeTimeout is over, and
   ///               then it is as after abort().
   /// Cancellation: deferred: the close frame is sent all the same; only the waiting ends.
   /// Lifetime:     `reason` is copied.

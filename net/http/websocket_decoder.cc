@@ -16,8 +16,11 @@ namespace detail {
 
 namespace {
 
-// A header may promise anything; what it is believed at once.
+// A header may promise anything: so much of it is believed at once.
 constexpr std::size_t MOST_RESERVED = 64 * 1024;
+// Once so much has come, all of it is believed, so that no more than that is ever copied to make room: a message that
+// grew by doubling would hold everybody up for some milliseconds at 16 MiB.
+constexpr std::size_t ENOUGH_TO_BELIEVE = 1024 * 1024;
 // From so many decompressed bytes on others have their turn: a chunk of input can become a thousand times as large. The
 // inflater gives no more than that at a time, so if it has more, a PAUSE is due.
 constexpr std::size_t MOST_AT_ONCE = troth::detail::BUFFER_SIZE;
@@ -25,6 +28,7 @@ constexpr std::size_t MOST_AT_ONCE = troth::detail::BUFFER_SIZE;
 } // namespace
 
 WebSocketDecoder::Event WebSocketDecoder::next(std::span<const std::byte>& input) {
+  if (!inPayload_) control_.clearTo(0); // it has been looked at
   for (;;) {
     if (!inPayload_) {
       if (!parser_.parse(input)) {
@@ -47,9 +51,7 @@ WebSocketDecoder::Event WebSocketDecoder::next(std::span<const std::byte>& input
 WebSocketFault WebSocketDecoder::beginFrame() noexcept {
   inPayload_ = true;
   at_ = 0;
-  if (!isControl(parser_.header().opcode)) return beginData();
-  controlSize_ = 0;
-  return WebSocketFault::NONE;
+  return isControl(parser_.header().opcode) ? WebSocketFault::NONE : beginData();
 }
 
 // RFC 6455, section 5.4.
@@ -87,19 +89,28 @@ WebSocketFault WebSocketDecoder::takePayload(std::span<const std::byte>& input) 
   return fault;
 }
 
-void WebSocketDecoder::takeControl(std::span<const std::byte> part) noexcept {
+void WebSocketDecoder::takeControl(std::span<const std::byte> part) {
   if (part.empty()) return;
-  const std::span<std::byte> copy(control_.data() + controlSize_, part.size());
+  const std::span<char> copy(control_.room(part.size()), part.size());
   std::memcpy(copy.data(), part.data(), part.size());
-  if (const auto& mask = parser_.header().mask) applyMask(copy, *mask, at_);
-  controlSize_ += part.size();
+  if (const auto& mask = parser_.header().mask) applyMask(std::as_writable_bytes(copy), *mask, at_);
+  control_.added(part.size());
+}
+
+// For the next bytes of a frame that has not come in one piece.
+void WebSocketDecoder::makeRoom(std::size_t next) {
+  const auto promised = static_cast<std::size_t>(parser_.header().length - at_); // it is no more than the limit
+  const std::size_t have = message_.size();
+  if (have == 0) message_.reserve(std::min(promised, MOST_RESERVED));
+  if (have >= ENOUGH_TO_BELIEVE && message_.capacity() - have < next) message_.reserve(have + promised);
 }
 
 WebSocketFault WebSocketDecoder::takeData(std::span<const std::byte> part) {
   if (part.empty()) return WebSocketFault::NONE;
   const WebSocketFrameHeader& header = parser_.header();
   const std::size_t before = message_.size();
-  if (before == 0) message_.reserve(static_cast<std::size_t>(std::min<std::uint64_t>(header.length, MOST_RESERVED)));
+  if (part.size() < header.length) [[unlikely]]
+    makeRoom(part.size());
   message_.append(reinterpret_cast<const char*>(part.data()), part.size());
   const auto added = std::as_writable_bytes(std::span(message_.data(), message_.size())).subspan(before);
   if (header.mask) applyMask(added, *header.mask, at_);
@@ -156,7 +167,7 @@ WebSocketDecoder::Event WebSocketDecoder::endControl() noexcept {
   if (opcode == WebSocketOpcode::PING) return Event::PING;
   if (opcode == WebSocketOpcode::PONG) return Event::PONG;
   WebSocketFault fault = WebSocketFault::NONE;
-  close_ = parseClosePayload(controlPayload(), fault);
+  parseClosePayload(controlPayload(), fault);
   return fault == WebSocketFault::NONE ? Event::CLOSE : fail(fault);
 }
 

@@ -2,10 +2,10 @@
 // WebSocketDecoder: from bytes to messages and control frames (RFC 6455, section 5), without any I/O.
 #pragma once
 
+#include <troth/net/http/byte_buffer_detail.h>
 #include <troth/net/http/pool_allocator_detail.h>
 #include <troth/net/http/websocket_frame_detail.h>
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -52,11 +52,12 @@ public:
   }
 
   /// Of PING and PONG; valid until next() is called again.
-  std::string_view controlPayload() const noexcept {
-    return {reinterpret_cast<const char*>(control_.data()), controlSize_};
-  }
+  std::string_view controlPayload() const noexcept { return control_.text(); }
   /// Of CLOSE; valid as long as this object.
-  WebSocketCloseFrame closeFrame() const noexcept { return close_; }
+  WebSocketCloseFrame closeFrame() const noexcept {
+    WebSocketFault fault; // none, or it had not been a CLOSE
+    return parseClosePayload(controlPayload(), fault);
+  }
   WebSocketFault fault() const noexcept { return fault_; }
 
   /// Whether the peer has begun something that it has not ended.
@@ -66,27 +67,25 @@ private:
   WebSocketHeaderParser parser_;
   WebSocketLimits limits_;
   WebSocketInflater* inflater_;
-  WebSocketFault fault_ = WebSocketFault::NONE;
 
-  bool inPayload_ = false; // of the frame whose header parser_ has
-  std::uint64_t at_ = 0;   // how much of it has come
+  std::uint64_t at_ = 0; // how much has come of the frame whose header parser_ has
+  std::size_t fragments_ = 0;
+  PoolString message_;
+  std::size_t inflated_ = 0; // bytes, since the last PAUSE
+  ByteBuffer control_;       // no memory but for a control frame
 
+  bool inPayload_ = false; // of that frame
   bool insideMessage_ = false;
   bool compressed_ = false;
   WebSocketOpcode type_ = WebSocketOpcode::TEXT;
-  std::size_t fragments_ = 0;
   Utf8Validator utf8_; // complete between messages
-  PoolString message_;
-  std::size_t inflated_ = 0; // bytes, since the last PAUSE
-
-  std::array<std::byte, LONGEST_CONTROL_PAYLOAD> control_;
-  std::size_t controlSize_ = 0;
-  WebSocketCloseFrame close_{};
+  WebSocketFault fault_ = WebSocketFault::NONE;
 
   WebSocketFault beginFrame() noexcept;
   WebSocketFault beginData() noexcept;
   WebSocketFault takePayload(std::span<const std::byte>& input);
-  void takeControl(std::span<const std::byte> part) noexcept;
+  void takeControl(std::span<const std::byte> part);
+  void makeRoom(std::size_t next);
   WebSocketFault takeData(std::span<const std::byte> part);
   WebSocketFault takeCompressed(std::span<const std::byte>& part);
   bool hasMore() const noexcept;

@@ -315,7 +315,7 @@ WebSocketFault WebSocketInflater::finish(std::size_t limit, Utf8Validator* utf8,
   std::span<const std::byte> tail = TAIL;
   do fault = inflate(tail, limit, utf8, message);
   while (fault == WebSocketFault::NONE && (hasMore_ || !tail.empty()));
-  if (fault == WebSocketFault::NONE && forgets_) ::inflateReset(stream_.get());
+  if (forgets_) stream_.reset();
   return fault;
 }
 
@@ -346,7 +346,11 @@ void WebSocketDeflater::deflate(std::span<const std::byte> bytes, Part part, Poo
 }
 
 void WebSocketDeflater::reset() noexcept {
-  if (stream_ != nullptr) ::deflateReset(stream_.get());
+  if (forgets_) {
+    stream_.reset();
+  } else if (stream_ != nullptr) {
+    ::deflateReset(stream_.get());
+  }
 }
 
 #else // Nothing is negotiated, so nothing is compressed.

@@ -9,10 +9,11 @@ inline namespace v0 {
 namespace http {
 
 /// Wishes for permessage-deflate (RFC 7692). Compression has its price: some 260 kB of memory for each connection that
-/// sends compressed messages and 40 kB for one that gets them, and a secret in a message beside text that an attacker
-/// chooses can be guessed from its length. So it is off unless it is asked for.
+/// has sent a compressed message and 40 kB for one that has got one, and a secret in a message beside text that an
+/// attacker chooses can be guessed from its length. So it is off unless it is asked for.
 ///
-/// A smaller window, and contexts that are not kept from one message to the next, cost less memory and compress less.
+/// A smaller window costs less memory and compresses less. So do contexts that are not kept from one message to the
+/// next: for them memory is held only while there is a message.
 struct WebSocketDeflateOptions {
   /// 9 to 15: the window with which this side compresses has at most 2 to the power of so many bytes.
   int ownWindowBits = 15;

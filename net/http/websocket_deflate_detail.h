@@ -84,7 +84,13 @@ public:
   enum class Part : std::uint8_t { NOT_LAST, LAST };
 
   explicit WebSocketDeflater(const WebSocketDeflateTerms& terms) noexcept
-      : windowBits_(terms.ownWindowBits), level_(terms.level), forgets_(terms.ownNoContextTakeover) {}
+      : smallest_(terms.smallest),
+        windowBits_(terms.ownWindowBits),
+        level_(terms.level),
+        forgets_(terms.ownNoContextTakeover) {}
+
+  /// Of fewer bytes a message is not worth it.
+  std::size_t smallest() const noexcept { return smallest_; }
 
   /// Compresses a part of a message, of less than 4 GiB, and appends what comes of it to `payload`; that may be nothing
   /// yet, but for the last part, which is empty only if the message is. Throws std::bad_alloc.
@@ -94,6 +100,7 @@ public:
 
 private:
   std::unique_ptr<z_stream_s, DeleteDeflate> stream_;
+  std::size_t smallest_;
   int windowBits_;
   int level_;
   bool forgets_;

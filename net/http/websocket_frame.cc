@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 #include <random>
+#include <utility>
 
 namespace troth {
 inline namespace v0 {
@@ -82,6 +83,17 @@ std::size_t asciiIn(std::uint64_t word) noexcept {
   const std::uint64_t others = word & HIGH_BITS;
   const int zeros = std::endian::native == std::endian::little ? std::countr_zero(others) : std::countl_zero(others);
   return static_cast<std::size_t>(zeros) / 8;
+}
+
+// Whether all of at least 8 bytes are ASCII: of most messages, which are short, they are.
+bool isAscii(std::span<const std::byte> bytes) noexcept {
+  const std::byte* at = bytes.data();
+  const std::byte* const last = at + bytes.size() - 8;
+  std::uint64_t all = load64(last);
+  for (; last - at >= 16; at += 16) all |= load64(at) | load64(at + 8);
+  if (last > at) all |= load64(at);
+  if (last - at > 8) all |= load64(at + 8);
+  return (all & HIGH_BITS) == 0;
 }
 
 // How many bytes at the front are ASCII, less the last few if there are not 8 behind them.
@@ -170,29 +182,30 @@ std::uint16_t closeCodeOf(WebSocketFault fault) noexcept { return FAULTS[static_
 std::string_view textOf(WebSocketFault fault) noexcept { return FAULTS[static_cast<std::size_t>(fault)].text; }
 
 bool WebSocketHeaderParser::parse(std::span<const std::byte>& input) noexcept {
-  while (!input.empty() && fault_ == WebSocketFault::NONE) {
-    const std::byte byte = input.front();
+  while (have_ < 2) {
+    if (input.empty() || fault_ != WebSocketFault::NONE) return false;
+    const auto byte = std::to_integer<unsigned>(raw_[have_] = input.front());
     input = input.subspan(1);
-    if (takeByte(byte)) {
-      have_ = 0;
-      need_ = 2;
-      return true;
-    }
+    fault_ = have_++ == 0 ? checkFirst(byte) : checkSecond(byte);
   }
-  return false;
+  // Now it is known how many bytes there are, and that nothing is wrong with them but perhaps the length.
+  if (fault_ != WebSocketFault::NONE) return false;
+  const std::size_t more = std::min<std::size_t>(need_ - have_, input.size());
+  if (more == sizeof(WebSocketMask)) { // as a rule, without a call
+    std::memcpy(raw_.data() + have_, input.data(), sizeof(WebSocketMask));
+  } else if (more > 0) {
+    std::memcpy(raw_.data() + have_, input.data(), more);
+  }
+  input = input.subspan(more);
+  have_ = static_cast<std::uint8_t>(have_ + more);
+  return have_ == need_ && complete();
 }
 
-// Returns whether that was the last one.
-bool WebSocketHeaderParser::takeByte(std::byte byte) noexcept {
-  raw_[have_++] = byte;
-  if (have_ == 1) {
-    fault_ = checkFirst(std::to_integer<unsigned>(byte));
-  } else if (have_ == 2) {
-    fault_ = checkSecond(std::to_integer<unsigned>(byte));
-  }
-  if (have_ < need_ || fault_ != WebSocketFault::NONE) return false;
-  if (need_ > 2) fault_ = checkLength();
-  if (header_.mask) std::memcpy(header_.mask->data(), raw_.data() + need_ - 4, 4);
+bool WebSocketHeaderParser::complete() noexcept {
+  const std::size_t size = std::exchange(need_, 2);
+  have_ = 0;
+  fault_ = checkLength();
+  if (header_.mask) std::memcpy(header_.mask->data(), raw_.data() + size - 4, 4);
   return fault_ == WebSocketFault::NONE;
 }
 
@@ -267,9 +280,13 @@ std::size_t writeFrameHeader(std::span<std::byte, LONGEST_FRAME_HEADER> out,
 
 void applyMask(std::span<std::byte> bytes, const WebSocketMask& mask, std::uint64_t offset) noexcept {
   // The mask twice, turned so that it begins with the byte that is the first one's.
-  std::array<std::byte, 8> turned;
-  for (std::size_t i = 0; i < turned.size(); ++i) turned[i] = mask[(offset + i) % 4];
-  const auto key = std::bit_cast<std::uint64_t>(turned);
+  std::array<std::byte, 8> twice;
+  std::memcpy(twice.data(), mask.data(), 4);
+  std::memcpy(twice.data() + 4, mask.data(), 4);
+  const int bits = 8 * static_cast<int>(offset % 4);
+  auto key = std::bit_cast<std::uint64_t>(twice);
+  key = std::endian::native == std::endian::little ? std::rotr(key, bits) : std::rotl(key, bits);
+  const auto turned = std::bit_cast<std::array<std::byte, 8>>(key);
   std::byte* at = bytes.data();
   std::size_t left = bytes.size();
   for (; left >= 32; at += 32, left -= 32) { // four at a time: two or one instructions of a vector unit
@@ -313,6 +330,12 @@ bool Utf8Validator::step(std::uint8_t byte) noexcept {
 }
 
 bool Utf8Validator::feed(std::span<const std::byte> bytes) noexcept {
+  constexpr std::size_t SHORT = 256;
+  if (left_ == 0 && bytes.size() >= 8 && bytes.size() <= SHORT && isAscii(bytes)) return true;
+  return feedByCharacter(bytes);
+}
+
+bool Utf8Validator::feedByCharacter(std::span<const std::byte> bytes) noexcept {
   std::size_t i = 0;
   for (; left_ > 0 && i < bytes.size(); ++i)
     if (!step(std::to_integer<std::uint8_t>(bytes[i]))) return false;

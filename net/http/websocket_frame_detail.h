@@ -99,7 +99,7 @@ private:
   WebSocketFault fault_ = WebSocketFault::NONE;
   WebSocketFrameHeader header_;
 
-  bool takeByte(std::byte byte) noexcept;
+  bool complete() noexcept;
   WebSocketFault checkFirst(unsigned byte) noexcept;
   WebSocketFault checkSecond(unsigned byte) noexcept;
   WebSocketFault checkLength() noexcept;
@@ -133,6 +133,7 @@ private:
   std::uint8_t low_ = 0;  // what the next one may be
   std::uint8_t high_ = 0;
 
+  [[gnu::noinline]] bool feedByCharacter(std::span<const std::byte> bytes) noexcept;
   bool step(std::uint8_t byte) noexcept;
 };
 

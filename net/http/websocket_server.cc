@@ -31,8 +31,14 @@ Promise<std::optional<WebSocket>> acceptWebSocket(Request& request, Response& re
   if (!answer.accepted()) return refuse(response, answer, where);
   answer.headers.remove(HeaderId::CONNECTION); // the server says that itself
   response.headers().addAll(answer.headers);
-  return std::optional<WebSocket>(std::in_place, response.upgrade(answer.status, where), WebSocket::Role::SERVER,
+  std::unique_ptr<AsyncIoStream> stream = response.upgrade(answer.status, where);
+  response.headers() = HeaderMap(); // which have gone, while the handler may stay long
+  return std::optional<WebSocket>(std::in_place, std::move(stream), WebSocket::Role::SERVER,
                                   std::move(answer.agreement), socketOptions, where);
+}
+
+Promise<std::optional<WebSocket>> acceptWebSocket(Request& request, Response& response, std::source_location where) {
+  return acceptWebSocket(request, response, {}, {}, where);
 }
 
 } // namespace http

@@ -200,6 +200,39 @@ void run(Network& network, Timer& timer, WaitScope& scope, std::string_view addr
   CHECK(client.connections() == 0);
 }
 
+// What one side does not wait for any more must not hold the other up.
+Promise<void> shakeHandsAndTalk() {
+  ManualTimer timer;
+  MemoryNetwork network(timer);
+  struct : TaskSet::ErrorHandler {
+    void taskFailed(Exception) override {}
+  } errors;
+  const std::unique_ptr<Service> service = newService(answer);
+  Server server(*service, timer, errors);
+  std::unique_ptr<NetworkAddress> address = co_await network.parseAddress("10.0.0.1:80");
+  Promise<void> serving = server.serve(address->listen()).eagerlyEvaluate(nullptr);
+  Client client(network, timer);
+  {
+    WebSocketClientOptions options;
+    options.subprotocols = {"echo"};
+    WebSocket socket = co_await connectWebSocket(client, "ws://10.0.0.1/socket", options);
+    co_await socket.send("hello");
+    const WebSocketMessage message = co_await socket.receive();
+    CHECK(message.text() == "hello");
+    const WebSocketMessage end = co_await socket.receive();
+    CHECK(end.isClose());
+    co_await socket.close();
+  }
+  Promise<Result<WebSocket>> refused = connectWebSocket(client, "ws://10.0.0.1/no").asResult();
+  const Result<WebSocket> result = co_await std::move(refused);
+  CHECK(!result);
+}
+
+TEST_CASE("the handshake of a WebSocket, and what follows it, may be cancelled at every step, on both sides") {
+  const std::function<Promise<void>(LoopTest&)> body = [](LoopTest&) { return shakeHandsAndTalk(); };
+  CHECK(cancelSweep(body) > 20);
+}
+
 } // namespace
 
 TEST_CASE_FIXTURE(LoopTest, "client and server understand each other in memory") {

@@ -1066,6 +1066,23 @@ TEST_CASE_FIXTURE(ClientTest, "a proxy gets requests in the absolute form, and m
     CHECK(exchange(peer, std::move(next), OK) == "ok");
     CHECK(network.lookups() == 0);
   }
+  SUBCASE("a tunnel for what becomes another protocol, and for nothing else of http") {
+    Responses plain = client().get("http://one.example/");
+    Peer proxied = accept();
+    CHECK(exchange(proxied, std::move(plain), OK) == "ok");
+    ClientRequest request(Method::GET, "http://one.example/");
+    request.headers.set(HeaderId::UPGRADE, "chat");
+    Promise<Upgraded> promise = client().upgrade(std::move(request));
+    Peer peer = accept();
+    CHECK(peer.heard() == "CONNECT one.example:80 HTTP/1.1\r\nHost: one.example:80\r\nProxy-Authorization: Basic eDp5\r\n\r\n");
+    peer.say("HTTP/1.1 200 Established\r\n\r\n");
+    CHECK(!promise.poll(scope));
+    CHECK(peer.heard() == "GET / HTTP/1.1\r\nHost: one.example\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n");
+    peer.say("HTTP/1.1 101 Go\r\nUpgrade: chat\r\nConnection: upgrade\r\n\r\nwelcome");
+    Upgraded upgraded = std::move(promise).wait(scope);
+    REQUIRE(upgraded.stream != nullptr);
+    CHECK(upgraded.stream->tryReadChunk().wait(scope).text() == "welcome");
+  }
   SUBCASE("a tunnel, with what came too early") {
     Promise<StreamPtr> promise = client().connectTunnel("db.example", 5432);
     Peer peer = accept();

@@ -5,6 +5,7 @@
 #include <troth/io/stream.h>
 #include <troth/net/http/websocket_decoder_detail.h>
 #include <troth/net/http/websocket_deflate_detail.h>
+#include <troth/runtime/pool_detail.h>
 #include <troth/timers/random.h>
 
 #include <bit>
@@ -285,6 +286,22 @@ std::string randomFragments(SeededRandom& random, bool binary, std::string_view 
   return bytes;
 }
 
+TEST_CASE("what a header promises gets its memory when a part of it has come, and then at once") {
+  constexpr std::size_t SIZE = 7'000'000;
+  WebSocketDecoder decoder(WebSocketMasking::FORBIDDEN, {SIZE, 1}, nullptr);
+  const std::string bytes = headerText({WebSocketOpcode::BINARY, true, false, std::nullopt, SIZE}) + std::string(SIZE, 'x');
+  Event event = Event::NEED_MORE;
+  for (std::size_t at = 0; at < bytes.size(); at += 65536) {
+    REQUIRE(event == Event::NEED_MORE);
+    std::span<const std::byte> input = asBytes(std::string_view(bytes).substr(at, 65536));
+    event = decoder.next(input);
+  }
+  REQUIRE(event == Event::MESSAGE);
+  const PoolString message = decoder.takeMessage();
+  CHECK(message.size() == SIZE);
+  CHECK(message.capacity() < SIZE + 65536); // doubling would have made it 8 MiB
+}
+
 TEST_CASE("any fragments, with control frames between and bytes in any pieces, are the same messages") {
   SeededRandom random(20'26);
   for (int round = 0; round < 60; ++round) {
@@ -363,6 +380,31 @@ TEST_CASE("random messages survive each window and each way to keep contexts, in
       }
       CHECK((decode(WebSocketDecoder(WebSocketMasking::REQUIRED, LIMITS, &inflater), bytes, 1 + random.upTo(9000)) == expected));
     }
+  }
+}
+
+TEST_CASE("who keeps no context holds no memory between messages, nor before the first") {
+  for (bool forgets : {true, false}) {
+    PoolString payload, message;
+    WebSocketDeflater deflater({.ownNoContextTakeover = forgets});
+    WebSocketInflater inflater({.peerNoContextTakeover = forgets});
+    payload.reserve(1000);
+    message.reserve(1000);
+    const auto before = troth::detail::liveBlocks();
+    for (int i = 0; i < 3; ++i) {
+      payload.clear();
+      message.clear();
+      deflater.deflate(asBytes("a message, a message, a message"), WebSocketDeflater::Part::LAST, payload);
+      std::span<const std::byte> rest = asBytes(payload);
+      REQUIRE(inflater.inflate(rest, SIZE_MAX, nullptr, message) == WebSocketFault::NONE);
+      if (forgets) CHECK(troth::detail::liveBlocks() > before);
+      REQUIRE(inflater.finish(SIZE_MAX, nullptr, message) == WebSocketFault::NONE);
+      CHECK(message == "a message, a message, a message");
+      CHECK((troth::detail::liveBlocks() == before) == forgets);
+    }
+    deflater.deflate(asBytes("what goes nowhere"), WebSocketDeflater::Part::NOT_LAST, payload);
+    deflater.reset();
+    CHECK((troth::detail::liveBlocks() == before) == forgets);
   }
 }
 

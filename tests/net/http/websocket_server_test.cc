@@ -184,11 +184,13 @@ TEST_CASE_FIXTURE(LoopTest, "the head of an upgraded connection goes out whoever
 
 /// A stream that takes each write but the first.
 struct FirstFails final : AsyncIoStream {
-  explicit FirstFails(std::size_t& count) : writes(count) {}
+  explicit FirstFails(std::size_t& count, bool failsAtOnce = false) : writes(count), atOnce(failsAtOnce) {}
   Promise<std::size_t> tryRead(std::span<std::byte>, std::size_t, std::source_location) override { return NEVER_DONE; }
   Promise<void> write(std::span<const std::byte>, std::source_location) override {
     if (++writes > 1) return READY_NOW;
-    return evalLater([] { throw Exception(Exception::Kind::OVERLOADED, "no memory for the head"); });
+    const Exception failure(Exception::Kind::OVERLOADED, "no memory for the head");
+    if (atOnce) return failure;
+    return evalLater([failure] { throw Exception(failure); });
   }
   Promise<void> write(std::span<const std::span<const std::byte>>, std::source_location where) override {
     return write(std::span<const std::byte>(), where);
@@ -196,13 +198,16 @@ struct FirstFails final : AsyncIoStream {
   void shutdownWrite(std::source_location) override {}
   void abortRead(std::source_location) override {}
   std::size_t& writes;
+  bool atOnce;
 };
 
 TEST_CASE_FIXTURE(LoopTest, "when the head cannot be written, each write behind it says why") {
-  std::size_t writes = 0;
-  auto headless = http::detail::newUpgradedStream(std::make_unique<FirstFails>(writes), Chunk(), "the head", std::source_location::current());
-  for (int i = 0; i < 3; ++i) CHECK(contains(failureOf(headless->write("first"), scope).description(), "no memory for the head"));
-  CHECK(writes == 1);
+  for (bool atOnce : {false, true}) {
+    std::size_t writes = 0;
+    auto headless = http::detail::newUpgradedStream(std::make_unique<FirstFails>(writes, atOnce), Chunk(), "the head", std::source_location::current());
+    for (int i = 0; i < 3; ++i) CHECK(contains(failureOf(headless->write("first"), scope).description(), "no memory for the head"));
+    CHECK(writes == 1);
+  }
 
   ScriptedStream script;
   script.shortWrites(3).failWriteAt(4, Exception(Exception::Kind::DISCONNECTED, "the peer went")).expectWrite("the head");
@@ -214,6 +219,15 @@ TEST_CASE_FIXTURE(LoopTest, "when the head cannot be written, each write behind 
   Promise<void> pending = gone.stream->write("first");
   gone.stream.reset();
   CHECK(failureOf(std::move(pending), scope).kind() == Exception::Kind::DISCONNECTED);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a connection whose head has gone at once, and of which nothing was read too far, is as it was") {
+  std::size_t writes = 1;
+  auto connection = std::make_unique<FirstFails>(writes);
+  const AsyncIoStream* const before = connection.get();
+  const auto after = http::detail::newUpgradedStream(std::move(connection), Chunk(), "the head", std::source_location::current());
+  CHECK(after.get() == before);
+  CHECK(writes == 2);
 }
 
 TEST_CASE("writing behind the head of an upgraded connection may be cancelled at every step") {

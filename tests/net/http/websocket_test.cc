@@ -8,11 +8,13 @@
 #include <troth/net/http/websocket_deflate_detail.h>
 #include <troth/net/http/websocket_frame_detail.h>
 #include <troth/runtime/join.h>
+#include <troth/runtime/pool_detail.h>
 #include <troth/timers/manual_timer.h>
 #include <troth/timers/random.h>
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -51,6 +53,14 @@ std::string shown(const WebSocketMessage& message) {
   if (message.isClose()) return "close " + std::to_string(static_cast<int>(message.closeCode())) + " " + std::string(message.text());
   return (message.isText() ? "text " : "binary ") + std::string(message.text());
 }
+
+/// A port that counts how often the loop has looked for I/O.
+struct CountingPort final : EventPort {
+  std::size_t polls = 0;
+  bool wait() override { return false; }
+  void poll() override { ++polls; }
+  void wake() const override {}
+};
 
 struct Pair {
   WebSocket server;
@@ -582,14 +592,6 @@ std::string noise(std::size_t size) {
   return all;
 }
 
-/// A port that counts how often the loop has looked for I/O.
-struct CountingPort final : EventPort {
-  std::size_t polls = 0;
-  bool wait() override { return false; }
-  void poll() override { ++polls; }
-  void wake() const override {}
-};
-
 /// A stream that remembers how large the largest write was.
 struct MeteredStream final : AsyncIoStream {
   MeteredStream(std::unique_ptr<AsyncIoStream> stream, std::size_t& most) : inner(std::move(stream)), largest(most) {}
@@ -813,6 +815,250 @@ TEST_CASE_FIXTURE(LoopTest, "a WebSocket may go while it compresses and decompre
 }
 
 #endif
+
+/// A connection whose system takes every write at once, or fails at once, or later.
+struct TakingStream final : AsyncIoStream {
+  enum class Mode { TAKES, FAILS, THROWS };
+  explicit TakingStream(std::string& written, Mode what = Mode::TAKES) : all(written), mode(what) {}
+  Promise<std::size_t> tryRead(std::span<std::byte>, std::size_t, std::source_location) override { return NEVER_DONE; }
+  Promise<void> write(std::span<const std::byte> bytes, std::source_location) override {
+    const Exception failure(Exception::Kind::OVERLOADED, "no room");
+    if (mode == Mode::FAILS) return failure;
+    if (mode == Mode::THROWS) throw failure;
+    all.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    if (then) std::exchange(then, nullptr)();
+    return READY_NOW;
+  }
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::source_location where) override {
+    for (std::span<const std::byte> piece : pieces) (void)write(piece, where);
+    return READY_NOW;
+  }
+  void shutdownWrite(std::source_location) override {}
+  void abortRead(std::source_location) override {}
+  std::string& all;
+  Mode mode;
+  std::function<void()> then; // in the midst of the next write
+};
+
+TEST_CASE_FIXTURE(LoopTest, "what the stream takes at once has been sent when send() returns, and costs no coroutine") {
+  std::string written, expected;
+  WebSocket socket(std::make_unique<TakingStream>(written), Role::SERVER);
+  for (std::size_t size : {0u, 5u, 1024u, 1025u, 200'000u}) {
+    const std::string payload(size, 'x');
+    const auto blocks = troth::detail::liveBlocks();
+    { Promise<void> nobodyWaits = socket.send(asBytes(payload)); CHECK(troth::detail::liveBlocks() == blocks); }
+    expected += frame(WebSocketOpcode::BINARY, payload);
+    CHECK((written == expected));
+  }
+  std::string masked;
+  WebSocket client(std::make_unique<TakingStream>(masked), Role::CLIENT);
+  { Promise<void> nobodyWaits = client.send("hello"); }
+  CHECK(unmasked(masked) == frame(WebSocketOpcode::TEXT, "hello"));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "what is asked for in the midst of a write follows it") {
+  std::string written;
+  auto stream = std::make_unique<TakingStream>(written);
+  TakingStream& taking = *stream;
+  WebSocket socket(std::move(stream), Role::SERVER);
+  Promise<void> closing = READY_NOW;
+  taking.then = [&] {
+    CHECK(contains(thrownBy([&] { (void)socket.send("another"); }).description(), "another one is pending"));
+    closing = socket.close();
+  };
+  socket.send("hello").wait(scope);
+  CHECK(written == frame(WebSocketOpcode::TEXT, "hello") + closeFrame(1000));
+  CHECK(!closing.poll(scope));
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a write that fails at once is why nothing can be sent any more") {
+  for (auto mode : {TakingStream::Mode::FAILS, TakingStream::Mode::THROWS}) {
+    std::string written;
+    WebSocket socket(std::make_unique<TakingStream>(written, mode), Role::SERVER);
+    for (int i = 0; i < 2; ++i) {
+      const Exception e = failureOf(socket.send("x"), scope);
+      CHECK(e.kind() == Exception::Kind::OVERLOADED);
+      CHECK(contains(e.description(), "no room"));
+    }
+    CHECK(contains(failureOf(socket.close(), scope).description(), "no room"));
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a receive() is a block, and a message that is there needs no turn") {
+  Raw raw = makeRaw(Role::SERVER);
+  Promise<void> telling = tell(raw, frame(WebSocketOpcode::BINARY, "1", MASK) + frame(WebSocketOpcode::BINARY, "2", MASK));
+  CHECK(shown(raw.socket.receive().wait(scope)) == "binary 1");
+  const auto blocks = troth::detail::liveBlocks();
+  Promise<WebSocketMessage> second = raw.socket.receive();
+  CHECK(troth::detail::liveBlocks() == blocks); // and the chunk goes with its last message
+  CHECK(loop.run() == 0);
+  CHECK(shown(std::move(second).wait(scope)) == "binary 2");
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a close() that waits ends at once when the send before it is cut off, whoever reads") {
+  for (bool isReceiving : {false, true}) {
+    ManualTimer timer;
+    WebSocketOptions options;
+    options.timer = &timer; // which stands still
+    Raw raw = makeRaw(Role::SERVER, options);
+    std::optional<Promise<WebSocketMessage>> receiving;
+    if (isReceiving) receiving = raw.socket.receive();
+    std::optional<Promise<void>> sending = raw.socket.send("a message");
+    CHECK(!sending->poll(scope));
+    std::byte first;
+    CHECK(raw.peer->tryRead({&first, 1}).wait(scope) == 1);
+    Promise<void> closing = raw.socket.close();
+    Promise<void> another = raw.socket.close();
+    CHECK(!closing.poll(scope));
+    sending.reset();
+    for (Promise<void>* close : {&closing, &another}) {
+      const Exception e = failureOf(std::move(*close), scope);
+      CHECK(e.kind() == Exception::Kind::FAILED);
+      CHECK(contains(e.description(), "partly written"));
+    }
+    if (!receiving) receiving = raw.socket.receive();
+    Promise<void> speaking = tell(raw, frame(WebSocketOpcode::TEXT, "still heard", MASK));
+    CHECK(shown(std::move(*receiving).wait(scope)) == "text still heard");
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "a close() of which the peer hears nothing does not wait for the end after a fault") {
+  Raw raw = makeRaw(Role::SERVER);
+  {
+    Promise<void> cut = raw.socket.send("a message");
+    CHECK(!cut.poll(scope));
+    std::byte first;
+    CHECK(raw.peer->tryRead({&first, 1}).wait(scope) == 1);
+  }
+  Promise<void> speaking = tell(raw, frame(WebSocketOpcode::TEXT, "not masked"));
+  CHECK(failureOf(raw.socket.receive(), scope).code() == Code::PROTOCOL_ERROR);
+  CHECK(failureOf(raw.socket.close(), scope).code() == Code::PROTOCOL_ERROR);
+}
+
+TEST_CASE_FIXTURE(LoopTest, "answers to pings that the stream takes at once leave nothing behind") {
+  TwoWayPipe pipe = newTwoWayPipe();
+  /// Takes what is written, and reads from the pipe.
+  struct Stream final : AsyncIoStream {
+    explicit Stream(std::unique_ptr<AsyncIoStream> reads) : inner(std::move(reads)) {}
+    Promise<std::size_t> tryRead(std::span<std::byte> buffer, std::size_t minBytes, std::source_location where) override {
+      return inner->tryRead(buffer, minBytes, where);
+    }
+    Promise<void> write(std::span<const std::byte> bytes, std::source_location) override {
+      written.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      return READY_NOW;
+    }
+    Promise<void> write(std::span<const std::span<const std::byte>>, std::source_location) override { return NEVER_DONE; }
+    void shutdownWrite(std::source_location) override {}
+    void abortRead(std::source_location) override {}
+    std::unique_ptr<AsyncIoStream> inner;
+    std::string written;
+  };
+  auto stream = std::make_unique<Stream>(std::move(pipe.ends[0]));
+  const std::string& written = stream->written;
+  WebSocket socket(std::move(stream), Role::SERVER);
+  Promise<WebSocketMessage> receiving = socket.receive();
+  CHECK(!receiving.poll(scope));
+  const auto blocks = troth::detail::liveBlocks();
+  pipe.ends[1]->write(frame(WebSocketOpcode::PING, "1", MASK)).wait(scope);
+  CHECK(!receiving.poll(scope));
+  CHECK(written == frame(WebSocketOpcode::PONG, "1"));
+  CHECK(troth::detail::liveBlocks() == blocks);
+}
+
+TEST_CASE("a large text is looked at in steps, and nothing of it is sent if it is not UTF-8") {
+  constexpr std::size_t MANY = 11'000'000; // 33 MB
+  CountingPort port;
+  EventLoop loop(port);
+  WaitScope scope(loop);
+  std::string written, euros;
+  for (std::size_t i = 0; i < MANY; ++i) euros += "\u20ac"; // which the steps cut
+  WebSocket socket(std::make_unique<TakingStream>(written), Role::SERVER);
+  socket.send(euros).wait(scope);
+  CHECK(port.polls >= euros.size() / (64 * 1024) - 1);
+  CHECK((std::string_view(written).substr(10) == euros));
+
+  written.clear();
+  euros.pop_back();
+  const Exception unfinished = failureOf(socket.send(euros), scope);
+  euros[euros.size() / 2] = '\xff';
+  const Exception wrong = failureOf(socket.send(euros), scope);
+  for (const Exception& e : {unfinished, wrong}) {
+    CHECK(e.kind() == Exception::Kind::FAILED);
+    CHECK(contains(e.description(), "not UTF-8"));
+  }
+  {
+    Promise<void> cancelled = socket.send(euros);
+    for (int i = 0; i < 20; ++i) CHECK(loop.run(1) == 1);
+  }
+  CHECK(written.empty());
+  socket.send("small").wait(scope);
+  CHECK(written == frame(WebSocketOpcode::TEXT, "small"));
+}
+
+TEST_CASE("each operation may be cancelled at every step, and leaves what it says it does") {
+  const std::string large(200'000, 'x');
+  // What is begun, and what holds if it is over or was cancelled.
+  struct Operation {
+    std::function<Promise<void>(Pair&)> begin;
+    std::function<void(Pair&, WaitScope&)> check;
+  };
+  const auto checkSent = [&](Pair& pair, WaitScope& scope) {
+    Promise<void> more = pair.client.send("more");
+    (void)more.poll(scope);
+    Promise<WebSocketMessage> receiving = pair.server.receive();
+    if (receiving.poll(scope)) { // as a whole, or not at all
+      const WebSocketMessage message = std::move(receiving).wait(scope);
+      CHECK((message.text() == large || message.text() == "more"));
+    } else {
+      CHECK(contains(failureOf(std::move(more), scope).description(), "partly written"));
+    }
+    Promise<void> answer = pair.server.send("still heard");
+    CHECK(shown(pair.client.receive().wait(scope)) == "text still heard");
+  };
+  const auto checkOpen = [](Pair& pair, WaitScope& scope) {
+    Promise<WebSocketMessage> receiving = pair.server.receive(), listening = pair.client.receive();
+    pair.client.ping().wait(scope);
+    pair.client.send("still open").wait(scope);
+    CHECK(shown(std::move(receiving).wait(scope)) == "text still open");
+  };
+  const auto checkClosing = [](Pair& pair, WaitScope& scope) {
+    CHECK(shown(pair.server.receive().wait(scope)) == "close 4000 enough");
+    CHECK(shown(pair.client.receive().wait(scope)) == "close 4000 ");
+    CHECK(failureOf(pair.client.send("late"), scope).kind() == Exception::Kind::DISCONNECTED);
+    pair.client.close().wait(scope);
+  };
+  const Operation operations[] = {
+      {[&](Pair& pair) {
+         Promise<void> taken = pair.server.receive().ignoreResult();
+         return joinPromises(pair.client.send(asBytes(large)), std::move(taken)).ignoreResult();
+       },
+       [&](Pair& pair, WaitScope& scope) {
+         if (pair.server.receive().poll(scope)) return; // it was not taken
+         checkSent(pair, scope);
+       }},
+      {[&](Pair& pair) { return pair.client.send(large); }, checkSent}, // first it is looked at
+      {[](Pair& pair) {
+         Promise<void> answering = pair.server.receive().ignoreResult(), listening = pair.client.receive().ignoreResult();
+         return pair.client.ping().exclusiveJoin(std::move(answering)).exclusiveJoin(std::move(listening));
+       },
+       checkOpen},
+      {[](Pair& pair) { return pair.client.close(static_cast<Code>(4000), "enough"); }, checkClosing},
+  };
+  for (const Operation& operation : operations) {
+    bool isOver = false;
+    for (std::size_t turns = 0; !isOver; ++turns) {
+      REQUIRE(turns < 1000);
+      LoopTest test;
+      Pair pair = makePair();
+      {
+        Promise<void> pending = operation.begin(pair).then([&] { isOver = true; }).eagerlyEvaluate(nullptr);
+        for (std::size_t i = 0; i < turns; ++i)
+          if (test.loop.run(1) == 0) isOver = true; // or as far as it comes without its peer
+      }
+      operation.check(pair, test.scope);
+    }
+  }
+}
 
 TEST_CASE_FIXTURE(LoopTest, "a ping is answered, and a later answer is as good") {
   Raw raw = makeRaw(Role::SERVER);
