@@ -258,16 +258,16 @@ class Table:
         sizes += [(size, 256) for size in (8192, 16384, 32768, 65536, 131072)]
         sizes += [(131072, fragment) for fragment in (1024, 4096, 32768)]
 
-        def add(group, opcode, data, offer, accept):
+        def add(group, opcode, sample, offer, accept):
             for i, (size, fragment) in enumerate(sizes, 1):
-                count = 1000 if self.full else max(3, min(50, 131072 // size))
-                self.add(f"{group}.{i}", lambda s=size, f=fragment, n=count: windows(opcode, data, s, n, f),
+                count = 1000 if self.full else max(2, min(50, 65536 // size))
+                self.add(f"{group}.{i}", lambda s=size, f=fragment, n=count: windows(opcode, samples.get(sample), s, n, f),
                          offer=offer, accept=accept)
 
         asked = "permessage-deflate; client_no_context_takeover; client_max_window_bits"
-        data = Samples()
-        for i, (opcode, sample) in enumerate(((TEXT, data.json()), (BINARY, data.picture()), (BINARY, data.text()),
-                                              (TEXT, data.html()), (BINARY, data.document())), 1):
+        samples = Samples()
+        for i, (opcode, sample) in enumerate(((TEXT, "json"), (BINARY, "picture"), (BINARY, "text"), (TEXT, "html"),
+                                              (BINARY, "document")), 1):
             add(f"12.{i}", opcode, sample, asked, "")
         forget, small, large = "no_context_takeover", "max_window_bits=8", "max_window_bits=15"
         terms = ((), (forget,), (small,), (large,), (forget, small), (forget, large), (forget, small))
@@ -275,15 +275,22 @@ class Table:
             offer = asked + "".join(f"; server_{parameter}" for parameter in term)
             if i == 7:
                 offer += f", {asked}; server_{forget}, {asked}"
-            add(f"13.{i}", TEXT, data.json(), offer, "".join(f"; client_{parameter}" for parameter in term))
+            add(f"13.{i}", TEXT, "json", offer, "".join(f"; client_{parameter}" for parameter in term))
 
 
 class Samples:
     """Made up, always the same, and of the kinds and sizes of the files that the suite compresses."""
 
     def __init__(self):
+        self.made = {}
         self.random = random.Random(12)
         self.words = [self.word("enisratdhulcgmobwfkzpvüäßöjyxq") for _ in range(2000)]
+
+    def get(self, name):
+        if name not in self.made:
+            self.random.seed(name)  # whichever others were made before
+            self.made[name] = getattr(self, name)()
+        return self.made[name]
 
     def word(self, letters):
         often_first = range(len(letters), 0, -1)
