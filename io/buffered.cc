@@ -342,5 +342,9 @@ void BufferedOutputStream::abortWrite(std::source_location where) {
   state_->inner->abortWrite(where);
 }
 
+std::optional<std::uint64_t> BufferedOutputStream::tryGetUndelivered() const noexcept {
+  return state_->inner->tryGetUndelivered();
+}
+
 } // namespace v0
 } // namespace troth

@@ -159,6 +159,7 @@ public:
 
   Promise<void> whenWriteDisconnected(std::source_location where = std::source_location::current()) override;
   void abortWrite(std::source_location where = std::source_location::current()) override;
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept override;
 
 private:
   struct State;

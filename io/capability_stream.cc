@@ -12,6 +12,7 @@
 
 #include <troth/io/async_io.h>
 #include <troth/io/read_size_detail.h>
+#include <troth/io/undelivered_detail.h>
 #include <troth/io/uv_descriptor_detail.h>
 #include <troth/io/uv_disconnect_watch_detail.h>
 #include <troth/io/write_op_detail.h>
@@ -134,6 +135,7 @@ public:
   Promise<void> whenWriteDisconnected(std::source_location where);
   void shutdownWrite(std::source_location where);
   void abortWrite() noexcept;
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept;
   void abortRead() noexcept;
   int descriptor() const noexcept { return descriptor_.get(); }
   uv_loop_t* loop() const noexcept { return loop_; }
@@ -488,6 +490,11 @@ void CapabilityState::abortWrite() noexcept {
   watch_.disconnected();
 }
 
+std::optional<std::uint64_t> CapabilityState::tryGetUndelivered() const noexcept {
+  if (writer_ == nullptr) return 0;
+  return writer_->pieces.size() + detail::heldBySocket(descriptor_.get());
+}
+
 // -------------------------------------------------------------------------------------------- stream
 
 class UvCapabilityStream final : public AsyncCapabilityStream {
@@ -531,6 +538,7 @@ public:
   }
   void shutdownWrite(std::source_location where) override { state_->shutdownWrite(where); }
   void abortWrite(std::source_location) override { state_->abortWrite(); }
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept override { return state_->tryGetUndelivered(); }
   void abortRead(std::source_location) override { state_->abortRead(); }
   std::optional<int> descriptor() const override { return state_->descriptor(); }
 

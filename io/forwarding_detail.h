@@ -38,6 +38,7 @@ public:
   void shutdownWrite(std::source_location where) final { target_->shutdownWrite(where); }
   void abortWrite(std::source_location where) final { target_->abortWrite(where); }
   void abortRead(std::source_location where) final { target_->abortRead(where); }
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept final { return target_->tryGetUndelivered(); }
   std::optional<int> descriptor() const final { return target_->descriptor(); }
 
 protected:

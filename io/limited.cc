@@ -161,6 +161,7 @@ public:
   }
   void shutdownWrite(std::source_location) override { isShutDown_ = true; }
   void abortWrite(std::source_location) override { isWriteAborted_ = !isShutDown_; }
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept override { return 0; }
 
 private:
   bool isAborted_ = false;

@@ -23,6 +23,15 @@ Pieces::Pieces(std::span<const std::span<const std::byte>> pieces, std::uint64_t
   std::reverse(more_.begin(), more_.end());
 }
 
+std::uint64_t Pieces::size() const noexcept {
+  std::uint64_t size = 0;
+  forEach([&](std::span<const std::byte> piece) {
+    size += piece.size();
+    return true;
+  });
+  return size;
+}
+
 PieceList Pieces::first(std::uint64_t most) const {
   PieceList pieces;
   forEach([&](std::span<const std::byte> piece) {

@@ -25,6 +25,8 @@ public:
 
   bool empty() const noexcept { return first_.empty(); }
   bool isOne() const noexcept { return more_.empty(); }
+  /// How many bytes they are.
+  std::uint64_t size() const noexcept;
   /// The next bytes; empty only if there are none.
   std::span<const std::byte> front() const noexcept { return first_; }
 

@@ -54,6 +54,9 @@ public:
   }
 
   std::uint64_t left() const noexcept { return amount_ - done_; }
+  std::optional<std::uint64_t> undelivered() const noexcept {
+    return watch_.isThere() ? output_->tryGetUndelivered() : std::nullopt;
+  }
   void advance(std::uint64_t count) noexcept { done_ += count; }
   void complete() noexcept {
     result_.value.emplace(done_);
@@ -95,6 +98,7 @@ public:
   void shutdownWrite(std::source_location where);
   void abortWrite() noexcept;
   void closeWrite() noexcept;
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept;
   Promise<void> whenWriteDisconnected(std::source_location where) {
     if (aborted_ != nullptr) return READY_NOW;
     return disconnecting_.sleep(where);
@@ -278,6 +282,15 @@ void PipeState::shutdownWrite(std::source_location where) {
 
 void PipeState::abortWrite() noexcept {
   if (!writeEnded_) cutOff("writing was given up (abortWrite)", "writing was given up (abortWrite)");
+}
+
+// Where it is pumped on, it is for another stream to tell. A pump from a stream waits for that one, unless there is no
+// reader.
+std::optional<std::uint64_t> PipeState::tryGetUndelivered() const noexcept {
+  if (writer_ == nullptr && source_ == nullptr) return 0;
+  if (transferring_ && sink_ != nullptr) return sink_->undelivered();
+  if (writer_ != nullptr) return writer_->pieces.size();
+  return transferring_ ? 0 : source_->left();
 }
 
 void PipeState::closeWrite() noexcept {
@@ -536,6 +549,7 @@ public:
     return end_->whenWriteDisconnected(where);
   }
   void abortWrite(std::source_location) override { end_->abortWrite(); }
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept override { return end_->tryGetUndelivered(); }
 
 private:
   WriteEnd end_;
@@ -569,6 +583,7 @@ public:
   }
   void shutdownWrite(std::source_location where) override { out_->shutdownWrite(where); }
   void abortWrite(std::source_location) override { out_->abortWrite(); }
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept override { return out_->tryGetUndelivered(); }
   void abortRead(std::source_location) override { in_->abortRead("the reading end gave up reading"); }
 
 private:

@@ -193,6 +193,9 @@ public:
     if (state_->stream != nullptr) return state_->stream->abortWrite(where);
     state_->isWriteAborted = !state_->isShutDown; // writes that wait for the stream meet that there
   }
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept override {
+    return state_->stream != nullptr ? state_->stream->tryGetUndelivered() : std::nullopt;
+  }
   Promise<void> whenWriteDisconnected(std::source_location where) override {
     if (state_->stream != nullptr) return state_->stream->whenWriteDisconnected(where);
     if (state_->failure) return READY_NOW;

@@ -129,6 +129,8 @@ Promise<void> AsyncOutputStream::whenWriteDisconnected(std::source_location) { r
 
 void AsyncOutputStream::abortWrite(std::source_location) {}
 
+std::optional<std::uint64_t> AsyncOutputStream::tryGetUndelivered() const noexcept { return std::nullopt; }
+
 Promise<std::uint64_t> pumpByBuffer(AsyncInputStream& input, AsyncOutputStream& output, std::uint64_t amount,
                                     std::source_location where) {
   const detail::StreamWatch inputWatch(input);

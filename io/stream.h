@@ -185,6 +185,13 @@ public:
   /// way of its own, such as one to a file, ignores it.
   virtual void abortWrite(std::source_location where = std::source_location::current());
 
+  /// How many bytes the peer has still to take before the write, or pump, that is pending can be forgotten: what the
+  /// system has not got, and, as far as it tells, what it has got and not delivered. 0 if nothing is pending, or if it
+  /// does not wait for the peer; of a pump of ALL_BYTES no real number, but one that falls as they are taken; nothing if
+  /// the stream cannot tell. So a peer that is slow can be told from one that takes nothing, without cutting what is
+  /// written into parts. Costs a system call where something is pending.
+  virtual std::optional<std::uint64_t> tryGetUndelivered() const noexcept;
+
 private:
   friend class detail::StreamWatch;
 };

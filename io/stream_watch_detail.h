@@ -19,6 +19,7 @@ public:
   StreamWatch& operator=(const StreamWatch&) = delete;
   ~StreamWatch();
 
+  bool isThere() const noexcept { return stream_ != nullptr; }
   /// Throws DISCONNECTED if the stream has been destroyed.
   void require(std::source_location where) const;
 

@@ -118,6 +118,9 @@ public:
         left_(amount),
         socket_(std::move(socket)) {}
 
+  /// How many bytes are still to be sent, if the file has so many. (None has more than an off_t can tell.)
+  std::uint64_t left() const noexcept { return std::min(left_ + sent_, std::uint64_t(1) << 62) - sent_; }
+
   /// Nothing else is being written: sends on.
   void start() noexcept {
     try {

@@ -25,6 +25,7 @@
 #include <troth/io/forwarding_detail.h>
 #include <troth/io/given_back_detail.h>
 #include <troth/io/read_op_detail.h>
+#include <troth/io/undelivered_detail.h>
 #include <troth/io/uv_disconnect_watch_detail.h>
 #include <troth/io/uv_sendfile_detail.h>
 #include <troth/io/write_op_detail.h>
@@ -119,6 +120,7 @@ public:
   void onShutdown(int status) noexcept;
   void abortWrite(std::source_location) noexcept;
   void abortRead(std::source_location) noexcept;
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept;
   std::optional<int> descriptor() const noexcept;
 
   /// The stream is destroyed: what is pending ends.
@@ -574,6 +576,14 @@ void UvStreamState::abortRead(std::source_location) noexcept {
   aborted_ = true;
   givenBack_.clear();
   failRead(UV_ECONNABORTED);
+}
+
+std::optional<std::uint64_t> UvStreamState::tryGetUndelivered() const noexcept {
+  if (!hasWriter()) return 0;
+  std::uint64_t size = uv_stream_get_write_queue_size(handle_.get());
+  size += writer_ != nullptr ? writer_->pieces.size() : sender_->left();
+  if (const std::optional<int> fd = descriptor()) size += detail::heldBySocket(*fd);
+  return size;
 }
 
 std::optional<int> UvStreamState::descriptor() const noexcept {

@@ -187,6 +187,7 @@ public:
   }
   void shutdownWrite(std::source_location where) override { inner().shutdownWrite(where); }
   void abortWrite(std::source_location where) override { inner().abortWrite(where); }
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept override { return inner().tryGetUndelivered(); }
   void abortRead(std::source_location where) override { inner().abortRead(where); }
 
 private:

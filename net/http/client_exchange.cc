@@ -543,6 +543,7 @@ void ClientExchange::Watch::beginWait() noexcept {
   ClientExchange& exchange = exchange_;
   // While the request is sent the server may wait for its rest.
   if (exchange.failure_ || (this == &exchange.reading_ && exchange.sending_ == Sending::UNDER_WAY)) return;
+  if (this == &exchange.writing_) exchange.wire_->startProgress();
   exchange.setEnd(end_, exchange.idleTimeout_);
 }
 
@@ -571,7 +572,10 @@ void ClientExchange::onAlarm(TimePoint now) noexcept {
   if (now >= end_) return failLate("the time for the request is up");
   if (now >= headEnd_) return failLate("the server has not answered in time");
   if (now >= reading_.end_) return failLate("nothing of the response's content came for too long");
-  if (now >= writing_.end_) return failLate("the server has read nothing of the request for too long");
+  if (now >= writing_.end_) {
+    if (!wire_->makesProgress(1)) return failLate("the server has read nothing of the request for too long");
+    writing_.end_ = troth::detail::timeAfter(now, idleTimeout_);
+  }
   setNextAlarm();
 }
 

@@ -122,7 +122,9 @@ void Exchange::ReadWatcher::endWait(std::uint64_t bytes) noexcept {
 }
 
 void Exchange::WriteWatcher::beginWait() noexcept {
-  if (exchange_.connection_ != nullptr) exchange_.core_.setTimeout(exchange_.connection_->writing, Timeout::WRITE);
+  if (exchange_.connection_ == nullptr) return;
+  exchange_.wire_->startProgress();
+  exchange_.core_.setTimeout(exchange_.connection_->writing, Timeout::WRITE);
 }
 
 void Exchange::WriteWatcher::endWait(std::uint64_t bytes) noexcept {
@@ -131,6 +133,7 @@ void Exchange::WriteWatcher::endWait(std::uint64_t bytes) noexcept {
 }
 
 bool Exchange::keepsUp(Timeout kind) noexcept {
+  if (kind == Timeout::WRITE) return wire_->makesProgress(Wire::WRITE_SIZE);
   // A client that has what is sent to it to be read has the time of a write, as any other.
   if (kind == Timeout::HALF_CLOSE)
     return std::exchange(written_, 0) > 0 || wire_->isWriting() || connection_->writing.isLinked();
@@ -863,11 +866,9 @@ Promise<void> Exchange::sendCounted(std::span<const std::span<const std::byte>> 
     out.append("\r\n");
   }
   const std::span<const std::byte> end = asBytes(isChunked_ ? "\r\n" : "");
-  if (size > COPIED && pieces.size() > 1)
-    return writeMany(Ref<Exchange>(*this), troth::detail::copyPieces(pieces), end, where);
   Promise<void> written = READY_NOW;
   if (size > COPIED) {
-    written = wire_->write(pieces.front(), end, where);
+    written = wire_->write(pieces, end, where);
   } else {
     for (const std::span<const std::byte> piece : pieces) out.append(textOf(piece));
     out.append(textOf(end));
@@ -884,30 +885,22 @@ Promise<void> Exchange::finishWrite(Ref<Exchange> self, Promise<void> written) {
   writing.done();
 }
 
-Promise<void> Exchange::writeMany(Ref<Exchange> self, troth::detail::PieceList pieces, std::span<const std::byte> end,
-                                  std::source_location where) {
-  WritingContent writing(*self);
-  for (std::size_t i = 0; i < pieces.size(); ++i)
-    co_await self->wire_->write(pieces[i], i + 1 == pieces.size() ? end : std::span<const std::byte>(), where);
-  writing.done();
-}
-
-// By the connection's own way, such as sendfile: for content without chunks. In parts, so that a client that is slow
-// can be told from one that does not read. Where the connection knows no way of its own, the input's way goes through
-// this stream, write by write: a wait for the input is none for the client.
+// By the connection's own way, such as sendfile: for content without chunks. Where the connection knows no way of its
+// own, the input's way goes through this stream, write by write: a wait for the input is none for the client.
 Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStream& input, std::uint64_t amount,
                                              std::source_location where) {
-  constexpr std::uint64_t PART = 256 * 1024;
+  constexpr std::uint64_t MOST_PUMPED = 1 << 20; // so much may be missing in the access log
   std::uint64_t count = 0;
   {
     WritingContent writing(*self);
     co_await self->wire_->flush(where);
+    const std::uint64_t most = self->wire_->tellsProgress(where) ? MOST_PUMPED : Wire::WRITE_SIZE;
     while (count < amount) {
-      WireWait wait(*self->wire_, WireWait::For::WRITING);
-      const std::uint64_t part = std::min(amount - count, PART);
+      const std::uint64_t part = std::min(amount - count, most);
       std::optional<Promise<std::uint64_t>> pump = self->wire_->stream(where).tryPumpFrom(input, part, where);
       self->pumpsByBuffer_ = !pump;
       if (!pump) break;
+      WireWait wait(*self->wire_, WireWait::For::WRITING);
       const std::uint64_t moved = co_await std::move(*pump);
       wait.end(moved);
       count += moved;

@@ -2,7 +2,6 @@
 // Exchange: the requests that a connection is busy with, one after the other, and their responses.
 #pragma once
 
-#include <troth/io/pieces_detail.h>
 #include <troth/net/http/body_detail.h>
 #include <troth/net/http/message_parser_detail.h>
 #include <troth/net/http/service.h>
@@ -231,8 +230,6 @@ private:
   Promise<void> writePieces(std::span<const std::span<const std::byte>> pieces, std::source_location where);
   Promise<void> sendCounted(std::span<const std::span<const std::byte>> pieces, std::size_t size,
                             std::source_location where);
-  static Promise<void> writeMany(troth::detail::Ref<Exchange> self, troth::detail::PieceList pieces,
-                                 std::span<const std::byte> end, std::source_location where);
   static Promise<std::uint64_t> pumpContent(troth::detail::Ref<Exchange> self, AsyncInputStream& input,
                                             std::uint64_t amount, std::source_location where);
 

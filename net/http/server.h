@@ -58,7 +58,8 @@ struct ServerSettings {
   Duration bodyTimeout = std::chrono::seconds(15);
   /// The least that must come of a content, in bytes a second, counted over each bodyTimeout in which it is waited for.
   std::uint64_t bodyRate = 100;
-  /// How long a write of at most 128 KiB waits for a client that does not read.
+  /// How long a client may take for 128 KiB of what is written to it, or for the last of it; then its handler is
+  /// cancelled and the connection reset.
   Duration writeTimeout = std::chrono::seconds(30);
   /// After an error that closes the connection: how long bytes of the client are still read, and thrown away, so that
   /// it can read the response (RFC 9112, section 9.6).

@@ -130,10 +130,9 @@ void ServerConnection::expired(ConnectionTimeout& timeout) {
   switch (timeout.kind) {
   case Timeout::BODY:
   case Timeout::HALF_CLOSE:
-    if (exchange_->keepsUp(timeout.kind)) return core_.setTimeout(timeout, timeout.kind);
-    break;
   case Timeout::WRITE:
-    exchange_->reset();
+    if (exchange_->keepsUp(timeout.kind)) return core_.setTimeout(timeout, timeout.kind);
+    if (timeout.kind == Timeout::WRITE) exchange_->reset();
     break;
   default:
     break;

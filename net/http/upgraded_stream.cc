@@ -115,6 +115,7 @@ public:
     }
   }
   void abortWrite(std::source_location where) override { state_->inner->abortWrite(where); }
+  std::optional<std::uint64_t> tryGetUndelivered() const noexcept override { return state_->inner->tryGetUndelivered(); }
   void abortRead(std::source_location where) override {
     state_->rest = Chunk();
     state_->taken = 0;

@@ -131,38 +131,62 @@ Promise<void> Wire::flushLater(troth::detail::Ref<Wire> self, std::source_locati
   co_await self->flush(where);
 }
 
-Promise<void> Wire::write(std::span<const std::byte> first, std::span<const std::byte> second,
+void Wire::startProgress() noexcept {
+  if (isOpen()) undelivered_ = stream_->tryGetUndelivered().value_or(0);
+}
+
+bool Wire::makesProgress(std::uint64_t least) noexcept {
+  const std::optional<std::uint64_t> now = isOpen() ? stream_->tryGetUndelivered() : std::nullopt;
+  if (!now) return false;
+  const std::uint64_t before = std::exchange(undelivered_, *now);
+  return *now == 0 || (*now <= before && before - *now >= least);
+}
+
+Promise<void> Wire::write(std::span<const std::span<const std::byte>> pieces, std::span<const std::byte> end,
                           std::source_location where) {
-  const std::size_t size = output_.size() + first.size() + second.size();
-  if (isWriting_ || size > WRITE_SIZE) return writeAll(troth::detail::Ref<Wire>(*this), first, second, where);
+  const std::size_t size = output_.size() + troth::detail::totalSize(pieces) + end.size();
+  if (isWriting_ || (size > WRITE_SIZE && !tellsProgress(where))) {
+    PieceList all = troth::detail::copyPieces(pieces);
+    all.push_back(end);
+    return writeLater(troth::detail::Ref<Wire>(*this), std::move(all), where);
+  }
   requireNotCutOff(where);
   AsyncIoStream& to = stream(where);
+  constexpr std::size_t FEW = 8;
+  std::array<std::span<const std::byte>, FEW> few;
+  PieceList many;
+  const std::size_t count = pieces.size() + 2;
+  if (count > FEW) many.resize(count);
+  const std::span<std::span<const std::byte>> all = count > FEW ? std::span(many) : std::span(few).first(count);
+  std::copy(pieces.begin(), pieces.end(), all.begin() + 1);
+  all.back() = end;
   inFlight_.swap(output_);
   isCutOff_ = true; // as in flush()
-  const std::array<std::span<const std::byte>, 3> all = {asBytes(inFlight_.text()), first, second};
+  all.front() = asBytes(inFlight_.text());
   return begun(to.write(std::span<const std::span<const std::byte>>(all), where), size, where);
 }
 
-Promise<void> Wire::writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
-                             std::span<const std::byte> second, std::source_location where) {
+Promise<void> Wire::writeLater(troth::detail::Ref<Wire> self, PieceList pieces, std::source_location where) {
   while (self->isWriting_) co_await self->writers_.sleep(where);
-  self->requireNotCutOff(where);
-  Writing writing(*self);
-  self->inFlight_.swap(self->output_);
-  std::array<std::span<const std::byte>, 3> all = {asBytes(self->inFlight_.text()), first, second};
-  for (std::size_t most = WRITE_SIZE;;) {
-    // The next bytes of them.
-    std::array<std::span<const std::byte>, 3> next;
-    std::size_t size = 0;
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      next[i] = all[i].first(std::min(all[i].size(), most - size));
-      all[i] = all[i].subspan(next[i].size());
-      size += next[i].size();
-    }
-    if (size == 0) break;
-    Promise<void> written = self->stream(where).write(std::span<const std::span<const std::byte>>(next), where);
-    most = isReady(written) ? std::min(2 * most, MOST_WRITTEN) : WRITE_SIZE;
-    WireWait wait(*self, WireWait::For::WRITING);
+  if (self->tellsProgress(where)) {
+    co_await self->write(pieces, {}, where);
+  } else {
+    co_await self->writeInParts(pieces, where);
+  }
+}
+
+Promise<void> Wire::writeInParts(const PieceList& pieces, std::source_location where) {
+  requireNotCutOff(where);
+  Writing writing(*this);
+  inFlight_.swap(output_);
+  PieceList all = {asBytes(inFlight_.text())};
+  all.insert(all.end(), pieces.begin(), pieces.end());
+  for (troth::detail::Pieces rest(all); !rest.empty();) {
+    const PieceList part = rest.first(WRITE_SIZE);
+    const std::size_t size = troth::detail::totalSize(part);
+    rest.drop(size);
+    Promise<void> written = stream(where).write(part, where);
+    WireWait wait(*this, WireWait::For::WRITING);
     co_await std::move(written);
     wait.end(size);
   }

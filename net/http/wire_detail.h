@@ -3,6 +3,7 @@
 #pragma once
 
 #include <troth/io/operation_detail.h>
+#include <troth/io/pieces_detail.h>
 #include <troth/io/stream.h>
 #include <troth/net/http/byte_buffer_detail.h>
 #include <troth/net/http/pool_allocator_detail.h>
@@ -105,19 +106,32 @@ public:
   /// Overlap:      any number: they go one after the other. More may be appended meanwhile.
   Promise<void> flush(std::source_location where);
 
-  /// Sends what waits, then `first` and `second`, gathered: at least WRITE_SIZE at a time, and, as long as the system
-  /// takes it at once, ever more, up to MOST_WRITTEN; so a peer that is slow can be told from one that does not read.
-  /// The bytes stay alive until the promise is done. The contract is that of flush().
-  Promise<void> write(std::span<const std::byte> first, std::span<const std::byte> second, std::source_location where);
+  /// Sends what waits, then the pieces and `end`, gathered. The bytes stay alive until the promise is done; the array
+  /// of pieces is needed only during the call. The contract is that of flush().
+  Promise<void> write(std::span<const std::span<const std::byte>> pieces, std::span<const std::byte> end,
+                      std::source_location where);
+  Promise<void> write(std::span<const std::byte> bytes, std::span<const std::byte> end, std::source_location where) {
+    return write({&bytes, 1}, end, where);
+  }
 
-  static constexpr std::size_t WRITE_SIZE = 128 * 1024, MOST_WRITTEN = 4 * WRITE_SIZE;
+  // How far the peer is with what is being written, for whoever watches the time. A stream that cannot tell is given
+  // WRITE_SIZE bytes at a time, each with a wait of its own; then there is no progress within one.
+
+  static constexpr std::size_t WRITE_SIZE = 128 * 1024;
+  /// Whether the stream can tell. Throws DISCONNECTED if it has gone.
+  bool tellsProgress(std::source_location where) const { return stream(where).tryGetUndelivered().has_value(); }
+  /// A wait begins.
+  void startProgress() noexcept;
+  /// Whether the peer has taken `least` bytes since this was asked last, or since the wait began; or has none to take.
+  bool makesProgress(std::uint64_t least) noexcept;
 
 private:
   std::unique_ptr<AsyncIoStream> stream_;
   WireWatcher* reading_ = nullptr;
   WireWatcher* writing_ = nullptr;
   Chunk chunk_, held_;
-  std::string_view rest_; // of chunk_, or of held_
+  std::string_view rest_;         // of chunk_, or of held_
+  std::uint64_t undelivered_ = 0; // when progress was asked for last
   ByteBuffer output_, inFlight_;
   troth::detail::Sleepers writers_; // that wait for another write to end
   bool isWriting_ = false;
@@ -125,17 +139,18 @@ private:
   bool holds_ = false;
 
   class Writing;
+  using PieceList = troth::detail::PieceList;
 
   Promise<void> begun(Promise<void> written, std::uint64_t size, std::source_location where);
   static Promise<void> finishFlush(troth::detail::Ref<Wire> self, Promise<void> written, std::uint64_t size);
   static Promise<void> flushLater(troth::detail::Ref<Wire> self, std::source_location where);
-  static Promise<void> writeAll(troth::detail::Ref<Wire> self, std::span<const std::byte> first,
-                                std::span<const std::byte> second, std::source_location where);
+  static Promise<void> writeLater(troth::detail::Ref<Wire> self, PieceList pieces, std::source_location where);
+  Promise<void> writeInParts(const PieceList& pieces, std::source_location where);
   [[noreturn]] static void throwClosed(std::source_location where);
   void requireNotCutOff(std::source_location where) const;
 };
 
-/// One wait, as long as it lives. Once the wire is watched no more nobody is told.
+/// One wait, as long as it lives; for what has been begun. Once the wire is watched no more nobody is told.
 class WireWait {
 public:
   enum class For : std::uint8_t { READING, WRITING };

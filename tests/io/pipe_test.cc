@@ -6,6 +6,7 @@
 
 #include <troth/io/limited.h>
 #include <troth/io/pipe.h>
+#include <troth/io/testing.h>
 #include <troth/runtime/join.h>
 
 #include <array>
@@ -824,6 +825,37 @@ Promise<void> receiveNumbered(std::unique_ptr<AsyncInputStream> input, std::size
 }
 
 } // namespace
+
+TEST_CASE_FIXTURE(PipeTest, "what is on its way waits for a reader, for a source, or for where it is pumped to, and tells which") {
+  CHECK(pipe.output->tryGetUndelivered() == 0);
+  SUBCASE("a write, for its reader") {
+    const std::array<std::span<const std::byte>, 2> pieces = {asBytes("abc"), asBytes("defg")};
+    Promise<void> write = pipe.output->write(pieces);
+    CHECK(pipe.output->tryGetUndelivered() == 7);
+    expectRead(*pipe.input, "abcd");
+    CHECK(pipe.output->tryGetUndelivered() == 3);
+  }
+  SUBCASE("a pump from a stream, for its reader, and then for the stream") {
+    const std::unique_ptr<AsyncInputStream> source = newShortInputStream(*second.input, 100);
+    Promise<std::uint64_t> pump = source->pumpTo(*pipe.output, 10);
+    CHECK(pipe.output->tryGetUndelivered() == 10);
+    Promise<Chunk> read = pipe.input->tryReadChunk();
+    CHECK(!read.poll(scope));
+    CHECK(pipe.output->tryGetUndelivered() == 0);
+    second.output->write("abc").wait(scope);
+    std::move(read).wait(scope);
+    CHECK(!pump.poll(scope));
+    CHECK(pipe.output->tryGetUndelivered() == 7);
+  }
+  SUBCASE("a write that is pumped on, for the other pipe's reader") {
+    Promise<std::uint64_t> pump = pipe.input->pumpTo(*second.output);
+    Promise<void> write = pipe.output->write("abcde");
+    CHECK(!write.poll(scope));
+    expectRead(*second.input, "ab");
+    CHECK(pipe.output->tryGetUndelivered() == 3);
+    second.input.reset();
+  }
+}
 
 TEST_CASE("writing, pumping through three pipes and reading can be cancelled at every step (R5)") {
   for (const int kinds : {0, 1, 2, 3}) {

@@ -354,7 +354,9 @@ TEST_CASE_FIXTURE(FileTest, "a pump that waits for room can be cancelled: nothin
       fill(*this, p);
       CHECK(openDescriptors() == descriptors + 1);
       CHECK(sleeps(*this));
+      CHECK(p.pair.stream->tryGetUndelivered().value_or(0) > *p.input->tryGetLength()); // what the socket holds, too
     }
+    CHECK(p.pair.stream->tryGetUndelivered() == 0);
     CHECK(openDescriptors() == descriptors);
     CHECK(sleeps(*this));
     CHECK(activeHandles(*this, "poll") == watches);

@@ -406,6 +406,31 @@ TEST_CASE("a write that waits fails with DISCONNECTED when its reader goes (S5)"
   });
 }
 
+TEST_CASE("while a write waits, its stream tells how much its reader has still to take") {
+  int telling = 0;
+  onEachWay([&](IoTest& test, Way way, const Traits& traits) {
+    const std::string much(traits.much, 'x');
+    Promise<void> write = way.output->write(much);
+    CHECK(!write.poll(test.scope));
+    const std::optional<std::uint64_t> all = way.output->tryGetUndelivered();
+    if (!all) return; // it cannot tell
+    ++telling;
+    way.others.clear();
+    CHECK(*all > 0);
+    std::string buffer(much.size() / 4, '.');
+    way.input->read(bufferOf(buffer)).wait(test.scope);
+    const std::optional<std::uint64_t> less = way.output->tryGetUndelivered();
+    REQUIRE(less);
+    CHECK(*less > 0);
+    CHECK(*less + buffer.size() / 2 <= *all); // of which a layer may hold some
+    buffer.resize(much.size() - buffer.size());
+    way.input->read(bufferOf(buffer)).wait(test.scope);
+    untilReady(test, write);
+    CHECK(way.output->tryGetUndelivered() == 0);
+  });
+  CHECK(telling >= 15);
+}
+
 TEST_CASE("abortRead fails the pending read and all later ones, and leaves the other direction") {
   onEachPair([](IoTest& test, StreamPair pair, const Traits&) {
     Promise<Chunk> read = pair.left->tryReadChunk();

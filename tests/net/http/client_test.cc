@@ -900,9 +900,22 @@ TEST_CASE_FIXTURE(ClientTest, "every wait for the server has its time") {
     Responses promise = client().request(std::move(request));
     Peer peer = accept();
     CHECK(!promise.poll(scope));
-    timer.advanceBy(std::chrono::seconds(6));
-    peer.stream().tryReadChunk().wait(scope);
-    expectLate(std::move(promise), 1, "read nothing");
+    expectLate(std::move(promise), 7, "read nothing");
+  }
+  SUBCASE("sending, of which something is read within each time, for ever") {
+    ClientRequest request(Method::PUT, "http://a/");
+    request.setBody(std::string(1'000'000, 'x'));
+    Responses promise = client().request(std::move(request));
+    Peer peer = accept();
+    CHECK(!promise.poll(scope));
+    for (int i = 0; i < 10; ++i) {
+      timer.advanceBy(std::chrono::seconds(6));
+      CHECK(!promise.poll(scope));
+      peer.stream().tryReadChunk(1000).wait(scope);
+      timer.advanceBy(std::chrono::seconds(1));
+      CHECK(!promise.poll(scope));
+    }
+    expectLate(std::move(promise), 7, "read nothing");
   }
   SUBCASE("a body whose stream takes its time is no fault of the server's") {
     OneWayPipe pipe = newOneWayPipe();

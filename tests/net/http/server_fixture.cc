@@ -28,6 +28,12 @@ Promise<void> RawClient::readAll() {
   }
 }
 
+Promise<void> RawClient::readSome(std::size_t bytes) {
+  std::string piece(bytes, '.');
+  co_await stream_->read(std::as_writable_bytes(std::span(piece)));
+  received += piece;
+}
+
 void RawClient::send(std::string_view bytes) {
   writing_ = std::move(writing_)
                  .then([this, text = std::string(bytes)]() mutable {

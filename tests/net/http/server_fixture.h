@@ -36,6 +36,8 @@ public:
   /// Stops reading, or goes on.
   void stopReading() { reading_ = READY_NOW; }
   void goOnReading() { reading_ = readAll(); }
+  /// Reads so many bytes and no more.
+  void read(std::size_t bytes) { reading_ = readSome(bytes); }
   /// Goes away.
   void close();
   /// The same, as a reset.
@@ -58,6 +60,7 @@ private:
   Promise<void> writing_;
 
   Promise<void> readAll();
+  Promise<void> readSome(std::size_t bytes);
 };
 
 class HttpTest : public LoopTest {

@@ -4,11 +4,14 @@
 #include "well_formed_messages.h"
 #include "server_fixture.h"
 
+#include <troth/io/pipe.h>
+#include <troth/io/testing.h>
 #include <troth/net/http/http_error.h>
 #include <troth/net/testing.h>
 #include <troth/runtime/quote_detail.h>
 #include <troth/runtime/task_set.h>
 
+#include <array>
 #include <optional>
 #include <stdexcept>
 
@@ -891,6 +894,116 @@ TEST_CASE_FIXTURE(HttpTest, "slow clients are ended by the times that they have"
     settle();
     CHECK(client->wasReset);
   }
+}
+
+TEST_CASE_FIXTURE(HttpTest, "who takes 128 KiB of a response in each time of a write is slow, and who takes less is ended") {
+  const std::string large(1'000'000, 'x');
+  SUBCASE("of one in one piece") {
+    handler = [&](Request&, Response& response) -> Promise<void> { co_await response.send(200, large); };
+  }
+  SUBCASE("of one that is written") {
+    handler = [&](Request&, Response& response) -> Promise<void> { co_await response.start(200).write(large); };
+  }
+  SUBCASE("of one that is pumped") {
+    handler = [&](Request&, Response& response) -> Promise<void> {
+      OneWayPipe pipe = newOneWayPipe();
+      const std::unique_ptr<AsyncInputStream> source = newShortInputStream(*pipe.input, SIZE_MAX);
+      Promise<void> written = pipe.output->write(large);
+      co_await source->pumpTo(response.start(200, large.size()), large.size());
+      co_await std::move(written);
+    };
+  }
+  auto client = connect();
+  client->stopReading();
+  client->send(GET);
+  settle();
+  client->read(81); // the head, if there is no more than a Date and a length
+  settle();
+  client->take();
+  constexpr std::size_t LEAST = 128 * 1024;
+  for (std::size_t i = 0; i < 5; ++i) {
+    pass(15s);
+    client->read(LEAST);
+    pass(15s);
+    CHECK(client->received.size() == (i + 1) * LEAST);
+    CHECK(server().connections() == 1);
+  }
+  pass(30s - 1ns);
+  client->read(LEAST - 1);
+  settle();
+  CHECK(server().connections() == 1);
+  pass(1ns);
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "on a connection that does not tell of its progress each 128 KiB of a response have their time") {
+  const std::string large(1'000'000, 'x');
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    const std::array<std::span<const std::byte>, 3> pieces = {asBytes("ab"), asBytes(large), asBytes("cd")};
+    co_await response.start(200, large.size() + 4).write(std::span<const std::span<const std::byte>>(pieces));
+  };
+  TwoWayPipe pipe = newTwoWayPipe();
+  const std::unique_ptr<AsyncIoStream> inner = std::move(pipe.ends[0]);
+  server().serveConnection(newShortIoStream(*inner, SIZE_MAX));
+  auto client = std::make_unique<RawClient>(std::move(pipe.ends[1]));
+  client->stopReading();
+  client->send(GET);
+  for (int i = 0; i < 7; ++i) {
+    pass(30s - 1ns);
+    client->read(128 * 1024);
+  }
+  pass(30s - 1ns);
+  client->goOnReading();
+  settle();
+  CHECK(withoutDate(client->take()) == "HTTP/1.1 200 OK\r\nContent-Length: 1000004\r\n\r\nab" + large + "cd");
+  client->stopReading();
+  client->send(GET);
+  pass(1s);
+  client->read(128 * 1024);
+  pass(30s - 1ns);
+  CHECK(server().connections() == 1);
+  client->read(128 * 1024 - 1);
+  pass(1ns);
+  CHECK(server().connections() == 0);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "large content in many pieces is one write, with the head") {
+  std::vector<std::string> parts;
+  std::vector<std::span<const std::byte>> pieces;
+  std::string whole;
+  for (std::size_t i = 0; i < 20; ++i) parts.emplace_back(i == 3 ? 0 : 1000 + i, static_cast<char>('a' + i));
+  for (const std::string& part : parts) {
+    pieces.push_back(asBytes(part));
+    whole += part;
+  }
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    co_await response.start(200, whole.size()).write(std::span<const std::span<const std::byte>>(pieces));
+  };
+  TwoWayPipe pipe = newTwoWayPipe();
+  server().serveConnection(std::move(pipe.ends[0]));
+  pipe.ends[1]->write(GET).wait(scope);
+  std::string got(100'000, '.');
+  Promise<std::size_t> read = pipe.ends[1]->tryRead(std::as_writable_bytes(std::span(got))); // of one write
+  got.resize(std::move(read).wait(scope));
+  CHECK(withoutDate(got) == "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(whole.size()) + "\r\n\r\n" + whole);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a pump into a response waits for its source as long as that takes") {
+  OneWayPipe pipe = newOneWayPipe();
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    const std::unique_ptr<AsyncInputStream> source = newShortInputStream(*pipe.input, 100);
+    co_await source->pumpTo(response.start(200, 6));
+  };
+  auto client = connect();
+  client->send(GET);
+  for (const std::string_view part : {"abc", "def"}) {
+    pass(1000s);
+    CHECK(server().requests() == 1);
+    pipe.output->write(part).wait(scope);
+  }
+  pipe.output.reset();
+  settle();
+  CHECK(withoutDate(client->take()) == ok("abcdef"));
 }
 
 TEST_CASE_FIXTURE(HttpTest, "a handler that meets a client's leaving by writing to it is no failure of the server's") {
