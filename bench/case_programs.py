@@ -21,11 +21,23 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from command_line import Parser
 from common import BenchError, ROOT, commit, order_of_round, output_of, processor, progress, system
 
 OPERATIONS = 1000
 RUN_LIMIT = 120  # seconds for one start of a program
 EMPTY = "empty"
+
+
+def case_options(arguments, benchmark, description, without_times):
+    """The command line; `without_times`: what a run that takes no times is like."""
+    parser = Parser(benchmark, description, quick="less precise times", rounds=(" of the timed part", 15, 3),
+                    build="bench-clang++-16")
+    parser.add_only("cases whose name")
+    parser.add_instructions_only(without_times)
+    options = parser.options(arguments)
+    options.seconds = 0.02 if options.quick else 0.05
+    return options
 
 
 class Program:

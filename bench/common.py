@@ -2,7 +2,6 @@
 # What the benchmarks' scripts share: child processes, counting, tables, and what is said about the machine.
 """Helpers of {connect,echo,embedding,http,promise,streams,timers}_bench.py."""
 
-import argparse
 import contextlib
 import datetime
 import os
@@ -234,26 +233,3 @@ def busy_share():
     time.sleep(0.5)
     later_total, later_idle = times()
     return 1 - (later_idle - idle) / max(later_total - total, 1)
-
-
-# --- The command line ----------------------------------------------------------------------------
-
-
-def pattern(text):
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"is no regular expression: {error}") from None
-
-
-def limit_time(seconds):
-    """Ends the script on a signal, or after so many seconds, in a way that ends what it has started, too."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
-        signal.signal(number, interrupt)
-    signal.alarm(seconds)
-
-
-def interrupt(number, frame):
-    """Turns a signal into an exception, so that what was started is ended on the way out."""
-    reason = "took too long" if number == signal.SIGALRM else f"ended by signal {number}"
-    raise SystemExit(f"tools/bench: {reason}")

@@ -14,19 +14,16 @@ the rest       `strace -c -f` and callgrind on the client: a long run less a sho
 Each part of the benchmark is a function that gives a table; see PARTS.
 """
 
-import argparse
 import copy
 import json
-import shlex
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from common import (BenchError, ROOT, SYSTEM_CALL_KINDS, Table, busy_share, end_all, instructions_in, limit_time,
-                    machine_line, median_cells, order_of_round, output_of, paired_ratio_cells, progress, start,
-                    system_calls_in, with_ratio)
+from command_line import Parser, print_lines, print_tables, run, status_after
+from common import (BenchError, SYSTEM_CALL_KINDS, Table, busy_share, instructions_in, machine_line, median_cells,
+                    order_of_round, output_of, paired_ratio_cells, progress, start, system_calls_in, with_ratio)
 from echo_bench import (YARDSTICK, Bench, Server, find_servers, measure_each, measure_instructions,
                         measure_system_calls, only_those_that_start, run_rounds)
 
@@ -204,7 +201,7 @@ def describe(options, busy):
         f"{options.rounds} rounds, {place}; ratios: median (and quartiles) of the ratios within each round. Rates are "
         "bounded by the slower side, which is the client; the CPU time is that of the one that is measured.",
         "System calls: strace -c -f. Instructions: callgrind, user mode. Both: a long run less a short one.",
-        "Command: `" + shlex.join(["tools/bench", "connect", *options.said]) + "`.",
+        f"Command: `{options.command}`.",
     ]
 
 
@@ -212,24 +209,11 @@ def describe(options, busy):
 
 
 def parse_options(arguments):
-    parser = argparse.ArgumentParser(prog="tools/bench connect",
-                                     description="What a connection costs to accept and to make, and a datagram to echo, beside\n"
-                                                 "bare libuv.")
-    parser.add_argument("--quick", action="store_true", help="less than a minute, and less precise")
-    parser.add_argument("--rounds", type=int, help="rounds of the timed parts (25; 5 if quick)")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    parser = Parser("connect",
+                    "What a connection costs to accept and to make, and a datagram to echo, beside bare libuv.",
+                    quick="less than a minute, and less precise", rounds=(" of the timed parts", 25, 5))
     parser.add_argument("--only", choices=PARTS, help="one of the tables")
-    parser.add_argument("--build", type=Path, default=ROOT / "build" / "release", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    options.said = ["--" + name for name in ("quick", "markdown") if getattr(options, name)]
-    if options.only:
-        options.said += ["--only", options.only]
-    if options.rounds is None:
-        options.rounds = 5 if options.quick else 25
-    else:
-        options.said += ["--rounds", str(options.rounds)]
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    options = parser.options(arguments)
     options.peer = []
     options.size, options.connections, options.parallel = 64, 64, 16
     options.seconds = 0.4 if options.quick else 0.7
@@ -243,22 +227,14 @@ def parse_options(arguments):
 
 def main(arguments):
     options = parse_options(arguments)
-    limit_time(TOTAL_LIMIT)
     busy = busy_share()
     complaints = []
     for name, part in PARTS.items():
         if options.only in (None, name):
-            print(part(options, complaints).render(options.markdown), end="\n\n", flush=True)
-    print(("\n\n" if options.markdown else "\n").join(describe(options, busy)))
-    for complaint in complaints:
-        progress(f"tools/bench: {complaint}")
-    return 1 if complaints else 0
+            print_tables([part(options, complaints)], options)
+    print_lines(describe(options, busy), options)
+    return status_after(complaints)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        end_all()
+    run(main, TOTAL_LIMIT)

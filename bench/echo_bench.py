@@ -21,7 +21,6 @@ memory         Private dirty memory (/proc/PID/smaps_rollup) with many and with 
                that have each echoed one message and are idle. What the kernel keeps is not in it.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -33,14 +32,14 @@ import shutil
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from common import (BenchError, ROOT, STOP_LIMIT, SYSTEM_CALL_KINDS, Table, busy_share, child_of, end_all, end_process,
-                    end_tracer, instructions_in, limit_time, machine_line, median_cells, order_of_round, output_of,
-                    paired_ratio_cells, progress, quartiles, start, system_calls_in, with_ratio)
+from command_line import Parser, print_lines, print_tables, run as run_benchmark, status_after, warn_if_busy
+from common import (BenchError, STOP_LIMIT, SYSTEM_CALL_KINDS, Table, busy_share, child_of, end_process, end_tracer,
+                    instructions_in, machine_line, median_cells, order_of_round, output_of, paired_ratio_cells,
+                    progress, quartiles, start, system_calls_in, with_ratio)
 
 YARDSTICK = "libuv"
 START_LIMIT = 30  # seconds until a server says where it listens (under valgrind too)
@@ -411,7 +410,7 @@ def describe(bench, servers, busy):
         lines.append("The asio and kj servers keep a read buffer of 4096 bytes for each "
                      "connection.")
     extra = [f"{name} is `{without_paths(command)}`" for name, command in options.peer]
-    lines.append("Command: `" + shlex.join(["tools/bench", "echo", *options.said]) + "`"
+    lines.append(f"Command: `{options.command}`"
                  + "".join("; " + text for text in extra) + ".")
     return lines
 
@@ -419,43 +418,19 @@ def describe(bench, servers, busy):
 # --- The command line ----------------------------------------------------------------------------
 
 
-def peer(text):
-    name, equals, command = text.partition("=")
-    if not (name and equals and command.strip()):
-        raise argparse.ArgumentTypeError("must be NAME=COMMAND")
-    return name, shlex.split(command)
-
-
 def parse_options(arguments):
-    parser = argparse.ArgumentParser(
-        prog="tools/bench echo",
-        description="Compares troth's echo server with bare libuv and other libraries.",
+    parser = Parser(
+        "echo", "Compares troth's echo server with bare libuv and other libraries.",
+        quick="less than a minute, and less precise", rounds=(" of the timed part", 25, 5),
         epilog="A peer's command must be the server itself (a script that starts it ends in "
                "`exec`), listen on 127.0.0.1, print `listening on 127.0.0.1:PORT`, and end on "
                "SIGTERM.")
-    parser.add_argument("--quick", action="store_true",
-                        help="less than a minute, and less precise")
-    parser.add_argument("--rounds", type=int, help="rounds of the timed part (25; 5 if quick)")
-    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
-    parser.add_argument("--peer", type=peer, action="append", default=[], metavar="NAME=COMMAND",
-                        help="compare with another server too; may be repeated")
+    parser.add_peer()
     parser.add_argument("--size", type=int, default=64, help="bytes of a message (64)")
     parser.add_argument("--connections", type=int, default=64, help="connections under load (64)")
-    parser.add_argument("--build", type=Path, default=ROOT / "build" / "release",
-                        help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.rounds is None:
-        options.rounds = 5 if options.quick else 25
-    if options.rounds < 1 or options.size < 1 or options.connections < 1:
-        parser.error("--rounds, --size and --connections must be at least 1")
-
-    options.said = []
-    for name in ("quick", "markdown"):
-        if getattr(options, name):
-            options.said.append("--" + name)
-    for name in ("rounds", "size", "connections"):
-        if any(word.split("=")[0] == "--" + name for word in arguments):
-            options.said += ["--" + name, str(getattr(options, name))]
+    options = parser.options(arguments)
+    if options.size < 1 or options.connections < 1:
+        parser.error("--size and --connections must be at least 1")
 
     # Many short rounds rather than few long ones: the speed of a shared machine changes within
     # seconds, and ratios are only as good as their two sides are near in time.
@@ -494,7 +469,6 @@ def find_servers(options, complaints):
 
 def main(arguments):
     options = parse_options(arguments)
-    limit_time(TOTAL_LIMIT)
     options.idle = idle_connections(*options.idle)
 
     bench = Bench(options)
@@ -503,25 +477,15 @@ def main(arguments):
     if not bench.load_program.exists():
         raise SystemExit(f"tools/bench: {bench.load_program.name} has not been built")
     busy = busy_share()
-    if busy > 0.1:
-        progress(f"the machine is {busy:.0%} busy with other things: trust the ratios, the "
-                 "instructions and the system calls more than the times")
+    warn_if_busy(busy, "the ratios, the instructions and the system calls")
 
     servers = only_those_that_start(bench, servers, complaints)
     table = run(bench, servers, complaints)
     lines = describe(bench, servers, busy)
-    print(table.render(options.markdown))
-    print()
-    print(("\n\n" if options.markdown else "\n").join(lines))
-    for complaint in complaints:
-        progress(f"tools/bench: {complaint}")
-    return 1 if complaints else 0
+    print_tables([table], options)
+    print_lines(lines, options)
+    return status_after(complaints)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        end_all()
+    run_benchmark(main, TOTAL_LIMIT)

@@ -2,16 +2,13 @@
 # How long after a host's callback the promise goes on that it has fulfilled, beside a uv_check_t of the host's own.
 """`tools/bench embedding`."""
 
-import argparse
-import shlex
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from common import (ROOT, BenchError, Table, busy_share, instructions_in, limit_time, machine_line, order_of_round,
-                    output_of, progress)
+from command_line import Parser, print_lines, print_tables, run
+from common import BenchError, Table, busy_share, instructions_in, machine_line, order_of_round, output_of, progress
 
 TOTAL_LIMIT = 600  # seconds
 MODES = ["libuv", "troth"]
@@ -70,43 +67,28 @@ def measure(options, title, descriptors, extra):
 
 
 def parse_options(arguments):
-    parser = argparse.ArgumentParser(prog="tools/bench embedding",
-                                     description="In a host's libuv loop: the time from a callback that fulfils a promise to what\n"
-                                                 "awaits it, beside a uv_check_t of the host's own.")
-    parser.add_argument("--quick", action="store_true", help="less precise")
-    parser.add_argument("--rounds", type=int, help="rounds (15; 5 if quick)")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
-    parser.add_argument("--build", type=Path, default=ROOT / "build" / "release", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    options.said = ["--" + name for name in ("quick", "markdown") if getattr(options, name)]
-    if options.rounds is None:
-        options.rounds = 5 if options.quick else 15
-    else:
-        options.said += ["--rounds", str(options.rounds)]
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    parser = Parser("embedding",
+                    "In a host's libuv loop: the time from a callback that fulfils a promise to what awaits it, beside "
+                    "a uv_check_t of the host's own.", quick="less precise", rounds=("", 15, 5))
+    options = parser.options(arguments)
     options.events = 12_800 if options.quick else 64_000
     return options
 
 
 def main(arguments):
     options = parse_options(arguments)
-    limit_time(TOTAL_LIMIT)
     busy = busy_share()
     for title, (descriptors, extra) in CASES.items():
-        print(measure(options, title, descriptors, extra).render(options.markdown), end="\n\n", flush=True)
+        print_tables([measure(options, title, descriptors, extra)], options)
     lines = [
         machine_line([output_of([str(options.build / "bench" / "turn_latency"), "--version"]) or "compiler unknown"], busy),
         f"Medians of {options.rounds} rounds of {options.events:,} events. libuv: what a uv_check_t of the host's own does. "
         "Two looks at the clock are in each figure. Instructions: callgrind, user mode, a long run less a short one.",
-        "Command: `" + shlex.join(["tools/bench", "embedding", *options.said]) + "`.",
+        f"Command: `{options.command}`.",
     ]
-    print(("\n\n" if options.markdown else "\n").join(lines))
+    print_lines(lines, options)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main, TOTAL_LIMIT)

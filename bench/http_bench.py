@@ -17,14 +17,12 @@ instructions   makes them itself: all connections send, and when all have sent, 
 memory         Private dirty memory with many connections and with few, each idle after one request.
 """
 
-import argparse
 import contextlib
 import json
 import os
 import random
 import re
 import select
-import shlex
 import shutil
 import socket
 import statistics
@@ -36,10 +34,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import echo_bench
-from common import (BenchError, ROOT, SYSTEM_CALL_KINDS, Table, busy_share, end_all, instructions_in, limit_time,
-                    machine_line, median_cells, order_of_round, output_of, paired_ratio_cells, pattern, progress, start,
-                    system_calls_in, with_ratio)
-from echo_bench import START_LIMIT, Bench, Server, idle_connections, measure_each, peer, without_paths
+from command_line import Parser, pattern, print_lines, print_tables, run as run_benchmark, status_after, warn_if_busy
+from common import (BenchError, ROOT, SYSTEM_CALL_KINDS, Table, busy_share, instructions_in, machine_line, median_cells,
+                    order_of_round, output_of, paired_ratio_cells, progress, start, system_calls_in, with_ratio)
+from echo_bench import START_LIMIT, Bench, Server, idle_connections, measure_each, without_paths
 
 YARDSTICK = "raw"
 NAMES = (YARDSTICK, "troth", "nginx", "beast", "kj", "node", "python")
@@ -704,7 +702,7 @@ def describe(bench, peers, busy):
                  "do not. nginx answers `/` from its configuration and `/large` from a file, by sendfile (among the "
                  "other system calls); its core has no way to echo a body.")
     lines += [f"{name} is `{peers[name].described()}`." for name, _ in options.peer if name in peers]
-    lines.append("Command: `" + shlex.join(["tools/bench", "http", *options.said]) + "`.")
+    lines.append(f"Command: `{options.command}`.")
     return lines
 
 
@@ -733,32 +731,21 @@ def everything_from(command):
 
 
 def parse_options(arguments):
-    parser = argparse.ArgumentParser(
-        prog="tools/bench http",
-        description="Compares troth's HTTP server with bare libuv and llhttp, and with other libraries and programs.",
+    parser = Parser(
+        "http", "Compares troth's HTTP server with bare libuv and llhttp, and with other libraries and programs.",
+        quick="some minutes, and less precise", rounds=(" of the timed part", 9, 2),
         epilog="A peer's command must be the server itself (a script that starts it ends in `exec`), listen on "
                "127.0.0.1, print `listening on http://127.0.0.1:PORT`, and end on SIGTERM.")
-    parser.add_argument("--quick", action="store_true", help="some minutes, and less precise")
-    parser.add_argument("--rounds", type=int, help="rounds of the timed part (9; 2 if quick)")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
-    parser.add_argument("--only", type=pattern, default=pattern(""), metavar="REGEX",
-                        help="only the tables whose title this finds")
-    parser.add_argument("--instructions-only", action="store_true", help="count instructions, time nothing")
+    parser.add_only("tables in whose title it", default=pattern(""))
+    parser.add_instructions_only("count instructions, time nothing")
     parser.add_argument("--peers", type=lambda text: text.split(","), metavar="NAME[,NAME]...",
                         help=f"only these: {', '.join(NAMES)}")
-    parser.add_argument("--peer", type=peer, action="append", default=[], metavar="NAME=COMMAND",
-                        help="compare with another server too; may be repeated")
-    parser.add_argument("--build", type=Path, default=ROOT / "build" / "release", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.rounds is None:
-        options.rounds = 2 if options.quick else 9
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    parser.add_peer()
+    options = parser.options(arguments)
     unknown = set(options.peers or ()) - set(NAMES)
     if unknown:
         parser.error(f"there is no peer named {min(unknown)}")
 
-    options.said = said_of(arguments)
     options.repeats = 1 if options.quick else 3
     options.idle = (1_000, 10_000)
     # For WebSockets, what echo_bench.py wants to know.
@@ -769,20 +756,8 @@ def parse_options(arguments):
     return options
 
 
-def said_of(arguments):
-    """The arguments that a person has given, without paths; what other peers are has a line of its own."""
-    words, said = iter(arguments), []
-    for word in words:
-        if word in ("--build", "--peer"):
-            next(words, None)
-        elif not word.startswith(("--build=", "--peer=")):
-            said.append(word)
-    return said
-
-
 def main(arguments):
     options = parse_options(arguments)
-    limit_time(TOTAL_LIMIT)
     options.idle = idle_connections(*options.idle)
 
     bench = Bench(options, load_program="ws_load")
@@ -790,26 +765,15 @@ def main(arguments):
     if not bench.load_program.exists():
         raise SystemExit(f"tools/bench: {bench.load_program.name} has not been built")
     busy = busy_share()
-    if busy > 0.1:
-        progress(f"the machine is {busy:.0%} busy with other things: trust the ratios, the instructions and the system "
-                 "calls more than the times")
+    warn_if_busy(busy, "the ratios, the instructions and the system calls")
     with tempfile.TemporaryDirectory(prefix="http-bench-") as name:
         peers = find_peers(options, Path(name), complaints)
         tables = run(bench, peers, complaints)
         lines = describe(bench, peers, busy)
-    for table in tables:
-        print(table.render(options.markdown))
-        print()
-    print(("\n\n" if options.markdown else "\n").join(lines))
-    for complaint in complaints:
-        progress(f"tools/bench: {complaint}")
-    return 1 if complaints else 0
+    print_tables(tables, options)
+    print_lines(lines, options)
+    return status_after(complaints)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        end_all()
+    run_benchmark(main, TOTAL_LIMIT)

@@ -32,6 +32,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -439,20 +440,16 @@ void prepareParser() {
   std::exit(2);
 }
 
+void printVersion() {
+  std::printf("libuv %s, llhttp %d.%d.%d\n", uv_version_string(), LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR,
+              LLHTTP_VERSION_PATCH);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
-  std::uint16_t port = 0;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view name = argv[i];
-    if (name == "--version") {
-      std::printf("libuv %s, llhttp %d.%d.%d\n", uv_version_string(), LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR,
-                  LLHTTP_VERSION_PATCH);
-      return 0;
-    }
-    if (name != "--port" || i + 1 == argc) usage();
-    port = parseNumber<std::uint16_t>(argv[++i], usage);
-  }
+  const std::optional<std::uint16_t> port = parsePort(argc, argv, usage, printVersion);
+  if (!port) return 0;
 
   std::signal(SIGPIPE, SIG_IGN); // libuv sends with write(), which raises it when the peer has gone
   prepareParser();
@@ -465,7 +462,7 @@ int main(int argc, char** argv) {
 
   sockaddr_in local{};
   int localSize = sizeof local;
-  check(uv_ip4_addr("127.0.0.1", port, &local), "address");
+  check(uv_ip4_addr("127.0.0.1", *port, &local), "address");
   check(uv_tcp_init(&loop, &listener), "socket");
   check(uv_tcp_bind(&listener, reinterpret_cast<const sockaddr*>(&local), 0), "bind");
   check(uv_listen(reinterpret_cast<uv_stream_t*>(&listener), 4096, acceptConnection), "listen");

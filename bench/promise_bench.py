@@ -5,14 +5,11 @@
 Run it by `tools/bench promise`, which builds first. How each figure is taken stands in case_programs.py.
 """
 
-import argparse
-import shlex
-import sys
-from pathlib import Path
 
-from case_programs import (OPERATIONS, find_programs, few, machine, median_of, median_ratio, require_known,
-                           time_in_rounds, whole)
-from common import BenchError, ROOT, Table, busy_share, limit_time, pattern, progress
+from case_programs import (OPERATIONS, case_options, find_programs, few, machine, median_of, median_ratio,
+                           require_known, time_in_rounds, whole)
+from command_line import print_lines, print_tables, run, warn_if_busy
+from common import Table, busy_share, progress
 
 TOTAL_LIMIT = 30 * 60
 SUBJECT = "troth"
@@ -109,36 +106,14 @@ def describe(programs, options, busy):
     if not options.instructions_only:
         lines.append(f"Times: CPU time by Google Benchmark, median of {options.rounds} rounds of {options.seconds:g} s "
                      "a case; ratio: troth's time divided by the peer's, median of the ratios within each round.")
-    lines.append("Command: `" + shlex.join(["tools/bench", "promise", *options.said]) + "`.")
+    lines.append(f"Command: `{options.command}`.")
     return lines
 
 
-# --- The command line ----------------------------------------------------------------------------
-
-
-def parse_options(arguments):
-    parser = argparse.ArgumentParser(
-        prog="tools/bench promise",
-        description="Counts and times promises and coroutines, and compares them with other libraries'.")
-    parser.add_argument("--quick", action="store_true", help="less precise times")
-    parser.add_argument("--rounds", type=int, help="rounds of the timed part (15; 3 if quick)")
-    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
-    parser.add_argument("--only", type=pattern, metavar="REGEX", help="only the cases whose name has a match")
-    parser.add_argument("--instructions-only", action="store_true", help="no times: seconds, and no noise")
-    parser.add_argument("--build", type=Path, default=ROOT / "build" / "bench-clang++-16", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.rounds is None:
-        options.rounds = 3 if options.quick else 15
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    options.seconds = 0.02 if options.quick else 0.05
-    options.said = arguments[2:] if arguments[:1] == ["--build"] else arguments
-    return options
-
-
 def main(arguments):
-    options = parse_options(arguments)
-    limit_time(TOTAL_LIMIT)
+    options = case_options(
+        arguments, "promise", "Counts and times promises and coroutines, and compares them with other libraries'.",
+        without_times="no times: seconds, and no noise")
 
     files = {SUBJECT: "promise_bench", **{name: f"promise_{name}" for name in PEERS}}
     programs = find_programs(options.build, files, PEERS)
@@ -150,8 +125,7 @@ def main(arguments):
         raise SystemExit("tools/bench: no such case; there are: " + ", ".join(case for case, _, _ in CASES))
 
     busy = 0 if options.instructions_only else busy_share()
-    if busy > 0.1:
-        progress(f"the machine is {busy:.0%} busy with other things: trust the instructions more than the times")
+    warn_if_busy(busy, "the instructions")
     counts = {}
     for name, program in programs.items():
         progress(f"instructions: {name}")
@@ -159,17 +133,11 @@ def main(arguments):
         counts[name] = program.count(wanted) if wanted else {}
     times = None if options.instructions_only else time_in_rounds(programs, cases, options.rounds, options.seconds)
 
-    print(make_table(programs, cases, counts, times).render(options.markdown))
-    print()
+    print_tables([make_table(programs, cases, counts, times)], options)
     lines = describe(programs, options, busy)
-    print("\n".join("- " + line for line in lines) if options.markdown else "\n".join(lines))
+    print_lines(lines, options)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except BenchError as error:
-        sys.exit(f"tools/bench: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main, TOTAL_LIMIT)

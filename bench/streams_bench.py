@@ -21,19 +21,16 @@ memory         Private dirty memory of an echo server with many and with few con
                message and are idle, as `tools/bench echo` measures it. What the kernel keeps is not in it.
 """
 
-import argparse
 import dataclasses
 import json
-import shlex
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from common import (BenchError, ROOT, SYSTEM_CALL_KINDS, Table, busy_share, end_all, end_process, instructions_in,
-                    limit_time, machine_line, order_of_round, output_of, pattern, progress, quartiles, start,
-                    system_calls_in)
+from command_line import Parser, print_lines, print_tables, run, status_after, warn_if_busy
+from common import (BenchError, SYSTEM_CALL_KINDS, Table, busy_share, end_process, instructions_in, machine_line,
+                    order_of_round, output_of, progress, quartiles, start, system_calls_in)
 from echo_bench import Bench, idle_connections, measure_memory
 
 MIB = 1024 * 1024
@@ -277,7 +274,7 @@ def describe(bench, cases, idle, busy):
         few, many = options.idle
         lines.append(f"Memory: private dirty memory of an echo server at {many} connections less that at {few}, each "
                      "after one echo, for each connection; the kernel's part is not in it.")
-    lines.append("Command: `" + shlex.join(["tools/bench", "streams", *options.said]) + "`.")
+    lines.append(f"Command: `{options.command}`.")
     return lines
 
 
@@ -285,22 +282,11 @@ def describe(bench, cases, idle, busy):
 
 
 def parse_options(arguments):
-    parser = argparse.ArgumentParser(
-        prog="tools/bench streams",
-        description="Compares troth's pumps, and the memory of its idle connections, with bare libuv.")
-    parser.add_argument("--quick", action="store_true", help="about a minute, and less precise")
-    parser.add_argument("--rounds", type=int, help="rounds of the timed part (15; 3 if quick)")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
-    parser.add_argument("--only", type=pattern, metavar="REGEX",
-                        help="only the cases whose name has a match: "
-                             + ", ".join([*(case.name for case in CASES), IDLE]))
-    parser.add_argument("--build", type=Path, default=ROOT / "build" / "release", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.rounds is None:
-        options.rounds = 3 if options.quick else 15
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    options.said = arguments[2:] if arguments[:1] == ["--build"] else arguments
+    parser = Parser("streams", "Compares troth's pumps, and the memory of its idle connections, with bare libuv.",
+                    quick="about a minute, and less precise", rounds=(" of the timed part", 15, 3),
+                    epilog="The cases: " + ", ".join([*(case.name for case in CASES), IDLE]) + ".")
+    parser.add_only("cases whose name")
+    options = parser.options(arguments)
     options.repeats = 1 if options.quick else 3
     options.strace_mib = (2, 10) if options.quick else (2, 34)
     options.callgrind_mib = (2, 6) if options.quick else (2, 18)
@@ -312,7 +298,6 @@ def parse_options(arguments):
 
 def main(arguments):
     options = parse_options(arguments)
-    limit_time(TOTAL_LIMIT)
     wanted = [name for name in [*(case.name for case in CASES), IDLE]
               if options.only is None or options.only.search(name)]
     if not wanted:
@@ -321,9 +306,7 @@ def main(arguments):
     idle = IDLE in wanted
 
     busy = busy_share()
-    if busy > 0.1:
-        progress(f"the machine is {busy:.0%} busy with other things: trust the ratios, the instructions and the "
-                 "system calls more than the times")
+    warn_if_busy(busy, "the ratios, the instructions and the system calls")
     bench = Bench(options)
     complaints = []
     tables = []
@@ -336,19 +319,11 @@ def main(arguments):
     if idle:
         tables.append(measure_idle(bench, complaints))
 
-    for table in tables:
-        print(table.render(options.markdown) + "\n")
+    print_tables(tables, options)
     lines = describe(bench, cases, idle, busy)
-    print("\n".join("- " + line for line in lines) if options.markdown else "\n".join(lines))
-    for complaint in complaints:
-        progress(f"tools/bench: {complaint}")
-    return 1 if complaints else 0
+    print_lines(lines, options)
+    return status_after(complaints)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        end_all()
+    run(main, TOTAL_LIMIT)

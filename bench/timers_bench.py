@@ -7,14 +7,11 @@ programs do alike (deadlines that look random and are the same in each) stands i
 every timer that is to fire has done so once, and that no other has.
 """
 
-import argparse
-import shlex
-import sys
-from pathlib import Path
 
-from case_programs import (find_programs, few, machine, median_of, median_ratio, require_known, time_in_rounds,
-                           whole)
-from common import BenchError, ROOT, Table, busy_share, limit_time, pattern, progress
+from case_programs import (case_options, find_programs, few, machine, median_of, median_ratio, require_known,
+                           time_in_rounds, whole)
+from command_line import print_lines, print_tables, run, warn_if_busy
+from common import Table, busy_share, progress
 
 TOTAL_LIMIT = 30 * 60
 SUBJECT = "troth"
@@ -74,34 +71,14 @@ def describe(programs, options, busy):
     lines.append("troth: a promise for each timer. KJ: the same, on a `TimerImpl` without a loop that polls. libuv: "
                  "initialised handles, a callback each. Asio: `steady_timer`s that are there already, a handler each, "
                  "which runs for a wait that is cancelled, too; a coroutine has a timer of its own.")
-    lines.append("Command: `" + shlex.join(["tools/bench", "timers", *options.said]) + "`.")
+    lines.append(f"Command: `{options.command}`.")
     return lines
 
 
-def parse_options(arguments):
-    parser = argparse.ArgumentParser(
-        prog="tools/bench timers",
-        description="Counts and times timers that are set, cancelled and fire, and compares them with other libraries'.")
-    parser.add_argument("--quick", action="store_true", help="less precise times")
-    parser.add_argument("--rounds", type=int, help="rounds of the timed part (15; 3 if quick)")
-    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
-    parser.add_argument("--only", type=pattern, metavar="REGEX", help="only the cases whose name has a match")
-    parser.add_argument("--instructions-only", action="store_true", help="no times: less than a minute, and no noise")
-    parser.add_argument("--build", type=Path, default=ROOT / "build" / "bench-clang++-16", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.rounds is None:
-        options.rounds = 3 if options.quick else 15
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    options.seconds = 0.02 if options.quick else 0.05
-    options.said = arguments[2:] if arguments[:1] == ["--build"] else arguments
-    return options
-
-
 def main(arguments):
-    options = parse_options(arguments)
-    limit_time(TOTAL_LIMIT)
-
+    options = case_options(
+        arguments, "timers", "Counts and times timers that are set, cancelled and fire, beside other libraries'.",
+        without_times="no times: less than a minute, and no noise")
     programs = find_programs(options.build, FILES, PACKAGES)
     require_known(programs, [case for case, _ in CASES])
     cases = [case for case, _ in CASES if options.only is None or options.only.search(case)]
@@ -109,8 +86,7 @@ def main(arguments):
         raise SystemExit("tools/bench: no such case; there are: " + ", ".join(case for case, _ in CASES))
 
     busy = 0 if options.instructions_only else busy_share()
-    if busy > 0.1:
-        progress(f"the machine is {busy:.0%} busy with other things: trust the instructions more than the times")
+    warn_if_busy(busy, "the instructions")
     counts = {}
     for name, program in programs.items():
         progress(f"instructions: {name}")
@@ -119,17 +95,11 @@ def main(arguments):
     if not options.instructions_only:
         times = time_in_rounds(programs, cases, options.rounds, options.seconds)
 
-    print(make_table(programs, cases, counts, times).render(options.markdown))
-    print()
+    print_tables([make_table(programs, cases, counts, times)], options)
     lines = describe(programs, options, busy)
-    print("\n".join("- " + line for line in lines) if options.markdown else "\n".join(lines))
+    print_lines(lines, options)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except BenchError as error:
-        sys.exit(f"tools/bench: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main, TOTAL_LIMIT)

@@ -183,22 +183,18 @@ int run(std::uint16_t port) {
   std::exit(2);
 }
 
+void printVersion() {
+  std::printf("Boost.Beast %d of Boost %d.%d.%d\n", BOOST_BEAST_VERSION, BOOST_VERSION / 100000,
+              BOOST_VERSION / 100 % 1000, BOOST_VERSION % 100);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
-  std::uint16_t port = 0;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view name = argv[i];
-    if (name == "--version") {
-      std::printf("Boost.Beast %d of Boost %d.%d.%d\n", BOOST_BEAST_VERSION, BOOST_VERSION / 100000,
-                  BOOST_VERSION / 100 % 1000, BOOST_VERSION % 100);
-      return 0;
-    }
-    if (name != "--port" || i + 1 == argc) usage();
-    port = parseNumber<std::uint16_t>(argv[++i], usage);
-  }
+  const std::optional<std::uint16_t> port = parsePort(argc, argv, usage, printVersion);
+  if (!port) return 0;
   try {
-    return run(port);
+    return run(*port);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "http_beast: %s\n", error.what());
     return 1;

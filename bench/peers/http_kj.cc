@@ -16,7 +16,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <string_view>
+#include <optional>
 
 #ifndef KJ_VERSION
 #define KJ_VERSION "(unknown version)"
@@ -117,19 +117,13 @@ void run(unsigned port) {
   std::exit(2);
 }
 
+void printVersion() { std::puts("KJ " KJ_VERSION); }
+
 } // namespace
 
 int main(int argc, char** argv) {
-  std::uint16_t port = 0;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view name = argv[i];
-    if (name == "--version") {
-      std::puts("KJ " KJ_VERSION);
-      return 0;
-    }
-    if (name != "--port" || i + 1 == argc) usage();
-    port = parseNumber<std::uint16_t>(argv[++i], usage);
-  }
-  run(port);
+  const std::optional<std::uint16_t> port = parsePort(argc, argv, usage, printVersion);
+  if (!port) return 0;
+  run(*port);
   return 0;
 }

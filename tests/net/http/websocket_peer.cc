@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
-// WebSocket's end here, for websocket_peer.py, whose other end is Python's websockets.
+// WebSocket's end here, for the scripts whose other end is another implementation, or none.
 //
-//   websocket_peer server          echoes; prints its port; ends with its standard input
-//   websocket_peer client PORT     sends messages, expects each back, and closes with 4321
+//   websocket_peer server             echoes; prints its port; ends with its standard input
+//   websocket_peer client PORT        sends messages, expects each back, and closes with 4321
+//   websocket_peer echo PORT COUNT    connects so often, one after the other, and sends back what comes
 #include <troth/io/async_io.h>
 #include <troth/io/buffered.h>
 #include <troth/io/descriptor.h>
 #include <troth/net/http/server.h>
 #include <troth/net/http/upgraded_stream_detail.h>
+#include <troth/net/http/websocket_client.h>
 #include <troth/net/http/websocket_server.h>
 #include <troth/net/network.h>
 
@@ -134,12 +136,31 @@ int connect(const char* port) {
   return 0;
 }
 
+Promise<void> echoTo(Client& client, Timer& timer, std::string url) {
+  WebSocketClientOptions wishes;
+  wishes.deflate.emplace();
+  WebSocketOptions options;
+  options.timer = &timer;
+  co_await echo(co_await connectWebSocket(client, url, wishes, options));
+}
+
+int echoOften(const char* port, int count) {
+  AsyncIoContext io = setupAsyncIo();
+  auto network = newNetwork(io);
+  Client client(*network, io.timer());
+  const std::string url = std::string("ws://127.0.0.1:") + port + "/";
+  // What a server does wrong ends its connection; the next one may do better.
+  for (int i = 0; i < count; ++i) (void)echoTo(client, io.timer(), url).asResult().wait(io.waitScope());
+  return 0;
+}
+
 } // namespace
 
 int main(int argc, char** argv) try {
   if (argc == 2 && std::string_view(argv[1]) == "server") return serve();
   if (argc == 3 && std::string_view(argv[1]) == "client") return connect(argv[2]);
-  std::fprintf(stderr, "websocket_peer server | client PORT\n");
+  if (argc == 4 && std::string_view(argv[1]) == "echo") return echoOften(argv[2], std::atoi(argv[3]));
+  std::fprintf(stderr, "websocket_peer server | client PORT | echo PORT COUNT\n");
   return 2;
 } catch (const std::exception& e) {
   std::fprintf(stderr, "websocket_peer: %s\n", e.what());

@@ -3,15 +3,17 @@
 
 The last line is "N passed, N failed"; the status is 1 if one failed. All connections are on loopback."""
 import asyncio
-import os
 import random
-import subprocess
 import sys
-import traceback
 
-import websockets
+sys.dont_write_bytecode = True  # the modules stand among the sources
 
-TIMEOUT = 20
+from websocket_runner import TIMEOUT, output_of, run_all, skip  # noqa: E402
+
+try:
+    import websockets
+except ImportError:
+    skip("websocket_peer", "Python's websockets")
 
 
 def connect(port, path="", **options):
@@ -91,46 +93,12 @@ async def a_client_of_ours_converses(program):
 
     async with websockets.serve(handle, "127.0.0.1", 0, subprotocols=["echo"], max_size=None) as server:
         port = server.sockets[0].getsockname()[1]
-        child = await asyncio.create_subprocess_exec(program, "client", str(port), stdout=subprocess.PIPE)
-        try:
-            output, _ = await asyncio.wait_for(child.communicate(), TIMEOUT)
-        finally:
-            if child.returncode is None:
-                child.kill()
-        assert child.returncode == 0, child.returncode
+        output = await output_of(program, "client", str(port))
         assert output == b"subprotocol echo, deflate 1\nclosed with 4321\n", output
     assert seen == [(4321, "done", "echo", True)], seen
 
 
-async def run(cases, *arguments):
-    failed = 0
-    for case in cases:
-        try:
-            await asyncio.wait_for(case(*arguments), TIMEOUT)
-            print(f"  passed {case.__name__}", flush=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc(file=sys.stdout)
-            print(f"  FAILED {case.__name__}", flush=True)
-    return failed
-
-
-def main():
-    program = os.path.abspath(sys.argv[1])
-    cases = [echoes_messages_of_all_sizes, puts_fragments_together, answers_pings, chooses_a_subprotocol,
-             refuses_an_origin, closes_with_the_code_of_a_fault, closes_both_ways]
-    with subprocess.Popen([program, "server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        port = server.stdout.readline().strip().rsplit(":", 1)[1]
-        failed = asyncio.run(run(cases, port))
-        server.stdin.close()
-        status = server.wait(TIMEOUT)
-    failed += asyncio.run(run([a_client_of_ours_converses], program))
-    if status != 0:
-        print(f"  FAILED: the server ended with {status}")
-        failed += 1
-    print(f"{len(cases) + 2 - failed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_all(sys.argv[1], [
+        echoes_messages_of_all_sizes, puts_fragments_together, answers_pings, chooses_a_subprotocol, refuses_an_origin,
+        closes_with_the_code_of_a_fault, closes_both_ways], [a_client_of_ours_converses]))
