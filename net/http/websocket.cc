@@ -61,6 +61,8 @@ WebSocket::WebSocket(std::unique_ptr<AsyncIoStream> stream, Role role, WebSocket
                      const WebSocketOptions& options, std::source_location where) {
   troth::detail::requireStream(stream, "WebSocket", where);
   if (options.maxQueuedPongs == 0) troth::detail::throwMisuse("WebSocket: a queue for 0 pongs", where);
+  for (const Duration time : {options.closeTimeout, options.pingInterval, options.pingTimeout})
+    if (time < Duration::zero()) troth::detail::throwMisuse("WebSocket: a time-out that is negative", where);
   if (options.pingInterval > Duration::zero() && options.timer == nullptr)
     troth::detail::throwMisuse("WebSocket: a pingInterval needs a timer", where);
   if (agreement.deflate && !detail::canDeflate())

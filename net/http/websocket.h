@@ -112,9 +112,10 @@ struct WebSocketOptions {
 /// pending, or come back to it soon. It reads from the stream only then, and keeps nothing but the message that is
 /// being put together: a peer that sends faster than it is listened to is slowed down by its connection.
 ///
-/// A message goes out as one frame. One that the stream takes at once has gone when send() returns. A server writes it from the caller's memory (1 KiB or less is copied), in one write
-/// with its header and the answers to pings that wait; a client has to mask it, which it does in a buffer of at most 64
-/// KiB. Answers to pings that come meanwhile wait for the frame's end.
+/// A message goes out as one frame. One that the stream takes at once has gone when send() returns. A server writes it
+/// from the caller's memory (1 KiB or less is copied), in one write with its header and the answers to pings that wait;
+/// a client has to mask it, which it does in a buffer of at most 64 KiB. Answers to pings that come meanwhile wait for
+/// the frame's end.
 ///
 /// A large text is looked at 64 KiB at a time, whether it is UTF-8, before any of it is sent; what comes, as it comes.
 ///
@@ -149,7 +150,7 @@ public:
   /// Errors:       FAILED if the peer breaks the protocol or a limit (`code()` is the WebSocketCloseCode that it was
   ///               told); DISCONNECTED if the connection ends without a close frame (ABNORMAL), the peer does not
   ///               answer pings, or abort() is called; OVERLOADED without memory.
-  /// Cancellation: clean: what had come is kept for the next receive().
+  /// Cancellation: clean: what had come is kept for the next receive(), but not while a close() reads on.
   /// Lifetime:     the promise may outlive the WebSocket.
   /// Overlap:      one at a time (a second throws FAILED until the first one's result was taken); a send() and close()
   ///               may be pending. While close() waits for the peer, messages are thrown away and a receive() gets the
@@ -184,11 +185,12 @@ public:
   /// pending, and waits for the peer's. What a later close() says of code and reason is not sent. Throws FAILED if the
   /// code cannot be sent, or the reason, of at most 123 bytes, is no UTF-8.
   ///
-  /// Completes:    when both close frames have gone their way. If no receive() is pending, it reads until then, and
-  ///               throws away the messages that come. After a fault of the peer: when that has ended the connection.
+  /// Completes:    when both close frames have gone their way. If no receive() is pending, or one whose result nobody
+  ///               takes, it reads until then, and throws away the messages that come. After a fault of the peer:
+  ///               when that has ended the connection.
   /// Errors:       DISCONNECTED if the connection ends before; FAILED if the peer breaks the protocol, or as soon as a
-  ///               send() is cancelled in the middle, since no frame can follow; OVERLOADED when WebSocketOptions::closeTimeout is over, and
-  ///               then it is as after abort().
+  ///               send() is cancelled in the middle, since no frame can follow; OVERLOADED when
+  ///               WebSocketOptions::closeTimeout is over, and then it is as after abort().
   /// Cancellation: deferred: the close frame is sent all the same; only the waiting ends.
   /// Lifetime:     `reason` is copied.
   /// Overlap:      any number, and with everything else.

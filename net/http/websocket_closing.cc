@@ -51,7 +51,7 @@ Promise<void> WebSocket::State::keepingAlive(State& state) {
     co_await timer.afterDelay(state.pingTimeout_);
     // Only who has been listened to is silent: what waits in the system is read before the loop would sleep.
     if (state.isReceiving_ || state.isReadingToClose_) co_await yieldUntilWouldSleep();
-    const bool isListening = (state.isReceiving_ && !state.hasMessage_) || state.isReadingToClose_;
+    const bool isListening = state.isReceiving_ || state.isReadingToClose_;
     if (!isListening || state.chunksRead_ != seen || state.readEnd_) continue;
     state.end(detail::webSocketDisconnected(
         fmt::format("the peer has not answered a ping within {} ms",
@@ -99,9 +99,13 @@ Promise<void> WebSocket::State::untilClosed(Ref<State> state, std::source_locati
       co_await s.readChanged_.sleep(where);
       continue;
     }
+    if (s.receiver_ != nullptr) { // who has got a message may take it, and come back for the next
+      co_await yieldUntilWouldSleep();
+      if (s.isReceiving_ || s.isReadingToClose_) continue;
+    }
     const ReadingToClose reading(s);
     while (!s.readEnd_ && !s.cannotClose()) {
-      if (std::exchange(s.hasMessage_, false)) s.decoder_.takeMessage();
+      s.throwMessageAway();
       if (s.advance() != Progress::NEEDS_INPUT) {
         co_await yieldToIo();
         continue;
@@ -120,6 +124,8 @@ Promise<void> WebSocket::State::untilClosed(Ref<State> state, std::source_locati
 
 // Closing a connection with bytes that nobody has read resets it, and may take our frame from under the peer's eyes.
 Promise<void> WebSocket::State::untilStreamEnds(State& state, std::source_location where) {
+  while (state.isReadingToClose_) co_await state.readChanged_.sleep(where); // another close()
+  const ReadingToClose reading(state);
   try {
     while (state.stream_ != nullptr) {
       Promise<Chunk> dropping = state.stream_->tryReadChunk(Chunk::CAPACITY, where);

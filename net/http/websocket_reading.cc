@@ -37,17 +37,24 @@ public:
   ReceiveNode(State& state, const std::source_location& where) : ReceiveNode(state, where, EventLoop::current(where)) {}
   ReceiveNode(State& state, const std::source_location& where, EventLoop& loop) noexcept
       : SourceNode(where, &loop), Event(loop), state_(state) {
+    state.receiver_ = this;
     state.isReceiving_ = true;
   }
 
   /// To be called once, when it has an owner.
   void start() noexcept {
     if (!goOn(Budget::NEXT_TURN)) return;
+    endWait();
     state_->hasResult() ? setReady() : fail();
   }
 
+  /// The decoder needs the place of the message that was found, if it has that still.
+  void keepMessage() noexcept {
+    if (!result_.value && state_->hasMessage_) result_.value.emplace(state_->takeResult());
+  }
+
   ResultBase& get(ResultBase*) noexcept override {
-    if (result_.exception) return result_;
+    if (result_.exception || result_.value) return result_;
     try {
       result_.value.emplace(state_->takeResult());
     } catch (...) {
@@ -69,6 +76,12 @@ private:
   troth::detail::Result<WebSocketMessage> result_;
 
   ~ReceiveNode() override {
+    state_->receiver_ = nullptr;
+    endWait();
+  }
+
+  // Whoever waits to read may.
+  void endWait() noexcept {
     state_->isReceiving_ = false;
     state_->readChanged_.wake();
   }
@@ -76,6 +89,7 @@ private:
   void fire() noexcept override {
     takeAwaited();
     if (!goOn(Budget::THIS_TURN)) return;
+    endWait();
     state_->hasResult() ? setReadyAtEndOfTurn() : fail();
   }
   const PromiseNode* computes() const noexcept override { return this; }
@@ -106,7 +120,7 @@ private:
   OwnNode next() {
     State& s = *state_;
     awaitsChunk_ = false;
-    if (s.isReadingToClose_) return take(s.readChanged_.sleep(where_));
+    if (s.isReadingToClose_ && !s.readEnd_) return take(s.readChanged_.sleep(where_));
     while (!s.hasResult() && !s.readEnd_) {
       switch (s.advance()) {
       case Progress::FOUND:
@@ -147,7 +161,7 @@ private:
 };
 
 Promise<WebSocketMessage> WebSocket::State::receive(State& state, std::source_location where) {
-  if (state.isReceiving_)
+  if (state.receiver_ != nullptr)
     troth::detail::throwMisuse("WebSocket::receive: another one is pending, or its result has not been taken", where);
   auto* receiving = new ReceiveNode(state, where);
   Promise<WebSocketMessage> received = PromiseAccess::wrap<WebSocketMessage>(receiving);
@@ -164,6 +178,12 @@ WebSocketMessage WebSocket::State::takeResult() {
   detail::PoolString reason(close.reason);
   isCloseTaken_ = true;
   return {WebSocketMessage::Type::CLOSE, std::move(reason), static_cast<Code>(close.code)};
+}
+
+// A close() reads, and whoever has asked for a message has none yet, or keeps it.
+void WebSocket::State::throwMessageAway() noexcept {
+  if (receiver_ != nullptr && !isReceiving_) receiver_->keepMessage();
+  if (std::exchange(hasMessage_, false)) decoder_.takeMessage();
 }
 
 // Of a close() that reads.

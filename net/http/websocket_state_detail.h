@@ -27,7 +27,7 @@ namespace http {
 //
 // Reading (websocket_reading.cc): a receive() reads the stream and feeds the decoder until that has a message, which
 // stays there until the result is taken. close() does the same if no receive() is pending, and throws the messages
-// away.
+// away; one that a receive() has found, and nobody has taken yet, moves from the decoder into that.
 //
 // Writing (websocket_writing.cc): `isWriting_` is set while a frame is written to the stream: by a send(), or by the
 // flusher, a task of the state that writes control frames. Whoever ends a write looks for control frames that have come
@@ -101,12 +101,13 @@ private:
 
   // --- Reading.
   bool hasMessage_ = false;       // the decoder has one
-  bool isReceiving_ = false;      // a receive() is pending, or its result has not been taken
+  bool isReceiving_ = false;      // a receive() is pending
   bool isReadingToClose_ = false; // a close() reads
   bool hasPeerClosed_ = false;    // its close frame is in the decoder
   bool isCloseTaken_ = false;
   bool hasMetFault_ = false; // of the peer
   detail::WebSocketDecoder decoder_;
+  ReceiveNode* receiver_ = nullptr; // of a receive() that is pending, or whose result has not been taken
   Chunk input_;
   std::size_t inputAt_ = 0;      // what the decoder has had of it
   std::uint64_t chunksRead_ = 0; // signs of life
@@ -134,6 +135,7 @@ private:
 
   bool hasResult() const noexcept { return hasMessage_ || (hasPeerClosed_ && !isCloseTaken_); }
   WebSocketMessage takeResult();
+  void throwMessageAway() noexcept;
   Progress advance() noexcept;
   Progress decode();
   void dropInput() noexcept {

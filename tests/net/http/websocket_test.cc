@@ -438,6 +438,62 @@ TEST_CASE_FIXTURE(LoopTest, "a close that finds a receive pending lets it have t
   CHECK(shown(std::move(second).wait(scope)) == "close 1005 ");
 }
 
+TEST_CASE_FIXTURE(LoopTest, "a close reads on though nobody takes the message that a receive has found, which is kept") {
+  for (bool isTaken : {true, false}) {
+    Raw raw = makeRaw(Role::SERVER);
+    std::optional<Promise<WebSocketMessage>> found = raw.socket.receive();
+    Promise<void> closing = raw.socket.close();
+    Promise<void> telling = tell(raw, frame(WebSocketOpcode::TEXT, "found", MASK) + frame(WebSocketOpcode::TEXT, "late", MASK) + closeFrame(1001, "", MASK));
+    CHECK(found->poll(scope));
+    CHECK(readSome(*raw.peer, scope) == closeFrame(1000));
+    std::move(closing).wait(scope);
+    if (isTaken) CHECK(shown(std::move(*found).wait(scope)) == "text found");
+    found.reset();
+    CHECK(shown(raw.socket.receive().wait(scope)) == "close 1001 ");
+  }
+}
+
+TEST_CASE_FIXTURE(LoopTest, "who takes each message at once gets them all, though a close waits") {
+  Raw raw = makeRaw(Role::SERVER);
+  const auto readAll = [](WebSocket& socket, std::string& all) -> Promise<void> {
+    for (bool isOver = false; !isOver;) {
+      const WebSocketMessage message = co_await socket.receive();
+      all += shown(message) + "; ";
+      isOver = message.isClose();
+    }
+  };
+  std::string all;
+  Promise<void> reading = readAll(raw.socket, all).eagerlyEvaluate(nullptr);
+  Promise<void> closing = raw.socket.close();
+  std::string bytes;
+  for (const char* word : {"1", "2", "3"}) bytes += frame(WebSocketOpcode::TEXT, word, MASK);
+  tell(raw, bytes).wait(scope);
+  tell(raw, frame(WebSocketOpcode::TEXT, "4", MASK)).wait(scope);
+  tell(raw, closeFrame(1000, "", MASK)).wait(scope);
+  CHECK(readSome(*raw.peer, scope) == closeFrame(1000));
+  std::move(closing).wait(scope);
+  std::move(reading).wait(scope);
+  CHECK(all == "text 1; text 2; text 3; text 4; close 1000 ; ");
+}
+
+TEST_CASE_FIXTURE(LoopTest, "after a fault each close waits until the peer has ended the connection") {
+  Raw raw = makeRaw(Role::SERVER);
+  Promise<void> telling = tell(raw, frame(WebSocketOpcode::TEXT, "not masked"));
+  CHECK(failureOf(raw.socket.receive(), scope).code() == Code::PROTOCOL_ERROR);
+  std::string all;
+  Promise<void> reading = readInto(*raw.peer, all).eagerlyEvaluate(nullptr);
+  std::optional<Promise<void>> first = raw.socket.close();
+  Promise<void> second = raw.socket.close(), third = raw.socket.close();
+  CHECK(!first->poll(scope));
+  CHECK(!second.poll(scope));
+  CHECK(failureOf(raw.socket.receive(), scope).code() == Code::PROTOCOL_ERROR);
+  first.reset();
+  CHECK(!second.poll(scope));
+  CHECK(!third.poll(scope));
+  raw.peer->shutdownWrite();
+  for (Promise<void>* close : {&second, &third}) CHECK(failureOf(std::move(*close), scope).code() == Code::PROTOCOL_ERROR);
+}
+
 TEST_CASE_FIXTURE(LoopTest, "both sides may close at once, and each echoes the other's code if it has said nothing itself") {
   Pair pair = makePair();
   Promise<void> both = joinPromises(pair.server.close(Code::NORMAL, "s"), pair.client.close(Code::GOING_AWAY, "c")).ignoreResult();
@@ -1227,6 +1283,11 @@ TEST_CASE_FIXTURE(LoopTest, "misuse is named") {
   options = {};
   options.maxQueuedPongs = 0;
   CHECK(contains(text([&] { makeRaw(Role::SERVER, options); }), "a queue for 0 pongs"));
+  for (Duration WebSocketOptions::*time : {&WebSocketOptions::closeTimeout, &WebSocketOptions::pingInterval, &WebSocketOptions::pingTimeout}) {
+    options = {};
+    options.*time = -1s;
+    CHECK(contains(text([&] { makeRaw(Role::SERVER, options); }), "a time-out that is negative"));
+  }
   Raw raw = makeRaw();
   Promise<WebSocketMessage> receiving = raw.socket.receive();
   CHECK(contains(text([&] { (void)raw.socket.receive(); }), "another one is pending"));
