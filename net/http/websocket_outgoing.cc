@@ -78,12 +78,14 @@ void ControlQueue::addPong(std::string_view payload) {
 }
 
 void ControlQueue::setClose(WebSocketCloseCode code, std::string_view reason) {
-  close_.emplace();
-  if (code == WebSocketCloseCode::NO_CODE) return;
-  const auto number = static_cast<unsigned>(code);
-  const char bytes[] = {static_cast<char>(number >> 8), static_cast<char>(number & 0xff)};
-  close_->append({bytes, sizeof bytes});
-  close_->append(reason);
+  ByteBuffer payload;
+  if (code != WebSocketCloseCode::NO_CODE) {
+    const auto number = static_cast<unsigned>(code);
+    const char bytes[] = {static_cast<char>(number >> 8), static_cast<char>(number & 0xff)};
+    payload.append({bytes, sizeof bytes});
+    payload.append(reason);
+  }
+  close_ = std::move(payload);
 }
 
 ByteBuffer ControlQueue::take(bool withClose) {

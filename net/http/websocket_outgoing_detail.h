@@ -98,6 +98,7 @@ public:
   void addPong(std::string_view payload);
   /// A ping with this number, from 1 on, instead of one that waits.
   void setPing(std::uint64_t number) noexcept { ping_ = number; }
+  /// Throws std::bad_alloc, and has done nothing then.
   void setClose(WebSocketCloseCode code, std::string_view reason);
 
   bool hasClose() const noexcept { return close_.has_value(); }

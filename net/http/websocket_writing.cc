@@ -151,6 +151,7 @@ Promise<void> WebSocket::State::sendInTurn(Sending given, WebSocketOpcode opcode
     while (s.isWriting_ && !s.writeEnd_) co_await s.writeChanged_.sleep(where);
     if (s.writeEnd_) throw Exception(*s.writeEnd_);
 
+    if (!s.controls_.isEmpty()) sending.begin(); // who waits for what is taken out hears of it if it does not go
     OutgoingFrame frame(message.takeHeader(), message.payload(), s.role_, s.controls_.take(false));
     const std::array<std::span<const std::byte>, 2> parts = frame.first();
     Writing writing(s);
