@@ -39,8 +39,12 @@ std::error_code make_error_code(WebSocketCloseCode code) noexcept {
 }
 
 Exception detail::webSocketDisconnected(std::string_view what, const std::source_location& where,
-                                        std::error_code code) {
-  return Exception(Exception::Kind::DISCONNECTED, fmt::format("WebSocket: {}", what), code, where);
+                                        std::error_code code) noexcept {
+  try {
+    return Exception(Exception::Kind::DISCONNECTED, fmt::format("WebSocket: {}", what), code, where);
+  } catch (...) {
+    return Exception::fromCurrent(); // no memory to say so
+  }
 }
 
 WebSocket::State::State(std::unique_ptr<AsyncIoStream> stream, Role role, WebSocketAgreement agreement,

@@ -190,7 +190,8 @@ private:
 
 namespace detail {
 /// How a WebSocket fails whose connection has ended.
-Exception webSocketDisconnected(std::string_view what, const std::source_location& where, std::error_code code = {});
+Exception webSocketDisconnected(std::string_view what, const std::source_location& where,
+                                std::error_code code = {}) noexcept;
 } // namespace detail
 
 } // namespace http

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // WebSocket on streams in memory: exchange, control frames, faults, closing, cancellation, time-outs.
+#include "../../runtime/helpers.h"
+
 #include <fixtures.h>
 
 #include <troth/io/pipe.h>
@@ -1272,6 +1274,37 @@ TEST_CASE_FIXTURE(LoopTest, "a WebSocket may be moved while operations are pendi
   WebSocket& same = second.socket;
   second.socket = std::move(same);
   CHECK(second.socket.subprotocol().empty());
+}
+
+TEST_CASE("a WebSocket closes, is aborted, and goes where there is no memory to say why (R6)") {
+  for (bool isAborted : {false, true}) {
+    bool failed = true;
+    for (std::uint64_t after = 0; failed; ++after) {
+      REQUIRE(after < 1000);
+      LoopTest test;
+      std::optional<Pair> pair = makePair();
+      Promise<WebSocketMessage> listening = pair->server.receive(), answer = pair->client.receive();
+      std::optional<Promise<void>> closing;
+      test.scope.poll();
+      troth::detail::trimPool();
+      {
+        const NoMemory none(after);
+        try {
+          closing = pair->client.close(Code::GOING_AWAY, "a reason that takes memory");
+          test.scope.poll();
+          if (isAborted) pair->server.abort();
+        } catch (const std::bad_alloc&) {
+        } catch (const Exception& e) {
+          CHECK(e.kind() == Exception::Kind::OVERLOADED);
+        }
+        pair.reset();
+        failed = NoMemory::hasFailed();
+      }
+      CHECK(listening.poll(test.scope));
+      CHECK(answer.poll(test.scope));
+      if (closing) CHECK(closing->poll(test.scope));
+    }
+  }
 }
 
 TEST_CASE_FIXTURE(LoopTest, "misuse is named") {
