@@ -305,7 +305,9 @@ std::unique_ptr<AsyncIoStream> Exchange::upgrade(int status, std::source_locatio
   connection_->writing.unlink();
   wire_->watch(nullptr, nullptr);
   Chunk rest = wire_->takeRest();
-  const ByteBuffer head = std::move(out);
+  // The handler may stay as long as the connection does, and its views of the request with it: but nothing else.
+  parser_.expectNothing();
+  const ByteBuffer head = wire_->takeOutput();
   return newUpgradedStream(wire_->takeStream(), std::move(rest), head.text(), where, clientWatch_.takeFlush());
 }
 

@@ -55,6 +55,9 @@ public:
   /// Begins a new message.
   void reset() noexcept;
 
+  /// No other head is expected soon: gives back what is kept to know the next one by. Views stay valid.
+  void expectNothing() noexcept { known_ = ByteBuffer(); }
+
   /// Goes on with a head. `text` begins where it does, and holds all of it that there is: what earlier calls saw, and
   /// more. It may have moved in between.
   Outcome parseHead(std::string_view text);

@@ -93,6 +93,11 @@ public:
   // --- Output: what is appended waits in a buffer for the next flush() or write().
 
   ByteBuffer& output() noexcept { return output_; }
+  /// Takes what waits, and keeps no buffer but that of a write that is under way.
+  ByteBuffer takeOutput() noexcept {
+    if (!isWriting_) inFlight_ = ByteBuffer();
+    return std::move(output_);
+  }
   bool isWriting() const noexcept { return isWriting_; }
   /// Whether a write ended in the middle, failed or cancelled: what has been sent has no end, and nothing can follow.
   bool isCutOff() const noexcept { return isCutOff_; }

@@ -32,6 +32,8 @@ Promise<void> echoOnce(Request& request, Response& response) {
   co_await socket->send(message.text());
   const WebSocketMessage end = co_await socket->receive();
   CHECK(end.isClose());
+  CHECK(request.target() == "/chat"); // as long as the handler runs
+  CHECK(request.headers().get(HeaderId::UPGRADE) == "websocket");
 }
 
 /// A server with one connection, whose other end is raw.
