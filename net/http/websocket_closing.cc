@@ -39,25 +39,30 @@ void WebSocket::State::start() {
   if (timer_ != nullptr && pingInterval_ > Duration::zero()) keepAlive_ = keepingAlive(*this);
 }
 
+// Who cannot watch the time any more, for want of memory, does not let others wait for ever.
 Promise<void> WebSocket::State::keepingAlive(State& state) {
   Timer& timer = *state.timer_;
-  for (;;) {
-    std::uint64_t seen = state.chunksRead_;
-    co_await timer.afterDelay(state.pingInterval_);
-    if (state.readEnd_ || state.writeEnd_ || state.closing_ != Closing::NOT) co_return;
-    if (state.chunksRead_ != seen) continue;
-    state.controls_.setPing(++state.lastPing_);
-    state.flush();
-    co_await timer.afterDelay(state.pingTimeout_);
-    // Only who has been listened to is silent: what waits in the system is read before the loop would sleep.
-    if (state.isReceiving_ || state.isReadingToClose_) co_await yieldUntilWouldSleep();
-    const bool isListening = state.isReceiving_ || state.isReadingToClose_;
-    if (!isListening || state.chunksRead_ != seen || state.readEnd_) continue;
-    state.end(detail::webSocketDisconnected(
-        fmt::format("the peer has not answered a ping within {} ms",
-                    std::chrono::duration_cast<std::chrono::milliseconds>(state.pingTimeout_).count()),
-        std::source_location::current(), Code::ABNORMAL));
-    co_return;
+  try {
+    for (;;) {
+      std::uint64_t seen = state.chunksRead_;
+      co_await timer.afterDelay(state.pingInterval_);
+      if (state.readEnd_ || state.writeEnd_ || state.closing_ != Closing::NOT) co_return;
+      if (state.chunksRead_ != seen) continue;
+      state.controls_.setPing(++state.lastPing_);
+      state.flush();
+      co_await timer.afterDelay(state.pingTimeout_);
+      // Only who has been listened to is silent: what waits in the system is read before the loop would sleep.
+      if (state.isReceiving_ || state.isReadingToClose_) co_await yieldUntilWouldSleep();
+      const bool isListening = state.isReceiving_ || state.isReadingToClose_;
+      if (!isListening || state.chunksRead_ != seen || state.readEnd_) continue;
+      state.end(detail::webSocketDisconnected(
+          fmt::format("the peer has not answered a ping within {} ms",
+                      std::chrono::duration_cast<std::chrono::milliseconds>(state.pingTimeout_).count()),
+          std::source_location::current(), Code::ABNORMAL));
+      co_return;
+    }
+  } catch (...) {
+    state.end(Exception::fromCurrent().withContext("WebSocket"));
   }
 }
 

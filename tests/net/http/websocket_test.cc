@@ -1307,6 +1307,37 @@ TEST_CASE("a WebSocket closes, is aborted, and goes where there is no memory to 
   }
 }
 
+TEST_CASE("a silent peer is given up in time though there was no memory to ping it (R6)") {
+  bool failed = true;
+  for (std::uint64_t after = 0; failed; ++after) {
+    REQUIRE(after < 1000);
+    LoopTest test;
+    ManualTimer timer;
+    WebSocketOptions options;
+    options.timer = &timer;
+    options.pingInterval = 1s;
+    options.pingTimeout = 2s;
+    Raw raw = makeRaw(Role::SERVER, options);
+    Promise<WebSocketMessage> listening = raw.socket.receive();
+    test.scope.poll();
+    troth::detail::trimPool();
+    try {
+      const NoMemory none(after);
+      for (int i = 0; i < 4; ++i) {
+        timer.advanceBy(1s);
+        test.scope.poll();
+      }
+      failed = NoMemory::hasFailed();
+    } catch (const std::bad_alloc&) {
+    }
+    for (int i = 0; i < 4; ++i) {
+      timer.advanceBy(1s);
+      test.scope.poll();
+    }
+    CHECK(listening.poll(test.scope));
+  }
+}
+
 TEST_CASE_FIXTURE(LoopTest, "misuse is named") {
   auto text = [](auto&& call) { return std::string(thrownBy(call).description()); };
   CHECK(contains(text([&] { WebSocket(nullptr, Role::SERVER); }), "the stream is null"));
