@@ -105,7 +105,7 @@ Promise<void> WebSocket::State::untilClosed(Ref<State> state, std::source_locati
       continue;
     }
     if (s.receiver_ != nullptr) { // who has got a message may take it, and come back for the next
-      co_await yieldUntilWouldSleep();
+      co_await yieldUntilQueueEmpty();
       if (s.isReceiving_ || s.isReadingToClose_) continue;
     }
     const ReadingToClose reading(s);
