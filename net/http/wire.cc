@@ -16,7 +16,7 @@ namespace {
 constexpr std::size_t KEPT_OUTPUT = 8 * 1024;
 } // namespace
 
-std::optional<Exception> takeFailure(Promise<void>& ready) {
+std::optional<Exception> resolveFailure(Promise<void>& ready) {
   const troth::detail::OwnNode node = troth::detail::PromiseAccess::take(ready, {});
   troth::detail::ResultBase& result = troth::detail::resolve(*node);
   if (!result.exception) return std::nullopt;

@@ -31,8 +31,14 @@ bool isReady(Promise<T>& promise, std::source_location where = std::source_locat
   return troth::detail::listen(*troth::detail::PromiseAccess::peek(promise, where), nullptr);
 }
 
-/// The failure of a promise that is ready; nothing if it has none. It is consumed.
-std::optional<Exception> takeFailure(Promise<void>& ready);
+/// The failure of a promise that is ready; nothing if it has none. It may be consumed.
+std::optional<Exception> resolveFailure(Promise<void>& ready);
+inline std::optional<Exception> takeFailure(Promise<void>& ready,
+                                            std::source_location where = std::source_location::current()) {
+  if (&*troth::detail::PromiseAccess::peek(ready, where) == &troth::detail::readyNode) [[likely]] // READY_NOW
+    return std::nullopt;
+  return resolveFailure(ready);
+}
 
 /// What a wire tells whoever watches the time: a wait for the peer begins and ends. Waits of one sort do not overlap.
 class WireWatcher {
