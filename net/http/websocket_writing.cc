@@ -3,7 +3,6 @@
 #include <troth/net/http/websocket_state_detail.h>
 
 #include <troth/net/http/wire_detail.h>
-#include <troth/runtime/node_detail.h>
 
 #include <algorithm>
 #include <array>
@@ -17,7 +16,6 @@ namespace {
 using detail::OutgoingFrame;
 using detail::OutgoingMessage;
 using detail::WebSocketOpcode;
-using troth::detail::PromiseAccess;
 using troth::detail::Ref;
 
 using Code = WebSocketCloseCode;
@@ -103,11 +101,9 @@ Promise<void> WebSocket::State::sendAtOnce(State& state, WebSocketOpcode opcode,
     return sendRest(std::move(sending), std::move(rest));
   }
   state.isSending_ = state.isWriting_ = false;
-  if (PromiseAccess::peek(written, where).get() != &troth::detail::readyNode) {
-    if (const std::optional<Exception> failure = detail::takeFailure(written)) {
-      state.endWriting(failure->withContext("WebSocket"));
-      return Exception(*state.writeEnd_);
-    }
+  if (const std::optional<Exception> failure = detail::takeFailure(written, where)) {
+    state.endWriting(failure->withContext("WebSocket"));
+    return Exception(*state.writeEnd_);
   }
   state.flush();
   return READY_NOW;
