@@ -77,9 +77,7 @@ Exchange::~Exchange() = default;
 
 void Exchange::leave() noexcept {
   // A response that is on its way, or was not even begun to be sent, has no end for its client.
-  if ((isHandling_ && (state_ == ResponseState::STREAMING || isSending_)) || wire_->isCutOff() || wire_->isWriting() ||
-      !wire_->output().empty())
-    reset();
+  if (isInResponse() || wire_->isCutOff() || wire_->isWriting() || !wire_->output().empty()) reset();
   if (isHandling_) log(true);
   if (isHandling_) core_.requestEnds();
   isHandling_ = false;

@@ -70,6 +70,8 @@ public:
   Next handled(const Exception* failure, troth::detail::OwnNode& waiting);
   /// What was waited for has been destroyed: what the client had to send did not come in time.
   Promise<Next> answerLate();
+  /// Whether a handler has begun a response that it has not ended: without it that breaks off.
+  bool isInResponse() const noexcept { return isHandling_ && (state_ == ResponseState::STREAMING || isSending_); }
 
   /// Whether a client that has had a deadline of this kind is doing what it should after all.
   bool keepsUp(Timeout kind) noexcept;

@@ -114,7 +114,13 @@ void Exchange::ClientWatch::fire() noexcept {
 void Exchange::ClientWatch::look() {
   Exchange& x = exchange_;
   if (read_ && read_.listen(this)) takeRead();
-  flush();
+  // Of a response that was broken off no more is sent. It is for its handler to end, and then for breakOff(), which
+  // lets the replies before it arrive.
+  if (x.isReset_ || x.wire_->isCutOff()) {
+    finishFlush();
+  } else {
+    flush();
+  }
   // A handler that waits for its body notices for itself, and nobody else reads it then.
   const bool mayRead = x.isHandling_ && !read_ && !hasEnded_ && !x.isWaiting_ && x.wire_->isOpen() &&
                        x.wire_->rest().size() < READ_AHEAD;
