@@ -206,6 +206,7 @@ private:
   bool isEmptyLine() noexcept;
   int beginRequest();
   Promise<void> callHandler() noexcept;
+  void handlerIsOver() noexcept;
   void finishHandler(const Exception* failure);
   Next nothingLeft(troth::detail::OwnNode& waiting);
   Promise<Next> readHead();

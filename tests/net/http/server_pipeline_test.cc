@@ -428,6 +428,56 @@ TEST_CASE_FIXTURE(HttpTest, "a read that outlives its handler is told so, and th
   CHECK(server().connections() == 0);
 }
 
+TEST_CASE_FIXTURE(HttpTest, "a pump that outlives its handler fails, and has no part in another request") {
+  OneWayPipe pipe = newOneWayPipe();
+  std::optional<Promise<std::uint64_t>> kept;
+  bool isFirst = true, isPumpedIn = false, isOther = false, isCancelled = false;
+  SUBCASE("into a response") {}
+  SUBCASE("into a response, and the next is another client's") { isOther = true; }
+  SUBCASE("into a response whose handler was cancelled, and the next is another client's") { isOther = isCancelled = true; }
+  SUBCASE("from content") { isPumpedIn = true; }
+  SUBCASE("from content, and the next is another client's") { isPumpedIn = isOther = true; }
+  // By a buffer, so that it waits for its other side without using the connection.
+  handler = [&](Request& request, Response& response) -> Promise<void> {
+    if (std::exchange(isFirst, false)) {
+      kept = isPumpedIn ? pumpByBuffer(request.body(), *pipe.output, ALL_BYTES, std::source_location::current())
+                        : pumpByBuffer(*pipe.input, response.start(200), ALL_BYTES, std::source_location::current());
+      kept = std::move(*kept).eagerlyEvaluate(nullptr);
+      co_await yield();
+      if (isCancelled) co_await NEVER_DONE;
+      if (isPumpedIn) co_await response.send(200, "one");
+      co_return;
+    }
+    AsyncOutputStream& body = response.start(200);
+    co_await timer.afterDelay(1s); // in which the pump of the first could go on
+    co_await body.write(co_await request.body().readAllText(100));
+  };
+  const std::string head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", end = "0\r\n\r\n";
+  const std::string first = head + "5\r\nfirst\r\n" + end, second = head + "6\r\nsecond\r\n";
+  auto client = connect();
+  client->send(isOther ? first : first + second);
+  settle();
+  if (isOther) {
+    client->reset();
+    settle();
+    client = connect();
+    client->send(second);
+    settle();
+  }
+  std::string pumped(100, ' ');
+  Promise<std::size_t> other = isPumpedIn ? pipe.input->tryRead(std::as_writable_bytes(std::span(pumped)), 6)
+                                          : pipe.output->write("first").then([] { return std::size_t(0); });
+  settle();
+  REQUIRE(kept);
+  CHECK(failureOf(std::move(*kept), scope).kind() == Exception::Kind::DISCONNECTED);
+  client->send(end);
+  pass(1s);
+  const std::string reply = withoutDate(client->take());
+  CHECK(reply.ends_with("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nsecond\r\n" + end));
+  if (!isPumpedIn) CHECK(!contains(reply, "first"));
+  if (isPumpedIn) CHECK(!other.poll(scope)); // there was no more than "first"
+}
+
 // Over a socket what was written waits in the system, which a reset would throw away.
 TEST_CASE_FIXTURE(IoTest, "a response that breaks off is reset when the system has delivered what was before it") {
   enum class Client { READS, HALF_CLOSES, IS_DEAF, RESETS } kind = Client::READS;
