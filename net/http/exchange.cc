@@ -70,7 +70,7 @@ void Exchange::enter(ServerConnection& connection, std::unique_ptr<AsyncIoStream
   wire_->reuse(std::move(stream));
   wire_->watch(&readWatcher_, &writeWatcher_);
   wire_->give(std::move(first));
-  isReset_ = isWaiting_ = isSending_ = isWritingBody_ = false;
+  isReset_ = isWaiting_ = isWaitingToWrite_ = isSending_ = isWritingBody_ = false;
   clientWatch_.begin();
 }
 

@@ -189,14 +189,15 @@ private:
   bool keepAlive_ = true;
   bool inRequest_ = false; // from the first byte of its head on
   bool isHandling_ = false;
-  bool isWaiting_ = false;       // for content
-  bool isSending_ = false;       // a fixed body is on its way
-  bool isWritingBody_ = false;   // a write of the response's stream is pending
-  bool expectsContinue_ = false; // and has not been told to go on
-  bool hasNoContent_ = false;    // of the response: HEAD, 204, 304
-  bool isChunked_ = false;       // the response is
-  bool hasLength_ = false;       // of a STREAMING response
-  bool pumpsByBuffer_ = false;   // the connection has no way of its own for what is pumped
+  bool isWaiting_ = false;        // for content
+  bool isWaitingToWrite_ = false; // for the client to take what is written, or pumped
+  bool isSending_ = false;        // a fixed body is on its way
+  bool isWritingBody_ = false;    // a write of the response's stream is pending
+  bool expectsContinue_ = false;  // and has not been told to go on
+  bool hasNoContent_ = false;     // of the response: HEAD, 204, 304
+  bool isChunked_ = false;        // the response is
+  bool hasLength_ = false;        // of a STREAMING response
+  bool pumpsByBuffer_ = false;    // the connection has no way of its own for what is pumped
   bool isReset_ = false;
   std::uint32_t informing_ = 0; // sendInformational()s that are pending
 

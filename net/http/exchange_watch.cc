@@ -46,21 +46,22 @@ void Exchange::ReadWatcher::endWait(std::uint64_t bytes) noexcept {
 }
 
 void Exchange::WriteWatcher::beginWait() noexcept {
+  exchange_.isWaitingToWrite_ = true;
   if (exchange_.connection_ == nullptr) return;
   exchange_.wire_->startProgress();
   exchange_.core_.setTimeout(exchange_.connection_->writing, Timeout::WRITE);
 }
 
 void Exchange::WriteWatcher::endWait(std::uint64_t bytes) noexcept {
+  exchange_.isWaitingToWrite_ = false;
   exchange_.written_ += bytes;
   if (exchange_.connection_ != nullptr) exchange_.connection_->writing.unlink();
 }
 
 bool Exchange::keepsUp(Timeout kind) noexcept {
   if (kind == Timeout::WRITE) return wire_->makesProgress(Wire::WRITE_SIZE);
-  // A client that has what is sent to it to be read has the time of a write, as any other.
-  if (kind == Timeout::HALF_CLOSE)
-    return std::exchange(written_, 0) > 0 || wire_->isWriting() || connection_->writing.isLinked();
+  // A client that has what is sent to it to be read has the time of a write, as any other, if that has one.
+  if (kind == Timeout::HALF_CLOSE) return std::exchange(written_, 0) > 0 || isWaitingToWrite_;
   const TimePoint now = core_.timer().now();
   const Duration waited = std::exchange(waited_, Duration::zero()) + (isWaiting_ ? now - waitBegan_ : Duration::zero());
   const std::uint64_t bytes = std::exchange(waitedBytes_, 0);

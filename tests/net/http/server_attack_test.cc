@@ -282,7 +282,11 @@ TEST_CASE_FIXTURE(HttpTest, "a source that is slow is not the client's fault") {
 }
 
 TEST_CASE_FIXTURE(HttpTest, "nothing follows an informational response that was given up") {
-  bool isDone = false;
+  bool isDone = false, isLogged = false;
+  settings.accessLog = [&](const AccessRecord& record) {
+    isLogged = true;
+    CHECK(!record.complete);
+  };
   handler = [&](Request&, Response& response) -> Promise<void> {
     { Promise<void> dropped = response.sendInformational(103); }
     co_await timer.afterDelay(1s);
@@ -296,6 +300,7 @@ TEST_CASE_FIXTURE(HttpTest, "nothing follows an informational response that was 
   pass(1s);
   pass(1s);
   CHECK(isDone); // which its handler does not meet by being cancelled
+  CHECK(isLogged);
   client->goOnReading();
   settle();
   CHECK(client->wasReset);

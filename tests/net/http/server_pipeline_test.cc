@@ -207,6 +207,12 @@ TEST_CASE_FIXTURE(PipelineTest, "a response that breaks off takes no reply befor
          co_await request.body().readAllText(5);
        },
        post + "\r\n"},
+      {"large, its content too late",
+       [&](Request& request, Response& response) -> Promise<void> {
+         Promise<void> sent = response.send(200, std::string_view(large));
+         co_await request.body().readAllText(5);
+       },
+       post + "\r\n"},
       {"complete, its content too late",
        [&](Request& request, Response& response) -> Promise<void> {
          co_await response.send(200, "three");
@@ -280,6 +286,26 @@ TEST_CASE_FIXTURE(HttpTest, "a reply that waits behind one that is not read is o
   CHECK(withoutDate(client->take()).starts_with(ok("first") + ok("later")));
   CHECK(client->wasReset);
   CHECK(contains(errors.only(), "late"));
+}
+
+TEST_CASE_FIXTURE(HttpTest, "of replies that wait to be sent there are no more than 64 KiB") {
+  const std::string body(8000, 'x');
+  std::size_t begun = 0;
+  handler = [&](Request&, Response& response) {
+    ++begun;
+    return response.send(200, body);
+  };
+  auto client = connect();
+  client->stopReading();
+  std::string requests;
+  for (int i = 0; i < 100; ++i) requests += get("/");
+  client->send(requests);
+  pass(1s);
+  CHECK(begun == 9);
+  client->goOnReading();
+  settle();
+  CHECK(begun == 100);
+  CHECK(withoutDate(client->take()).size() == 100 * ok(body).size());
 }
 
 TEST_CASE("a server may be destroyed at every step of what it does for requests that came together") {
@@ -481,7 +507,7 @@ TEST_CASE_FIXTURE(HttpTest, "a pump that outlives its handler fails, and has no 
 // Over a socket what was written waits in the system, which a reset would throw away.
 TEST_CASE_FIXTURE(IoTest, "a response that breaks off is reset when the system has delivered what was before it") {
   enum class Client { READS, HALF_CLOSES, IS_DEAF, RESETS } kind = Client::READS;
-  enum class Third { FAILS, GIVES_UP, ABORTS, HANGS } way = Third::FAILS;
+  enum class Third { FAILS, GIVES_UP, ABORTS, HANGS, KEEPS } way = Third::FAILS;
   SUBCASE("and the client reads") {}
   SUBCASE("though a write was given up some time before") { way = Third::GIVES_UP; }
   SUBCASE("though it was aborted some time before") { way = Third::ABORTS; }
@@ -489,9 +515,11 @@ TEST_CASE_FIXTURE(IoTest, "a response that breaks off is reset when the system h
     kind = Client::HALF_CLOSES;
     way = Third::HANGS;
   }
+  SUBCASE("and a write that the handler has left behind fails at once") { way = Third::KEEPS; }
   SUBCASE("or the time for a write is up") { kind = Client::IS_DEAF; }
   SUBCASE("or the client resets the connection") { kind = Client::RESETS; }
-  const std::string large(300'000, 'x'); // which the system takes, and the client's side of it not at once
+  std::optional<Promise<void>> kept;
+  const std::string larger(9'000'000, 'x'), large(300'000, 'x'); // which the system takes, and the client's side of it not at once
   auto late = newPromiseAndFulfiller<void>();
   auto service = newService([&](Request& request, Response& response) -> Promise<void> {
     if (request.path() == "/first") {
@@ -502,7 +530,9 @@ TEST_CASE_FIXTURE(IoTest, "a response that breaks off is reset when the system h
     if (way == Third::ABORTS) {
       body.abortWrite();
     } else if (way == Third::GIVES_UP) {
-      Promise<void> dropped = body.write(large + large + large + large + large + large + large + large + large);
+      Promise<void> dropped = body.write(larger);
+    } else if (way == Third::KEEPS) {
+      kept = body.write(larger).eagerlyEvaluate(nullptr);
     } else {
       co_await body.write("part");
     }
@@ -511,7 +541,7 @@ TEST_CASE_FIXTURE(IoTest, "a response that breaks off is reset when the system h
       ~Told() { fulfiller.fulfill(); }
     } told{*late.fulfiller};
     if (way == Third::HANGS) co_await NEVER_DONE;
-    if (way != Third::FAILS) co_await io.timer().afterDelay(20ms);
+    if (way == Third::GIVES_UP || way == Third::ABORTS) co_await io.timer().afterDelay(20ms);
     throw std::runtime_error("late");
   });
   ErrorLog errors;
@@ -533,6 +563,7 @@ TEST_CASE_FIXTURE(IoTest, "a response that breaks off is reset when the system h
     client->abortWrite();
     client.reset();
   }
+  if (kept) CHECK(failureOf(std::move(*kept), scope).kind() == Exception::Kind::DISCONNECTED);
   if (client == nullptr || kind == Client::IS_DEAF) { // nor will it
     CHECK(server.drain(10s).wait(scope) == 0);
     return;
