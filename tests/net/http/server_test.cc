@@ -1040,6 +1040,32 @@ TEST_CASE_FIXTURE(HttpTest, "a pump into a response waits for its source as long
   CHECK(withoutDate(client->take()) == ok("abcdef"));
 }
 
+TEST_CASE_FIXTURE(HttpTest, "a pump into a response whose source goes while the head is on its way fails") {
+  OneWayPipe pipe = newOneWayPipe();
+  Exception::Kind kind = Exception::Kind::FAILED;
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    std::unique_ptr<AsyncInputStream> source = newShortInputStream(*pipe.input, 100);
+    Promise<std::uint64_t> pump = source->pumpTo(response.start(200, 6), 6);
+    co_await timer.afterDelay(1s);
+    source.reset();
+    try {
+      co_await std::move(pump);
+    } catch (const Exception& e) {
+      kind = e.kind();
+      throw;
+    }
+  };
+  auto client = connect();
+  client->stopReading();
+  client->send(GET);
+  pass(1s);
+  client->goOnReading();
+  settle();
+  CHECK(kind == Exception::Kind::DISCONNECTED);
+  CHECK(client->wasReset);
+  CHECK(contains(errors.only(), "destroyed"));
+}
+
 TEST_CASE_FIXTURE(HttpTest, "a handler that meets a client's leaving by writing to it is no failure of the server's") {
   handler = [&](Request&, Response& response) -> Promise<void> {
     AsyncOutputStream& body = response.start(200);
