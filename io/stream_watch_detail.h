@@ -23,6 +23,11 @@ public:
   /// Throws DISCONNECTED if the stream has been destroyed.
   void require(std::source_location where) const;
 
+  /// Whoever watches `stream` finds it gone, as if it had been destroyed. For one that is used again for something
+  /// else.
+  static void end(AsyncInputStream& stream) noexcept { end(static_cast<WatchedStream&>(stream)); }
+  static void end(AsyncOutputStream& stream) noexcept { end(static_cast<WatchedStream&>(stream)); }
+
 private:
   friend class WatchedStream;
 
@@ -30,6 +35,12 @@ private:
   StreamWatch* next_;     // of those that watch the same stream
 
   explicit StreamWatch(WatchedStream& stream) noexcept;
+  static void end(WatchedStream& stream) noexcept {
+    if (stream.watches_ == nullptr) [[likely]]
+      return;
+    stream.tellWatches();
+    stream.watches_ = nullptr;
+  }
 };
 
 } // namespace detail

@@ -2,6 +2,7 @@
 // From head to head: requests are read, handled and ended, and what happens when one of them goes wrong.
 #include <troth/net/http/exchange_detail.h>
 
+#include <troth/io/stream_watch_detail.h>
 #include <troth/io/undelivered_detail.h>
 #include <troth/net/http/http_error.h>
 #include <troth/net/http/server_connection_detail.h>
@@ -69,7 +70,7 @@ void Exchange::enter(ServerConnection& connection, std::unique_ptr<AsyncIoStream
   wire_->reuse(std::move(stream));
   wire_->watch(&readWatcher_, &writeWatcher_);
   wire_->give(std::move(first));
-  isReset_ = isWaiting_ = isSending_ = isWritingBody_ = false;
+  isReset_ = isWaiting_ = isWaitingToWrite_ = isSending_ = isWritingBody_ = false;
   clientWatch_.begin();
 }
 
@@ -77,14 +78,13 @@ Exchange::~Exchange() = default;
 
 void Exchange::leave() noexcept {
   // A response that is on its way, or was not even begun to be sent, has no end for its client.
-  if ((isHandling_ && (state_ == ResponseState::STREAMING || isSending_)) || wire_->isCutOff() || wire_->isWriting() ||
-      !wire_->output().empty())
-    reset();
+  if (isInResponse() || wire_->isCutOff() || wire_->isWriting() || !wire_->output().empty()) reset();
   if (isHandling_) log(true);
   if (isHandling_) core_.requestEnds();
   isHandling_ = false;
   connection_->reading.unlink();
   connection_->writing.unlink();
+  handlerIsOver();
   connection_ = nullptr;
   clientWatch_.end();
   if (inRequest_) endRequest();
@@ -144,7 +144,7 @@ Promise<Next> Exchange::readHead() {
 }
 
 Next Exchange::handled(const Exception* failure, OwnNode& waiting) {
-  clientWatch_.stop();
+  handlerIsOver();
   if (failure != nullptr || state_ != ResponseState::SENT || isSending_ || !body_.hasEnded()) [[unlikely]]
     finishHandler(failure);
   if (state_ == ResponseState::UPGRADED) {
@@ -200,7 +200,7 @@ Promise<void> Exchange::untilDelivered() {
 }
 
 Promise<Next> Exchange::answerLate() {
-  clientWatch_.stop();
+  handlerIsOver();
   if (state_ == ResponseState::SENT && !isSending_ && !wire_->isCutOff()) {
     endRequest();
     return flushThen(wire_->flush(std::source_location::current()), Next::CLOSE);
@@ -296,6 +296,14 @@ Promise<void> Exchange::callHandler() noexcept {
   } catch (...) {
     return Exception::fromCurrent();
   }
+}
+
+// What it has left behind, such as a pump that waits for its other side, is not to go on with the content of another
+// request, or in another response.
+void Exchange::handlerIsOver() noexcept {
+  clientWatch_.stop();
+  troth::detail::StreamWatch::end(body_);
+  troth::detail::StreamWatch::end(responseBody_);
 }
 
 // The handler has ended: its response is completed, or made.

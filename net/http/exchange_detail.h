@@ -70,6 +70,8 @@ public:
   Next handled(const Exception* failure, troth::detail::OwnNode& waiting);
   /// What was waited for has been destroyed: what the client had to send did not come in time.
   Promise<Next> answerLate();
+  /// Whether a handler has begun a response that it has not ended: without it that breaks off.
+  bool isInResponse() const noexcept { return isHandling_ && (state_ == ResponseState::STREAMING || isSending_); }
 
   /// Whether a client that has had a deadline of this kind is doing what it should after all.
   bool keepsUp(Timeout kind) noexcept;
@@ -187,14 +189,15 @@ private:
   bool keepAlive_ = true;
   bool inRequest_ = false; // from the first byte of its head on
   bool isHandling_ = false;
-  bool isWaiting_ = false;       // for content
-  bool isSending_ = false;       // a fixed body is on its way
-  bool isWritingBody_ = false;   // a write of the response's stream is pending
-  bool expectsContinue_ = false; // and has not been told to go on
-  bool hasNoContent_ = false;    // of the response: HEAD, 204, 304
-  bool isChunked_ = false;       // the response is
-  bool hasLength_ = false;       // of a STREAMING response
-  bool pumpsByBuffer_ = false;   // the connection has no way of its own for what is pumped
+  bool isWaiting_ = false;        // for content
+  bool isWaitingToWrite_ = false; // for the client to take what is written, or pumped
+  bool isSending_ = false;        // a fixed body is on its way
+  bool isWritingBody_ = false;    // a write of the response's stream is pending
+  bool expectsContinue_ = false;  // and has not been told to go on
+  bool hasNoContent_ = false;     // of the response: HEAD, 204, 304
+  bool isChunked_ = false;        // the response is
+  bool hasLength_ = false;        // of a STREAMING response
+  bool pumpsByBuffer_ = false;    // the connection has no way of its own for what is pumped
   bool isReset_ = false;
   std::uint32_t informing_ = 0; // sendInformational()s that are pending
 
@@ -204,6 +207,7 @@ private:
   bool isEmptyLine() noexcept;
   int beginRequest();
   Promise<void> callHandler() noexcept;
+  void handlerIsOver() noexcept;
   void finishHandler(const Exception* failure);
   Next nothingLeft(troth::detail::OwnNode& waiting);
   Promise<Next> readHead();

@@ -2,6 +2,7 @@
 // The response of an exchange: its head, its content, and what may come before it or in its place.
 #include <troth/net/http/exchange_detail.h>
 
+#include <troth/io/stream_watch_detail.h>
 #include <troth/net/http/server_connection_detail.h>
 #include <troth/net/http/server_core_detail.h>
 #include <troth/net/http/status.h>
@@ -400,12 +401,14 @@ Promise<void> Exchange::finishWrite(Ref<Exchange> self, Promise<void> written) {
 Promise<std::uint64_t> Exchange::pumpContent(Ref<Exchange> self, AsyncInputStream& input, std::uint64_t amount,
                                              std::source_location where) {
   constexpr std::uint64_t MOST_PUMPED = 1 << 20; // so much may be missing in the access log
+  const troth::detail::StreamWatch inputWatch(input);
   std::uint64_t count = 0;
   {
     WritingContent writing(*self);
     co_await self->wire_->flush(where);
     const std::uint64_t most = self->wire_->tellsProgress(where) ? MOST_PUMPED : Wire::WRITE_SIZE;
     while (count < amount) {
+      inputWatch.require(where);
       const std::uint64_t part = std::min(amount - count, most);
       std::optional<Promise<std::uint64_t>> pump = self->wire_->stream(where).tryPumpFrom(input, part, where);
       self->pumpsByBuffer_ = !pump;

@@ -46,21 +46,22 @@ void Exchange::ReadWatcher::endWait(std::uint64_t bytes) noexcept {
 }
 
 void Exchange::WriteWatcher::beginWait() noexcept {
+  exchange_.isWaitingToWrite_ = true;
   if (exchange_.connection_ == nullptr) return;
   exchange_.wire_->startProgress();
   exchange_.core_.setTimeout(exchange_.connection_->writing, Timeout::WRITE);
 }
 
 void Exchange::WriteWatcher::endWait(std::uint64_t bytes) noexcept {
+  exchange_.isWaitingToWrite_ = false;
   exchange_.written_ += bytes;
   if (exchange_.connection_ != nullptr) exchange_.connection_->writing.unlink();
 }
 
 bool Exchange::keepsUp(Timeout kind) noexcept {
   if (kind == Timeout::WRITE) return wire_->makesProgress(Wire::WRITE_SIZE);
-  // A client that has what is sent to it to be read has the time of a write, as any other.
-  if (kind == Timeout::HALF_CLOSE)
-    return std::exchange(written_, 0) > 0 || wire_->isWriting() || connection_->writing.isLinked();
+  // A client that has what is sent to it to be read has the time of a write, as any other, if that has one.
+  if (kind == Timeout::HALF_CLOSE) return std::exchange(written_, 0) > 0 || isWaitingToWrite_;
   const TimePoint now = core_.timer().now();
   const Duration waited = std::exchange(waited_, Duration::zero()) + (isWaiting_ ? now - waitBegan_ : Duration::zero());
   const std::uint64_t bytes = std::exchange(waitedBytes_, 0);
@@ -114,7 +115,13 @@ void Exchange::ClientWatch::fire() noexcept {
 void Exchange::ClientWatch::look() {
   Exchange& x = exchange_;
   if (read_ && read_.listen(this)) takeRead();
-  flush();
+  // Of a response that was broken off no more is sent. It is for its handler to end, and then for breakOff(), which
+  // lets the replies before it arrive.
+  if (x.isReset_ || x.wire_->isCutOff()) {
+    finishFlush();
+  } else {
+    flush();
+  }
   // A handler that waits for its body notices for itself, and nobody else reads it then.
   const bool mayRead = x.isHandling_ && !read_ && !hasEnded_ && !x.isWaiting_ && x.wire_->isOpen() &&
                        x.wire_->rest().size() < READ_AHEAD;

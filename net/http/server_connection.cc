@@ -140,7 +140,9 @@ void ServerConnection::expired(ConnectionTimeout& timeout) {
   // What was being done goes; what is still to be said to the client comes in its place.
   stopWaiting();
   bool goesOn = false;
-  if (exchange_ && (timeout.kind == Timeout::HEAD || timeout.kind == Timeout::BODY)) {
+  const bool answers = timeout.kind == Timeout::HEAD || timeout.kind == Timeout::BODY ||
+                       (timeout.kind == Timeout::HALF_CLOSE && exchange_->isInResponse());
+  if (exchange_ && answers) {
     try {
       Promise<Next> answered = exchange_->answerLate();
       waiting_ = PromiseAccess::take(answered, {});

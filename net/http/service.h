@@ -186,9 +186,8 @@ public:
   /// `TE: trailers` look at them; to others, they are best not sent.
   ///
   /// Completes:    when the connection has taken it.
-  /// Errors:       as send(); FAILED if bytes of `length` are missing, or nothing was started, or for a field that
-  /// cannot
-  ///               be a trailer (mayBeTrailer()).
+  /// Errors:       as send(); FAILED if bytes of `length` are missing, or nothing was started, or for a field that can
+  ///               be no trailer (mayBeTrailer()).
   /// Cancellation: partial, lost: the connection is closed.
   Promise<void> end(const HeaderFields& trailers = {}, std::source_location where = std::source_location::current()) {
     return sink_->endResponse(trailers, where);
@@ -240,7 +239,8 @@ public:
   virtual ~Service() = default;
 
   /// Answers `request` by `response`, both of which outlive the promise. A connection has one request at a time; of
-  /// several connections there are many.
+  /// several connections there are many. A read or pump of the content, or a write or pump into the response, that was
+  /// kept elsewhere and is not done with the promise fails with DISCONNECTED.
   ///
   /// What it fails with, before it has begun its response, becomes one: HttpError (troth/net/http/http_error.h) that
   /// with its status, OVERLOADED 503, UNIMPLEMENTED 501, everything else 500; the client learns no more than that. A

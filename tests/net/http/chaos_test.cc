@@ -201,6 +201,21 @@ Promise<void> obey(World& world, Order order, Request& request, Response& respon
   } else if (order.action == "breaks") {
     co_await writeSlowly(world, response.start(200), text);
     throw std::runtime_error("planned");
+  } else if (order.action == "hints") {
+    co_await response.sendInformational(103);
+    co_await response.send(200, text);
+  } else if (order.action == "pieces") {
+    std::vector<std::span<const std::byte>> pieces;
+    for (std::string_view left = text; !left.empty();) {
+      pieces.push_back(asBytes(left.substr(0, 1 + dice.upTo(left.size() - 1))));
+      left.remove_prefix(pieces.back().size());
+    }
+    co_await response.start(200, order.size).write(pieces);
+  } else if (order.action == "aborts") {
+    AsyncOutputStream& out = response.start(200);
+    if (dice.oneIn(2)) co_await writeSlowly(world, out, text);
+    out.abortWrite();
+    co_await world.timer.afterDelay(dice.delay(1s));
   } else if (order.action == "short") {
     co_await writeSlowly(world, response.start(200, order.size + 1), text);
   } else {
@@ -227,7 +242,7 @@ struct Ask {
   Order order;
   std::string method, body, bytes;
 
-  bool neverCompletes() const { return order.action == "breaks" || order.action == "short"; }
+  bool neverCompletes() const { return order.action == "breaks" || order.action == "short" || order.action == "aborts"; }
   std::string expected() const { return order.action == "echo" || order.action == "pump" ? body : order.text(); }
 };
 
@@ -262,11 +277,13 @@ std::string inChunks(Dice& dice, std::string_view body) {
 }
 
 Ask makeAsk(Dice& dice, std::string name, bool isLast) {
-  constexpr std::array<const char*, 9> ACTIONS = {"send", "send", "echo", "echo", "pump", "peek", "stream", "sized", "fails"};
+  constexpr std::array<const char*, 11> ACTIONS = {"send",   "send",  "echo",  "echo",  "pump", "peek",
+                                                  "stream", "sized", "hints", "pieces", "fails"};
+  constexpr std::array<const char*, 3> BREAKING = {"breaks", "short", "aborts"};
   Ask ask;
   const std::size_t most = dice.oneIn(8) ? 20'000 : 500;
   ask.order = {ACTIONS[dice.upTo(ACTIONS.size() - 1)], std::move(name), dice.upTo(most)};
-  if (dice.oneIn(30)) ask.order.action = dice.oneIn(2) ? "breaks" : "short";
+  if (dice.oneIn(30)) ask.order.action = BREAKING[dice.upTo(BREAKING.size() - 1)];
   const bool hasBody = dice.oneIn(2);
   ask.method = hasBody ? "POST" : dice.oneIn(6) ? "HEAD" : "GET";
   const bool isOld = isLast && dice.oneIn(8);
@@ -414,7 +431,7 @@ std::vector<Reply> repliesOf(const Client& client) {
     text.remove_prefix(end + 4);
     if (!head.starts_with("HTTP/1.1 ")) break;
     reply.status = std::stoi(std::string(head.substr(9, 3)));
-    if (reply.status == 100) {
+    if (reply.status == 100 || reply.status == 103) {
       replies.pop_back();
     } else if (replies.size() <= client.asks.size() && client.asks[replies.size() - 1].method == "HEAD" && reply.status != 408) {
       reply.isComplete = true;
@@ -444,9 +461,8 @@ std::string wrongIn(const Client& client, const std::vector<Reply>& replies, boo
     if (reply.isComplete ? reply.body != expected : !expected.starts_with(reply.body)) return "another content";
   }
   if (client.kind != Kind::PATIENT || !serverStays) return {};
-  // A reset may overtake the replies before it.
-  if (std::any_of(client.asks.begin(), client.asks.end(), [](const Ask& ask) { return ask.neverCompletes(); })) return {};
   for (std::size_t i = 0; i < client.asks.size(); ++i) {
+    if (client.asks[i].neverCompletes()) return {}; // but those before it were complete
     if (i == replies.size() || !replies[i].isComplete) return "a reply is missing";
     if (client.asks[i].order.action == "fails" && client.asks[i].method == "POST") return {}; // which closes the connection
   }

@@ -282,15 +282,25 @@ TEST_CASE_FIXTURE(HttpTest, "a source that is slow is not the client's fault") {
 }
 
 TEST_CASE_FIXTURE(HttpTest, "nothing follows an informational response that was given up") {
+  bool isDone = false, isLogged = false;
+  settings.accessLog = [&](const AccessRecord& record) {
+    isLogged = true;
+    CHECK(!record.complete);
+  };
   handler = [&](Request&, Response& response) -> Promise<void> {
     { Promise<void> dropped = response.sendInformational(103); }
     co_await timer.afterDelay(1s);
     co_await response.send(200, "hello");
+    co_await timer.afterDelay(1s);
+    isDone = true;
   };
   auto client = connect();
   client->stopReading();
   client->send(GET);
   pass(1s);
+  pass(1s);
+  CHECK(isDone); // which its handler does not meet by being cancelled
+  CHECK(isLogged);
   client->goOnReading();
   settle();
   CHECK(client->wasReset);

@@ -1021,9 +1021,12 @@ TEST_CASE_FIXTURE(HttpTest, "large content in many pieces is one write, with the
 
 TEST_CASE_FIXTURE(HttpTest, "a pump into a response waits for its source as long as that takes") {
   OneWayPipe pipe = newOneWayPipe();
+  std::uint64_t amount = ALL_BYTES;
+  SUBCASE("by a buffer") {}
+  SUBCASE("by the connection's own way") { amount = 6; }
   handler = [&](Request&, Response& response) -> Promise<void> {
     const std::unique_ptr<AsyncInputStream> source = newShortInputStream(*pipe.input, 100);
-    co_await source->pumpTo(response.start(200, 6));
+    co_await source->pumpTo(response.start(200, 6), amount);
   };
   auto client = connect();
   client->send(GET);
@@ -1035,6 +1038,32 @@ TEST_CASE_FIXTURE(HttpTest, "a pump into a response waits for its source as long
   pipe.output.reset();
   settle();
   CHECK(withoutDate(client->take()) == ok("abcdef"));
+}
+
+TEST_CASE_FIXTURE(HttpTest, "a pump into a response whose source goes while the head is on its way fails") {
+  OneWayPipe pipe = newOneWayPipe();
+  Exception::Kind kind = Exception::Kind::FAILED;
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    std::unique_ptr<AsyncInputStream> source = newShortInputStream(*pipe.input, 100);
+    Promise<std::uint64_t> pump = source->pumpTo(response.start(200, 6), 6);
+    co_await timer.afterDelay(1s);
+    source.reset();
+    try {
+      co_await std::move(pump);
+    } catch (const Exception& e) {
+      kind = e.kind();
+      throw;
+    }
+  };
+  auto client = connect();
+  client->stopReading();
+  client->send(GET);
+  pass(1s);
+  client->goOnReading();
+  settle();
+  CHECK(kind == Exception::Kind::DISCONNECTED);
+  CHECK(client->wasReset);
+  CHECK(contains(errors.only(), "destroyed"));
 }
 
 TEST_CASE_FIXTURE(HttpTest, "a handler that meets a client's leaving by writing to it is no failure of the server's") {
@@ -1106,6 +1135,26 @@ TEST_CASE_FIXTURE(HttpTest, "who has ended its direction gets a response that is
   for (int i = 0; i < 11; ++i) pass(900ms);
   CHECK(contains(client->received, "0\r\n\r\n"));
   CHECK(client->ended);
+}
+
+TEST_CASE_FIXTURE(HttpTest, "who has ended its direction gets what is pumped to it, also if nobody watches the time of a write") {
+  settings.writeTimeout = Duration::max();
+  const std::string content(1000, 'x');
+  OneWayPipe source = newOneWayPipe();
+  handler = [&](Request&, Response& response) -> Promise<void> {
+    const std::unique_ptr<AsyncInputStream> input = newShortInputStream(*source.input, 1000);
+    co_await input->pumpTo(response.start(200, content.size()), content.size()); // by the connection's own way
+  };
+  auto client = connect();
+  client->stopReading();
+  client->send(GET);
+  client->shutdown();
+  Promise<void> writing = source.output->write(content).eagerlyEvaluate(nullptr);
+  client->read(150); // the head, and some of the content
+  for (int i = 0; i < 5; ++i) pass(900ms);
+  client->goOnReading();
+  settle();
+  CHECK(client->received.ends_with(content));
 }
 
 TEST_CASE_FIXTURE(HttpTest, "a body that breaks off is an error for the handler, and no response") {
